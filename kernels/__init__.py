@@ -1,0 +1,42 @@
+"""One file per operation. The NumPy functions here read as definitions; `jitted` holds the same operations in Numba."""
+
+from .add import add, concat
+from .clip import NO_CLIP, RELU, RELU6, Clip, clip_in_place
+from .conv import conv
+from .dense import dense, softmax
+from .depthwise import depthwise
+from .padding import Geometry, output_size, same_padding, symmetric_padding
+from .pointwise import pointwise
+from .pool import average_pool, global_average_pool
+from .registry import REGISTRY, Kernel
+from .resize import VARIANTS, Samples, Variant, resize_bilinear, samples
+from .types import Array
+
+__all__ = [
+    "NO_CLIP",
+    "REGISTRY",
+    "RELU",
+    "RELU6",
+    "VARIANTS",
+    "Array",
+    "Clip",
+    "Geometry",
+    "Kernel",
+    "Samples",
+    "Variant",
+    "add",
+    "average_pool",
+    "clip_in_place",
+    "concat",
+    "conv",
+    "dense",
+    "depthwise",
+    "global_average_pool",
+    "output_size",
+    "pointwise",
+    "resize_bilinear",
+    "same_padding",
+    "samples",
+    "softmax",
+    "symmetric_padding",
+]

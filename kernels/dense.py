@@ -1,0 +1,18 @@
+"""The classifier: a dense layer, and softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .types import Array
+
+
+def dense(x: Array, kernel: Array, bias: Array) -> Array:
+    """``y = x · kernel + bias``: (…, C) × (C, K) + (K,) → (…, K)."""
+    return np.matmul(x, kernel) + bias
+
+
+def softmax(x: Array) -> Array:
+    """Probabilities over the last axis; the largest entry is subtracted first, so nothing overflows."""
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -1,0 +1,1 @@
+"""The operations of `npmnv2.kernels` in Numba."""

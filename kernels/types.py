@@ -1,0 +1,11 @@
+"""Names for the arrays that kernels take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# float32, or float64 where the NumPy kernels serve as the arbiter.
+Array = NDArray[np.floating[Any]]

@@ -1,0 +1,3 @@
+"""MobileNetV2 in pure NumPy with Numba kernels."""
+
+__version__ = "0.1.0"

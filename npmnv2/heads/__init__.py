@@ -1,0 +1,1 @@
+"""Heads that attach to the backbone's endpoints."""

@@ -1,0 +1,3 @@
+"""Readers and writers of foreign weight formats."""
+
+__all__: list[str] = []
