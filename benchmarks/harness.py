@@ -1,0 +1,90 @@
+"""What the benchmarks share: CPUs, rounds in rotating order, medians, the machine's description, tables."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def pin(threads: int) -> list[int]:
+    """Bind this process, and every thread it starts later, to its last ``threads`` CPUs; return them."""
+    cpus = sorted(os.sched_getaffinity(0))[-threads:]
+    os.sched_setaffinity(0, cpus)
+    return cpus
+
+
+def time_calls(call: Callable[[], object], seconds: float, warmup: int = 2) -> float:
+    """Return the median duration of a call, in seconds, over about ``seconds`` of calls."""
+    for _ in range(warmup):
+        call()
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(durations) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def rounds(calls: Mapping[str, Callable[[], object]], count: int, seconds: float) -> dict[str, list[float]]:
+    """Time every call in turn, ``count`` times over, each round starting with another one.
+
+    Returns the seconds per call of every round, so that callers can compare within a round: the machine's clock
+    and its other load change from round to round, but little within one.
+    """
+    names = list(calls)
+    figures: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(count):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            time.sleep(0.01)  # lets the threads of the one before stop spinning
+            figures[name].append(time_calls(calls[name], seconds))
+    return figures
+
+
+def ratio(figures: Mapping[str, Sequence[float]], name: str, base: str) -> float:
+    """Return the median over the rounds of name's time divided by base's time in the same round."""
+    return statistics.median(a / b for a, b in zip(figures[name], figures[base]))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return the rows as a Markdown table with aligned columns, numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths)))
+        return "| " + " | ".join([first, *others]) + " |"
+
+    rule = "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths))
+    return "\n".join([line(header), f"|{rule}|", *(line(row) for row in rows)])
+
+
+def machine(cpus: Sequence[int]) -> dict[str, Any]:
+    """Return what a reader needs to judge the figures: processor, vector instructions, CPUs used, system."""
+    info = {"machine": platform.machine(), "system": platform.platform(terse=True), "cpus_used": len(cpus)}
+    try:
+        with open("/proc/cpuinfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines())
+        fields = {key.strip(): value.strip() for key, value in fields.items()}
+        info["processor"] = f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})"
+        flags = fields["flags"].split()
+        info["vectors"] = [f for f in ("sse4_2", "avx2", "fma", "avx512f", "avx512_vnni") if f in flags]
+    except (OSError, KeyError):
+        info["processor"] = platform.processor()
+    return info
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Python and of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
