@@ -1,0 +1,432 @@
+"""MobileNetV2 as data: seven rows, a configuration, and the plan that follows from them.
+
+Sources: Sandler et al., *MobileNetV2: Inverted Residuals and Linear Bottlenecks* (arXiv 1801.04381), table 2; the
+configuration class of transformers; the width rules of the TensorFlow, Keras and transformers implementations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from npmnv2.activations import Function, activation
+from npmnv2.errors import WeightsError
+from npmnv2.files import write_atomically
+from npmnv2.layers import AveragePool, Conv, Dense, GlobalAveragePool, InvertedResidual
+from npmnv2.plan import IMAGE, Node, Plan
+
+MINIMUM_IMAGE_SIZE = 32
+
+
+class Stage(NamedTuple):
+    """One row of the paper's table 2: expansion t, output channels c, repeats n, stride s of the first repeat."""
+
+    expand: bool
+    channels: int
+    repeats: int
+    stride: int
+
+
+STEM_CHANNELS = 32
+STAGES = (
+    Stage(False, 16, 1, 1),
+    Stage(True, 24, 2, 2),
+    Stage(True, 32, 3, 2),
+    Stage(True, 64, 4, 2),
+    Stage(True, 96, 3, 1),
+    Stage(True, 160, 3, 2),
+    Stage(True, 320, 1, 1),
+)
+HEAD_CHANNELS = 1280
+
+POOL, CLASSIFIER = "global_average_pooling2d", "predictions"
+LAST_BLOCK, LAST_CONV = "block_16", "Conv_1"
+
+
+def make_divisible(value: float, divisor: int = 8, minimum: int | None = None) -> int:
+    """Round `value` to a multiple of `divisor`, not below `minimum` and never down by more than 10 %."""
+    rounded = max(divisor if minimum is None else minimum, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+class WidthRule(NamedTuple):
+    """How an implementation rounds widths: what it does to c·multiplier and to c·expand_ratio first.
+
+    For the six published multipliers all rules give the same widths. In between they differ (1.1, for example).
+    """
+
+    scale: Callable[[float], float]
+    expand: Callable[[float, MobileNetV2Config], int]
+
+
+WIDTH_RULES = {
+    "transformers": WidthRule(round, lambda v, c: make_divisible(round(v), c.depth_divisible_by, c.min_depth)),
+    "slim": WidthRule(float, lambda v, c: make_divisible(v, 8)),
+    "keras": WidthRule(int, lambda v, c: int(v)),
+}
+
+
+@dataclass(frozen=True)
+class MobileNetV2Config:
+    """Everything that fixes the shape of a MobileNetV2, with the names and defaults of transformers.
+
+    Attributes
+    ----------
+    num_channels : int
+        Channels of the input image.
+    image_size : int
+        Size at which the model was trained; images of other sizes work too.
+    depth_multiplier : float
+        Factor on the number of channels ("alpha", "width multiplier").
+    depth_divisible_by, min_depth : int
+        Channels are a multiple of the one and not below the other.
+    expand_ratio : float
+        Factor by which blocks widen their input.
+    output_stride : int
+        32, or 16, 8, 4, 2: from there on, strides become dilations, so that feature maps stay large.
+    first_layer_is_expansion : bool
+        The first convolution is the expansion of the first block (true of all published weights).
+    finegrained_output : bool
+        Keep 1280 channels at the end when depth_multiplier is below 1.
+    hidden_act : str or callable
+        "relu6", another name that transformers knows, or a function of one array.
+    tf_padding : bool
+        Pad as TensorFlow does; False pads as PyTorch ports do.
+    classifier_dropout_prob, initializer_range : float
+        Carried for transformers; the second is the standard deviation of random weights.
+    layer_norm_eps : float
+        Epsilon of the backbone's batch norms.
+    semantic_loss_ignore_index : int
+        Label that the segmentation loss leaves out.
+    num_labels : int
+        Classes. Follows from id2label or label2id where those are given.
+    id2label : dict of int to str, optional
+    label2id : dict of str to int, optional
+    problem_type : {None, "regression", "single_label_classification", "multi_label_classification"}
+        Which loss to use; None decides by the labels.
+    pooling_window : int, optional
+        Average over windows of this size instead of the whole map (7 in the original graphs).
+    pooling_stride : int
+    width_rule : {"transformers", "slim", "keras"}
+        Whose rounding of widths to follow where they differ.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is impossible; the message names the field.
+    """
+
+    num_channels: int = 3
+    image_size: int = 224
+    depth_multiplier: float = 1.0
+    depth_divisible_by: int = 8
+    min_depth: int = 8
+    expand_ratio: float = 6
+    output_stride: int = 32
+    first_layer_is_expansion: bool = True
+    finegrained_output: bool = True
+    hidden_act: str | Function = "relu6"
+    tf_padding: bool = True
+    classifier_dropout_prob: float = 0.8
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 0.001
+    semantic_loss_ignore_index: int = 255
+    num_labels: int | None = None
+    id2label: Mapping[int, str] | None = None
+    label2id: Mapping[str, int] | None = None
+    problem_type: str | None = None
+    pooling_window: int | None = None
+    pooling_stride: int = 1
+    width_rule: str = "transformers"
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            check(name, getattr(self, name))
+        activation(self.hidden_act)
+        self._settle_labels()
+
+    def _settle_labels(self) -> None:
+        """Make num_labels, id2label and label2id agree, whichever of them was given (2 labels where none was)."""
+        names = {int(k): str(v) for k, v in self.id2label.items()} if self.id2label is not None else None
+        if names is None and self.label2id is not None and self.num_labels in (None, len(self.label2id)):
+            names = {int(index): str(label) for label, index in self.label2id.items()}
+        count = self.num_labels if self.num_labels is not None else len(names) if names is not None else 2
+        if names is None:
+            names = {i: f"LABEL_{i}" for i in range(count)}
+        if sorted(names) != list(range(count)):
+            raise ValueError(
+                f"id2label must name each of the num_labels (={count}) classes 0…{count - 1} once, got {len(names)} names"
+            )
+        by_label: dict[str, int] = {}
+        for index in range(count):
+            # Names need not be unique (ImageNet has two cranes): the first one keeps it.
+            by_label.setdefault(names[index], index)
+        object.__setattr__(self, "num_labels", count)
+        object.__setattr__(self, "id2label", {i: names[i] for i in range(count)})
+        object.__setattr__(self, "label2id", dict(self.label2id) if self.label2id is not None else by_label)
+
+    @property
+    def classes(self) -> int:
+        """Number of labels, as a plain int."""
+        assert self.num_labels is not None
+        return self.num_labels
+
+    def width(self, channels: int) -> int:
+        """Channels at this multiplier for `channels` at multiplier 1."""
+        scaled = WIDTH_RULES[self.width_rule].scale(channels * self.depth_multiplier)
+        return make_divisible(scaled, self.depth_divisible_by, self.min_depth)
+
+    def expanded(self, channels: int) -> int:
+        """Channels of the expansion of a block that takes `channels`."""
+        return WIDTH_RULES[self.width_rule].expand(channels * self.expand_ratio, self)
+
+    @property
+    def head_width(self) -> int:
+        """Channels of the last convolution."""
+        if self.finegrained_output and self.depth_multiplier < 1:
+            return HEAD_CHANNELS
+        return self.width(HEAD_CHANNELS)
+
+    # --- reading and writing -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, strict: bool = False) -> MobileNetV2Config:
+        """Build a configuration from the contents of a transformers ``config.json``.
+
+        Keys that belong to transformers' machinery (``architectures``, ``torch_dtype``, …) are kept in `extra`;
+        with `strict`, a key that neither knows is an error.
+        """
+        known = {f.name for f in fields(cls)} - {"extra"}
+        given = {key: value for key, value in values.items() if key in known and value is not None}
+        rest = {key: value for key, value in values.items() if key not in known}
+        model_type = rest.pop("model_type", "mobilenet_v2")
+        if model_type != "mobilenet_v2":
+            raise WeightsError(f"model_type (={model_type!r}) must be 'mobilenet_v2'")
+        unknown = sorted(set(rest) - _TRANSFORMERS_KEYS)
+        if strict and unknown:
+            raise ValueError(f"config has unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        size = given.get("image_size")
+        if isinstance(size, (list, tuple)):
+            given["image_size"] = max(size)
+        if given.get("id2label") is not None:
+            given["id2label"] = {int(key): value for key, value in given["id2label"].items()}
+            given.pop("num_labels", None)
+        return cls(**given, extra=rest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents of a ``config.json`` that transformers reads, too. Fields it does not know appear only if set."""
+        if callable(self.hidden_act):
+            raise ValueError("hidden_act (a function) must be a name to be written to a file")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
+        defaults = {"pooling_window": None, "pooling_stride": 1, "width_rule": "transformers", "problem_type": None}
+        for name, default in defaults.items():
+            if values[name] == default:
+                del values[name]
+        values["id2label"] = {str(key): label for key, label in values["id2label"].items()}
+        return {"model_type": "mobilenet_v2", **self.extra, **values}
+
+    def to_json_string(self) -> str:
+        """`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> MobileNetV2Config:
+        """Read ``config.json`` of a directory (or the file itself)."""
+        path = Path(directory)
+        path = path / "config.json" if path.is_dir() else path
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise WeightsError(f"{path} is not a JSON file: {error}") from None
+        if not isinstance(values, dict):
+            raise WeightsError(f"{path} must hold a JSON object, got {type(values).__name__}")
+        return cls.from_dict(values)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``config.json`` into a directory, which is made if need be."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        with write_atomically(Path(directory) / "config.json") as part:
+            part.write_text(self.to_json_string(), encoding="utf-8")
+
+    def replace(self, **changes: Any) -> MobileNetV2Config:
+        """Return a copy with some fields changed; labels are dropped when their number changes."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if "num_labels" in changes and changes["num_labels"] != self.num_labels:
+            values.update(id2label=None, label2id=None)
+        elif "id2label" in changes:
+            values.update(num_labels=None, label2id=None)
+        return MobileNetV2Config(**{**values, **changes})
+
+
+# Written by transformers itself into every config.json; of no meaning here.
+_TRANSFORMERS_KEYS = {
+    "_name_or_path", "architectures", "torch_dtype", "dtype", "transformers_version", "return_dict", "tie_word_embeddings",
+    "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "is_encoder_decoder", "torchscript",
+}  # fmt: skip
+
+
+def _number(kind: type, minimum: float, *, above: bool = False) -> Callable[[str, Any], None]:
+    word = "an integer" if kind is int else "a number"
+
+    def check(name: str, value: Any) -> None:
+        allowed = (int,) if kind is int else (int, float)
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            raise TypeError(f"{name} (={value!r}) must be {word}, got {type(value).__name__}")
+        if not (value > minimum if above else value >= minimum) or value == float("inf"):
+            raise ValueError(f"{name} (={value!r}) must be {'above' if above else 'at least'} {minimum}")
+
+    return check
+
+
+def _boolean(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} (={value!r}) must be True or False, got {type(value).__name__}")
+
+
+def _one_of(*allowed: Any) -> Callable[[str, Any], None]:
+    def check(name: str, value: Any) -> None:
+        if value not in allowed:
+            raise ValueError(f"{name} (={value!r}) must be one of {', '.join(map(repr, allowed))}")
+
+    return check
+
+
+def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _output_stride(name: str, value: Any) -> None:
+    _number(int, 2)(name, value)
+    if value not in (2, 4, 8, 16, 32):
+        raise ValueError(f"{name} (={value}) must be one of 2, 4, 8, 16, 32")
+
+
+def _probability(name: str, value: Any) -> None:
+    _number(float, 0)(name, value)
+    if value > 1:
+        raise ValueError(f"{name} (={value}) must be between 0 and 1")
+
+
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "num_channels": _number(int, 1),
+    "image_size": _number(int, MINIMUM_IMAGE_SIZE),
+    "depth_multiplier": _number(float, 0, above=True),
+    "depth_divisible_by": _number(int, 1),
+    "min_depth": _number(int, 1),
+    "expand_ratio": _number(float, 0, above=True),
+    "output_stride": _output_stride,
+    "first_layer_is_expansion": _boolean,
+    "finegrained_output": _boolean,
+    "tf_padding": _boolean,
+    "classifier_dropout_prob": _probability,
+    "initializer_range": _number(float, 0),
+    "layer_norm_eps": _number(float, 0, above=True),
+    "semantic_loss_ignore_index": _number(int, -(2**31)),
+    "num_labels": _optional(_number(int, 0)),
+    "problem_type": _one_of(None, "regression", "single_label_classification", "multi_label_classification"),
+    "pooling_window": _optional(_number(int, 1)),
+    "pooling_stride": _number(int, 1),
+    "width_rule": _one_of(*WIDTH_RULES),
+}
+
+
+def backbone(config: MobileNetV2Config) -> Plan:
+    """The network from the image to the last convolution, ``Conv_1``."""
+    nodes = tuple(_backbone_nodes(config))
+    return Plan(nodes, config.num_channels, _aliases(nodes))
+
+
+def classifier(config: MobileNetV2Config) -> Plan:
+    """The backbone, pooling, and one dense layer with a bias (none if there are no labels)."""
+    plan = pooled_backbone(config)
+    if config.classes == 0:
+        return plan
+    return attach(plan, Node(CLASSIFIER, Dense(config.classes), (POOL,)))
+
+
+def pooled_backbone(config: MobileNetV2Config) -> Plan:
+    """The backbone and its pooling: what gives one embedding per image."""
+    window = config.pooling_window
+    pool = GlobalAveragePool() if window is None else AveragePool(window, config.pooling_stride)
+    return attach(backbone(config), Node(POOL, pool, (LAST_CONV,)))
+
+
+def attach(plan: Plan, *nodes: Node) -> Plan:
+    """Return `plan` with further nodes."""
+    return Plan((*plan.nodes, *nodes), plan.channels, plan.aliases)
+
+
+def _backbone_nodes(config: MobileNetV2Config) -> Iterator[Node]:
+    shared: dict[str, Any] = {
+        "tf_padding": config.tf_padding,
+        "activation": config.hidden_act,
+        "norm": config.layer_norm_eps,
+    }
+    channels = config.width(STEM_CHANNELS)
+    yield Node("Conv1", Conv(filters=channels, kernel=3, stride=2, **shared), (IMAGE,))
+    before = "Conv1"
+    for name, stage, (stride, dilation) in _blocks(config):
+        filters = config.width(stage.channels)
+        if stage.expand:
+            expansion = config.expanded(channels)
+        else:
+            expansion = None if config.first_layer_is_expansion else channels
+        block = InvertedResidual(
+            filters,
+            expansion,
+            stride,
+            dilation,
+            # transformers never adds in the first block, whose shapes agree only at tiny multipliers.
+            residual=stride == 1 and channels == filters and (stage.expand or config.width_rule != "transformers"),
+            **shared,
+        )
+        yield Node(name, block, (before,))
+        before, channels = name, filters
+    yield Node(LAST_CONV, Conv(filters=config.head_width, kernel=1, **shared), (before,))
+
+
+def _blocks(config: MobileNetV2Config) -> Iterator[tuple[str, Stage, tuple[int, int]]]:
+    """Name, stage, and (stride, dilation) of the 17 blocks.
+
+    Once the output stride is reached, a block that would halve the map keeps its size, and the blocks *after* it are
+    dilated instead (DeepLab, section 3.1).
+    """
+    names = iter(["expanded_conv", *(f"block_{i}" for i in range(1, 17))])
+    reached, dilation = 2, 1
+    for stage in STAGES:
+        for repeat in range(stage.repeats):
+            stride = stage.stride if repeat == 0 else 1
+            if reached == config.output_stride:
+                yield next(names), stage, (1, dilation)
+                dilation *= stride
+            else:
+                yield next(names), stage, (stride, 1)
+                reached *= stride
+
+
+# slim's word for a part of a block → ours
+_SLIM_PARTS = {"expansion_output": "expand", "depthwise_output": "depthwise", "projection_output": "project"}
+# Keras has layers of their own for what is folded into the convolution here; the last one of them is the same value.
+_KERAS_PARTS = {"expand_relu": "expand", "depthwise_relu": "depthwise", "project_BN": "project"}
+
+
+def _aliases(nodes: tuple[Node, ...]) -> dict[str, str]:
+    aliases = {"Conv1_relu": "Conv1", "out_relu": LAST_CONV, "avg_pool": POOL, "global_pool": POOL, "Logits": CLASSIFIER}
+    for number, (name, layer, _) in enumerate(nodes, start=1):
+        aliases[f"layer_{number}"] = aliases[f"layer_{number}/output"] = name
+        if isinstance(layer, InvertedResidual):
+            parts = layer.parts()
+            aliases |= {f"layer_{number}/{slim}": f"{name}_{part}" for slim, part in _SLIM_PARTS.items() if part in parts}
+            aliases |= {f"{name}_{keras}": f"{name}_{part}" for keras, part in _KERAS_PARTS.items() if part in parts}
+    return aliases
+
+
+def config_summary(config: MobileNetV2Config) -> dict[str, Any]:
+    """The fields of a configuration that differ from the defaults, without the labels."""
+    default = asdict(MobileNetV2Config())
+    skip = {"extra", "id2label", "label2id"}
+    return {f.name: value for f in fields(config) if f.name not in skip and (value := getattr(config, f.name)) != default[f.name]}
