@@ -1,0 +1,433 @@
+"""Weights: the native HDF5 file, Keras's four HDF5 layouts, strict loading, and folding of batch norms.
+
+Weights are a flat dictionary from ``"<layer>/<variable>"`` to array, with Keras's layer names and array layouts. The
+native file is Keras's legacy layout plus one JSON attribute called ``npmnv2``; what it holds for a classifier opens in
+``tf.keras.applications.MobileNetV2(...).load_weights``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from npmnv2.architecture import CLASSIFIER, WIDTH_RULES, MobileNetV2Config, backbone, classifier
+from npmnv2.errors import WeightsError
+from npmnv2.files import write_atomically
+from npmnv2.kernels import Array
+from npmnv2.layers import Conv, Dense, Depthwise, Shape
+from npmnv2.plan import BATCH_NORM_VARIABLES, Plan, batch_norm_name
+
+FORMAT_VERSION = 1
+TASKS = ("classification", "segmentation", "detection", "features")
+
+# The largest official file holds 25 MB of weights.
+_LARGEST_TOTAL_BYTES = 1 << 30
+_MOST_DATASETS = 20_000
+
+
+@dataclass
+class Checkpoint:
+    """The contents of a weight file, whatever its format.
+
+    Attributes
+    ----------
+    weights : dict of str to Array
+        Canonical names and layouts; batch norms unfolded where the source has them.
+    task : {"classification", "segmentation", "detection", "features"}
+    config : MobileNetV2Config or None
+    labels : tuple of str or None
+        One per class, "background" included where the model has it.
+    preprocessing : dict
+        ``preset`` and what differs from it.
+    source : dict
+        Where it came from: format, file, sha256, ema, licence, …
+    """
+
+    weights: dict[str, Array]
+    task: str
+    config: MobileNetV2Config | None
+    labels: tuple[str, ...] | None = None
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+
+
+# --- from file to network ----------------------------------------------------------------------------------------------
+
+
+def check(plan: Plan, weights: Mapping[str, Array], where: str = "weights") -> None:
+    """Compare names and shapes with what `plan` needs, and report everything that is wrong at once.
+
+    A convolution may come with its batch norm or, already folded, with a bias.
+
+    Raises
+    ------
+    WeightsError
+    """
+    expected = _expected(plan, weights)
+    missing = [name for name in expected if name not in weights]
+    unexpected = [name for name in weights if name not in expected]
+    misshapen = [
+        f"{name} is {weights[name].shape}, must be {shape}"
+        for name, shape in expected.items()
+        if name in weights and weights[name].shape != shape
+    ]
+    problems = [
+        f"{len(names)} {word}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+        for word, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        if names
+    ]
+    if problems:
+        raise WeightsError(f"{where} must fit the network, got {'; '.join(problems)}")
+
+
+def _expected(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Shape]:
+    """`plan.parameter_shapes`, with a bias in place of each batch norm that `weights` has folded."""
+    expected = plan.parameter_shapes()
+    for part in plan.parts():
+        norm = batch_norm_name(part.name)
+        if f"{norm}/beta" in expected and f"{part.name}/bias" in weights:
+            expected[f"{part.name}/bias"] = expected[f"{norm}/beta"]
+            for variable in BATCH_NORM_VARIABLES:
+                del expected[f"{norm}/{variable}"]
+    return expected
+
+
+def fold(plan: Plan, weights: Mapping[str, Array], dtype: DTypeLike = np.float32) -> dict[str, Array]:
+    """Fold every batch norm into the convolution before it, and lay kernels out as the backends take them.
+
+    ``kernel' = kernel · γ/√(σ² + ε)`` and ``bias' = β - μ · γ/√(σ² + ε)``, computed in float64 and rounded once.
+
+    Returns
+    -------
+    dict of str to Array
+        ``<layer>/kernel``: convolution (kh, kw, Cin, Cout), pointwise (Cin, Cout), depthwise (kh, kw, C), dense (Cin, Cout);
+        ``<layer>/bias``: (Cout,). C-contiguous, of type `dtype`.
+    """
+    folded: dict[str, Array] = {}
+    for name, layer, _ in plan.parts():
+        if not isinstance(layer, (Conv, Depthwise, Dense)):
+            continue
+        kernel = weights[f"{name}/kernel"].astype(np.float64)
+        if isinstance(layer, Depthwise):
+            kernel = kernel[..., 0]
+        elif kernel.shape[:2] == (1, 1):
+            kernel = kernel[0, 0]
+        if isinstance(layer, Dense) or f"{name}/bias" in weights:
+            bias = weights[f"{name}/bias"].astype(np.float64)
+        else:
+            assert layer.norm is not None
+            scale, bias = _scale_and_shift(weights, batch_norm_name(name), layer.norm)
+            kernel = kernel * scale
+        folded[f"{name}/kernel"] = np.ascontiguousarray(kernel, dtype)
+        folded[f"{name}/bias"] = np.ascontiguousarray(bias, dtype)
+    return folded
+
+
+def _scale_and_shift(weights: Mapping[str, Array], norm: str, epsilon: float) -> tuple[Array, Array]:
+    gamma, beta, mean, variance = (weights[f"{norm}/{v}"].astype(np.float64) for v in BATCH_NORM_VARIABLES)
+    scale = gamma / np.sqrt(variance + epsilon)
+    return scale, beta - mean * scale
+
+
+def initialize(plan: Plan, config: MobileNetV2Config, seed: int | np.random.Generator | None = None) -> dict[str, Array]:
+    """Random weights as transformers draws them: kernels normal with `initializer_range`, biases 0, batch norms neutral."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, Array] = {}
+    for name, shape in plan.parameter_shapes().items():
+        variable = name.rpartition("/")[2]
+        if variable == "kernel":
+            weights[name] = rng.normal(0, config.initializer_range, shape).astype(np.float32)
+        else:
+            weights[name] = np.full(shape, variable in ("gamma", "moving_variance"), np.float32)
+    return weights
+
+
+def without(weights: Mapping[str, Array], plan: Plan) -> dict[str, Array]:
+    """The entries of `weights` that do not belong to any node of `plan`."""
+    layers = {part.name for part in plan.parts()}
+    layers |= {batch_norm_name(name) for name in layers}
+    return {name: array for name, array in weights.items() if name.rpartition("/")[0] not in layers}
+
+
+def infer_config(weights: Mapping[str, Array], where: str = "weights", **known: Any) -> MobileNetV2Config:
+    """Find the configuration whose network has exactly these shapes; fields that shapes do not show come as `known`.
+
+    Raises
+    ------
+    WeightsError
+        If no configuration fits; the message says what does not fit the nearest.
+    """
+    body = {name: array.shape for name, array in weights.items() if not name.startswith(f"{CLASSIFIER}/")}
+    if "Conv1/kernel" not in body:
+        raise WeightsError(f"{where} holds no MobileNetV2: there is no layer Conv1")
+    shape = body["Conv1/kernel"]
+    if len(shape) != 4:
+        raise WeightsError(f"{where}: Conv1/kernel must have four dimensions, got {shape}")
+    known = {
+        "num_channels": shape[2],
+        "first_layer_is_expansion": "expanded_conv_expand/kernel" not in body,
+        **known,
+    }
+    head = weights.get(f"{CLASSIFIER}/kernel")
+    if head is not None and head.ndim == 2:
+        known.setdefault("num_labels", head.shape[1])
+    for guess in _guesses(shape[3], known):
+        expected = backbone(guess).parameter_shapes()
+        if all(expected[name] == body[name] for name in expected if name in body):
+            return guess
+    # No multiplier fits: report against 1.0, so that all differences are seen at once.
+    plain = MobileNetV2Config(**known)
+    check(classifier(plain) if head is not None else backbone(plain), weights, where)
+    raise WeightsError(f"{where} has the shapes of no MobileNetV2 that is known")
+
+
+def _guesses(stem: int, known: dict[str, Any]) -> Iterator[MobileNetV2Config]:
+    """Configurations in order of likelihood: the published multipliers first, then all others by hundredths."""
+    published = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35)
+    multipliers = (*published, *(m / 100 for m in range(5, 301) if m / 100 not in published))
+    for divisor, multiplier in product((8, 1), multipliers):
+        for fine, rule in product((True, False), WIDTH_RULES):
+            if (multiplier >= 1 and not fine) or (multiplier in published and divisor == 8 and rule != "transformers"):
+                continue
+            given = {
+                "depth_multiplier": multiplier,
+                "depth_divisible_by": divisor,
+                "min_depth": divisor,
+                "finegrained_output": fine,
+                "width_rule": rule,
+                **known,
+            }
+            config = MobileNetV2Config(**given)
+            # Building a plan takes a millisecond; the stem rules out most guesses for nothing.
+            if config.width(32) == stem:
+                yield config
+
+
+# --- the native file ---------------------------------------------------------------------------------------------------
+
+
+def write_h5(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Write the native file: Keras's legacy HDF5 layout and the JSON attribute ``npmnv2``. Atomic.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; an existing one is then as it was.
+    """
+    import h5py
+
+    with write_atomically(Path(path)) as temporary, h5py.File(temporary, "w", libver=("v108", "v110")) as file:
+        file.attrs["npmnv2"] = json.dumps(_metadata(checkpoint), ensure_ascii=False)
+        layers: dict[str, list[str]] = {}
+        for name in checkpoint.weights:
+            layers.setdefault(name.rpartition("/")[0], []).append(name)
+        # Keras pairs the layers of a file with those of a model by position, and these two attributes are the order.
+        file.attrs["layer_names"] = [layer.encode() for layer in layers]
+        for layer, names in layers.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name in names:
+                group[name] = checkpoint.weights[name]
+
+
+def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = checkpoint.config.to_dict() if checkpoint.config is not None else None
+    if config is not None:
+        # The labels are written once, below.
+        config = {key: value for key, value in config.items() if key not in ("id2label", "label2id")}
+        assert checkpoint.config is not None
+        config["num_labels"] = checkpoint.config.num_labels
+    return {
+        "format": FORMAT_VERSION,
+        "task": checkpoint.task,
+        "config": config,
+        "labels": checkpoint.labels,
+        "preprocessing": checkpoint.preprocessing,
+        "source": checkpoint.source,
+    }
+
+
+def read_h5(path: str | Path) -> Checkpoint:
+    """Read a native file or any of Keras's HDF5 layouts (full model, weights only, nested, ``.weights.h5``).
+
+    Raises
+    ------
+    FileNotFoundError
+    WeightsError
+        If it is not HDF5, is damaged, or does not hold a MobileNetV2.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights (={str(path)!r}) must be an existing file")
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = dict(_datasets(file, path))
+            attribute = file.attrs.get("npmnv2")
+            keras = file.attrs.get("model_config")
+    except WeightsError:
+        raise
+    # h5py answers a damaged file with almost any exception.
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError, MemoryError, OverflowError) as error:
+        raise WeightsError(f"{path} is not a readable HDF5 file (truncated or foreign?): {error}") from None
+    if attribute is not None:
+        checkpoint = _native(attribute, arrays, path)
+    else:
+        checkpoint = _from_keras(arrays, _model_config(keras), path)
+    checkpoint.source = {"file": path.name, "sha256": sha256(path), **checkpoint.source}
+    return checkpoint
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _datasets(file: Any, path: Path) -> Iterator[tuple[str, Array]]:
+    """Canonical name and values of every weight in an open HDF5 file."""
+    import h5py
+
+    found: list[tuple[str, Any]] = []
+
+    def visit(name: str, item: Any) -> None:
+        if len(found) > _MOST_DATASETS:
+            raise WeightsError(f"{path} holds more than {_MOST_DATASETS} arrays")
+        if isinstance(item, h5py.Dataset) and not name.startswith(("optimizer_weights", "optimizer/")):
+            found.append((name, item))
+
+    file.visititems(visit)
+    names: set[str] = set()
+    total = 0
+    for at, dataset in found:
+        if dataset.is_virtual or dataset.external:
+            raise WeightsError(f"{path}: {at} points to another file, which is not followed")
+        name = _canonical(at, dataset)
+        if name is None:
+            continue
+        if dataset.dtype.kind != "f":
+            raise WeightsError(f"{path}: {at} must hold floating-point numbers, got {dataset.dtype}")
+        total += dataset.size * 4
+        if total > _LARGEST_TOTAL_BYTES:
+            raise WeightsError(f"{path} holds more than {_LARGEST_TOTAL_BYTES >> 20} MB of weights")
+        if name in names:
+            raise WeightsError(f"{path} holds {name} more than once")
+        names.add(name)
+        yield name, np.asarray(dataset[()], np.float32)
+
+
+# Keras 3's ``.weights.h5`` numbers the variables of a layer.
+_NUMBERED = {"batch_normalization": BATCH_NORM_VARIABLES, "": ("kernel", "bias")}
+_VARIABLES = {"depthwise_kernel": "kernel", "kernel": "kernel", "bias": "bias", **{v: v for v in BATCH_NORM_VARIABLES}}
+_LAYERS = {"Logits": CLASSIFIER}
+
+
+def _canonical(at: str, dataset: Any) -> str | None:
+    """Canonical name of the dataset at path `at`; None where it is no weight of a layer."""
+    *groups, last = at.split("/")
+    if groups and groups[-1] == "vars" and last.isdigit():
+        kind = "batch_normalization" if groups[-2].startswith("batch_normalization") else ""
+        variables = _NUMBERED[kind]
+        layer = _text(dataset.parent.attrs.get("name", groups[-2]))
+        if int(last) >= len(variables):
+            return None
+        variable = variables[int(last)]
+    elif groups:
+        layer, variable = groups[-1], _VARIABLES.get(last.removesuffix(":0"), "")
+    if not groups or not variable:
+        return None
+    return f"{_LAYERS.get(layer, layer)}/{variable}"
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _native(attribute: Any, arrays: dict[str, Array], path: Path) -> Checkpoint:
+    try:
+        metadata = json.loads(_text(attribute))
+        version = metadata["format"]
+        if version != FORMAT_VERSION:
+            raise WeightsError(
+                f"{path} has format version {version!r}; this version of npmnv2 reads {FORMAT_VERSION}"
+            )
+        labels = None if metadata["labels"] is None else tuple(map(str, metadata["labels"]))
+        config = metadata["config"]
+        if config is not None:
+            config = MobileNetV2Config.from_dict(config)
+            if labels is not None and len(labels) == config.classes:
+                config = config.replace(id2label=dict(enumerate(labels)))
+        return Checkpoint(
+            arrays, metadata["task"], config, labels, dict(metadata["preprocessing"]), dict(metadata["source"])
+        )
+    except WeightsError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{path}: the attribute 'npmnv2' is damaged: {error!r}") from None
+
+
+def _model_config(attribute: Any) -> dict[str, Any]:
+    """Keras's description of the model's layers, if the file has a readable one."""
+    try:
+        config = json.loads(_text(attribute)) if attribute is not None else {}
+    except (ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _from_keras(arrays: dict[str, Array], model: dict[str, Any], path: Path) -> Checkpoint:
+    arrays = _rename_classifier(arrays, path)
+    known: dict[str, Any] = {}
+    settings = list(_keras_layers(model))
+    epsilons = {layer["epsilon"] for layer in settings if isinstance(layer.get("epsilon"), float)}
+    if len(epsilons) == 1:
+        known["layer_norm_eps"] = epsilons.pop()
+    shapes = [s for layer in settings if (s := layer.get("batch_shape", layer.get("batch_input_shape")))]
+    if shapes and len(shapes[0]) == 4 and isinstance(shapes[0][1], int) and shapes[0][1] >= 32:
+        known["image_size"] = shapes[0][1]
+    config = infer_config(arrays, str(path), **known)
+    task = "classification" if f"{CLASSIFIER}/kernel" in arrays else "features"
+    plan = classifier(config) if task == "classification" else backbone(config)
+    check(plan, arrays, str(path))
+    ordered = {name: arrays[name] for name in _expected(plan, arrays)}
+    return Checkpoint(
+        ordered, task, config, None, {"preset": "keras", "size": config.image_size}, {"format": "keras"}
+    )
+
+
+def _rename_classifier(arrays: dict[str, Array], path: Path) -> dict[str, Array]:
+    """Call the one dense layer on top by its canonical name, whatever a fine-tuned model calls it."""
+    dense = [name for name, array in arrays.items() if name.endswith("/kernel") and array.ndim == 2]
+    if len(dense) > 1:
+        raise WeightsError(f"{path} must end in one dense layer, got {len(dense)}: {', '.join(dense)}")
+    if not dense:
+        return arrays
+    layer = dense[0].rpartition("/")[0]
+    return {
+        f"{CLASSIFIER}/{name.rpartition('/')[2]}" if name.rpartition("/")[0] == layer else name: array
+        for name, array in arrays.items()
+    }
+
+
+def _keras_layers(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """All dictionaries of settings inside a Keras model description, nested models included."""
+    if depth > 32:
+        return
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _keras_layers(item, depth + 1)
