@@ -1,3 +1,9 @@
-"""Readers and writers of foreign weight formats."""
+"""Reading and writing weights in the formats of other frameworks, one file a format, without those
+frameworks.
+"""
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from .formats import READERS, detect_format, read
+
+__all__ = ["READERS", "detect_format", "read"]

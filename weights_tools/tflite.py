@@ -1,0 +1,539 @@
+"""TFLite models with float weights.
+
+A TFLite file holds a graph, not variables: batch norms are folded, names are whatever the converter left, and
+only the order and the wiring of the operators say which layer is which. So the graph is walked from the image
+on, and each convolution gets its name from the layer that feeds it (`_successor`). Schema:
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from npmnv2.architecture import backbone
+from npmnv2.errors import WeightsError
+from npmnv2.layers import Conv, Depthwise
+from npmnv2.weights import Checkpoint
+
+from .assemble import Content, assemble, class_count
+from .files import Array, array_from_bytes, checked_shape, damaged, read_bytes
+from .flatbuffer import Buffer, Table
+from .names import canonical_from_slim, is_depthwise, split
+
+_DTYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+}
+_INTEGER_WEIGHTS = {"uint8", "int8", "int16", "int4"}
+_OPERATORS = {
+    0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE",
+    9: "FULLY_CONNECTED", 14: "LOGISTIC", 21: "RELU6", 22: "RESHAPE", 23: "RESIZE_BILINEAR", 25: "SOFTMAX",
+    19: "RELU", 32: "CUSTOM", 34: "PAD", 37: "BATCH_TO_SPACE_ND", 38: "SPACE_TO_BATCH_ND", 40: "MEAN", 43:
+    "SQUEEZE", 53: "CAST", 114: "QUANTIZE",
+}  # fmt: skip
+_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_POOLS = ("AVERAGE_POOL_2D", "MEAN")
+# What may stand between two convolutions without changing which layer comes next.
+_TRANSPARENT = (
+    "RELU6", "RELU", "RESHAPE", "SQUEEZE", "PAD", "RESIZE_BILINEAR", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND",
+)  # fmt: skip
+_SAME_PADDING, _VALID_PADDING = 0, 1
+_RELU = 1
+
+# Slots of the schema's tables, in the order of its fields.
+_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA = 1, 2, 4, 6
+_SUBGRAPH_TENSORS, _SUBGRAPH_INPUTS, _SUBGRAPH_OPERATORS = 0, 1, 3
+_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 0, 1, 2, 3
+_OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_OPTIONS = 0, 1, 2, 4
+
+
+class Operator(NamedTuple):
+    """One step of the graph: kind, numbers of input and output tensors (−1 for an absent one), options."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Table | None
+
+    def option(self, slot: int, kind: str = "int32", default: int = 0) -> int:
+        """A number of the options table."""
+        return self.options.scalar(slot, kind, default) if self.options else default
+
+    @property
+    def stride(self) -> int:
+        """Vertical stride of a convolution; the horizontal one must be the same."""
+        return self.option(2)
+
+    @property
+    def dilation(self) -> int:
+        """Vertical dilation of a convolution."""
+        return self.option(6 if self.kind == "DEPTHWISE_CONV_2D" else 5, default=1)
+
+    @property
+    def activation(self) -> int:
+        """Fused activation function of a convolution (the schema's ActivationFunctionType)."""
+        slots = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 0}
+        return self.option(slots[self.kind], "int8")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The main subgraph of a TFLite file."""
+
+    path: Path
+    root: Table
+
+    @classmethod
+    def open(cls, path: Path) -> Model:
+        """Read a file, without looking into it yet."""
+        data = read_bytes(path)
+        if data[4:8] != b"TFL3":
+            raise damaged(path, "no TFLite identifier 'TFL3'", 4)
+        return cls(path, Buffer(data, path).root())
+
+    @cached_property
+    def graph(self) -> Table:
+        """The first subgraph, the only one that convolutional models have."""
+        subgraphs = self.root.tables(_MODEL_SUBGRAPHS)
+        if not subgraphs:
+            raise damaged(self.path, "no subgraph")
+        return subgraphs[0]
+
+    @cached_property
+    def tensors(self) -> list[Table]:
+        """Descriptions of all tensors."""
+        return self.graph.tables(_SUBGRAPH_TENSORS)
+
+    @cached_property
+    def buffers(self) -> list[Table]:
+        """The places where constants are stored."""
+        return self.root.tables(_MODEL_BUFFERS)
+
+    @cached_property
+    def inputs(self) -> tuple[int, ...]:
+        """Numbers of the graph's input tensors."""
+        return tuple(int(i) for i in self.graph.array(_SUBGRAPH_INPUTS, "<i4"))
+
+    @cached_property
+    def operators(self) -> list[Operator]:
+        """All operators in the order in which they run."""
+        kinds = [_operator_kind(code) for code in self.root.tables(_MODEL_OPERATOR_CODES)]
+        return [self._operator(table, kinds) for table in self.graph.tables(_SUBGRAPH_OPERATORS)]
+
+    def _operator(self, table: Table, kinds: list[str]) -> Operator:
+        code = table.scalar(_OPERATOR_CODE, "uint32", 0)
+        if code >= len(kinds):
+            raise damaged(self.path, f"operator code {code} of {len(kinds)}", table.position)
+        inputs, outputs = (
+            tuple(int(i) for i in table.array(slot, "<i4", limit=1000))
+            for slot in (_OPERATOR_INPUTS, _OPERATOR_OUTPUTS)
+        )
+        return Operator(kinds[code], inputs, outputs, table.table(_OPERATOR_OPTIONS))
+
+    def tensor(self, number: int) -> Table:
+        """The description of one tensor."""
+        if not 0 <= number < len(self.tensors):
+            raise damaged(self.path, f"tensor number {number} of {len(self.tensors)}")
+        return self.tensors[number]
+
+    def name(self, number: int) -> str:
+        """A tensor's name."""
+        return self.tensor(number).text(_TENSOR_NAME)
+
+    def dtype(self, number: int) -> str:
+        """A tensor's element type, by NumPy's name."""
+        code = self.tensor(number).scalar(_TENSOR_TYPE, "int8", 0)
+        return _DTYPES.get(code, "int4" if code in (17, 19, 20) else f"type {code}")
+
+    def shape(self, number: int) -> tuple[int, ...]:
+        """A tensor's shape."""
+        shape = tuple(int(n) for n in self.tensor(number).array(_TENSOR_SHAPE, "<i4"))
+        return checked_shape(self.path, shape, f"tensor {self.name(number)!r}")
+
+    def constant(self, number: int) -> Array | None:
+        """The value of a constant tensor, None for one that is computed."""
+        buffer = self.tensor(number).scalar(_TENSOR_BUFFER, "uint32", 0)
+        if buffer >= len(self.buffers):
+            raise damaged(
+                self.path, f"buffer {buffer} of {len(self.buffers)}", f"tensor {self.name(number)!r}"
+            )
+        data = self.buffers[buffer].bytes(0)
+        if not len(data):
+            return None
+        dtype = self.dtype(number)
+        if dtype not in _DTYPES.values():
+            raise WeightsError(f"{self.path}: tensor {self.name(number)!r} has {dtype}, which is not read")
+        little_endian = np.dtype(dtype).newbyteorder("<")
+        return array_from_bytes(
+            self.path, data, little_endian, self.shape(number), f"tensor {self.name(number)!r}"
+        )
+
+
+def _operator_kind(code: Table) -> str:
+    # Codes above 127 do not fit into the old one-byte field, which then holds 127.
+    number = max(code.scalar(0, "int8", 0), code.scalar(3, "int32", 0))
+    return _OPERATORS.get(number, f"operator {number}")
+
+
+# --- which convolution is which layer -----------------------------------------------------------------------
+
+
+class Value(NamedTuple):
+    """What is known of a computed tensor: the layers it comes from, and what was done since."""
+
+    layers: tuple[str, ...]
+    pooled: bool = False
+    strange: str = ""  # the first operator on the way that MobileNetV2 does not have
+    dilation: int = 1
+    pads: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class Walk:
+    """The walk along a graph, and what it has found so far.
+
+    Attributes
+    ----------
+    weights : dict
+        Canonical name → array.
+    strides, dilations : dict
+        By layer name.
+    symmetric : bool
+        Whether some convolution of stride 2 was padded alike on both sides although TensorFlow would not.
+    """
+
+    model: Model
+    weights: dict[str, Array] = field(default_factory=dict)
+    strides: dict[str, int] = field(default_factory=dict)
+    dilations: dict[str, int] = field(default_factory=dict)
+    symmetric: bool = False
+    bytes_read: int = 0
+    values: dict[int, Value] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Walk along all operators."""
+        for number in self.model.inputs:
+            self.values[number] = Value(("image",))
+        for operator in self.model.operators:
+            value = self._convolution(operator) if operator.kind in _CONVOLUTIONS else self._other(operator)
+            if value is not None:
+                self.values.update(dict.fromkeys(operator.outputs, value))
+
+    def _sources(self, operator: Operator) -> list[Value]:
+        return [self.values[number] for number in operator.inputs if number in self.values]
+
+    def _other(self, operator: Operator) -> Value | None:
+        """Result of an operator that is no convolution; None when it has nothing to do with the image."""
+        sources = self._sources(operator)
+        if not sources:
+            return None
+        first = sources[0]
+        if operator.kind == "ADD" and len(sources) == 2:
+            return max(sources, key=lambda value: self._age(value.layers[-1]))
+        if operator.kind == "CONCATENATION":
+            return Value(tuple(dict.fromkeys(layer for value in sources for layer in value.layers)))
+        if operator.kind in _POOLS:
+            return first._replace(pooled=True)
+        if operator.kind in ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"):
+            return first._replace(dilation=self._block_shape(operator))
+        if operator.kind == "PAD":
+            return first._replace(pads=self._pads(operator))
+        if operator.kind in _TRANSPARENT:
+            return first
+        return first._replace(strange=first.strange or operator.kind)
+
+    def _age(self, layer: str) -> int:
+        return list(self.strides).index(layer) if layer in self.strides else -1
+
+    def _argument(self, operator: Operator, position: int) -> Array:
+        value = self.model.constant(operator.inputs[position]) if len(operator.inputs) > position else None
+        if value is None:
+            raise WeightsError(f"{self.model.path}: {operator.kind} takes an argument that is not constant")
+        return value
+
+    def _block_shape(self, operator: Operator) -> int:
+        return int(self._argument(operator, 1).flat[0]) if operator.kind == "SPACE_TO_BATCH_ND" else 1
+
+    def _pads(self, operator: Operator) -> tuple[int, int]:
+        pads = self._argument(operator, 1)
+        if pads.shape != (4, 2):
+            raise damaged(self.model.path, f"padding of shape {pads.shape}", "operator PAD")
+        return int(pads[1, 0]), int(pads[1, 1])
+
+    def _convolution(self, operator: Operator) -> Value:
+        kernel = self._kernel(operator)
+        source = self.values.get(operator.inputs[0])
+        if source is None:
+            raise WeightsError(
+                f"{self.model.path}: a {operator.kind} takes something that is not made from the image"
+            )
+        layer = self._name(operator, source)
+        if source.strange and layer != "Conv1":
+            raise WeightsError(
+                f"{self.model.path}: {source.strange} before layer {layer} is not part of MobileNetV2"
+            )
+        if f"{layer}/kernel" in self.weights:
+            raise WeightsError(f"{self.model.path}: two convolutions look like layer {layer}")
+        self.weights[f"{layer}/kernel"] = _canonical_kernel(operator, layer, kernel)
+        self.weights[f"{layer}/bias"] = self._bias(operator, self.weights[f"{layer}/kernel"])
+        self.strides[layer] = operator.stride if operator.kind != "FULLY_CONNECTED" else 1
+        self.dilations[layer] = max(source.dilation, operator.dilation) if is_depthwise(layer) else 1
+        self._note_padding(operator, source)
+        return Value((layer,))
+
+    def _kernel(self, operator: Operator) -> Array:
+        if len(operator.inputs) < 2:
+            raise damaged(self.model.path, f"{operator.kind} without weights")
+        kernel = self._float_constant(operator.inputs[1])
+        if kernel is None:
+            raise WeightsError(f"{self.model.path}: the weights of {operator.kind} are not constant")
+        ranks = {"FULLY_CONNECTED": 2}
+        if kernel.ndim != ranks.get(operator.kind, 4):
+            raise damaged(
+                self.model.path, f"kernel of shape {kernel.shape}", f"{self.model.name(operator.inputs[1])!r}"
+            )
+        return kernel
+
+    def _float_constant(self, number: int) -> Array | None:
+        """A constant as float32, also one that is stored as float16 behind a DEQUANTIZE."""
+        number = self._dequantized.get(number, number)
+        dtype = self.model.dtype(number)
+        if dtype in _INTEGER_WEIGHTS:
+            raise WeightsError(
+                f"{self.model.path}: holds quantized weights ({dtype} in {self.model.name(number)!r}); "
+                "quantized checkpoints are not read yet, only float ones"
+            )
+        value = self.model.constant(number)
+        if value is None:
+            return None
+        self.bytes_read += value.nbytes
+        # Float16 doubles; anything beyond comes from many tensors that share the same bytes.
+        if self.bytes_read > len(self.model.root.buffer.data) + (1 << 20):
+            raise damaged(self.model.path, "the tensors claim more bytes than the file has")
+        return value.astype(np.float32)
+
+    @cached_property
+    def _dequantized(self) -> dict[int, int]:
+        return {
+            op.outputs[0]: op.inputs[0]
+            for op in self.model.operators
+            if op.kind == "DEQUANTIZE" and op.inputs and op.outputs
+        }
+
+    def _bias(self, operator: Operator, kernel: Array) -> Array:
+        if len(operator.inputs) < 3 or operator.inputs[2] < 0:
+            channels = kernel.shape[-2] if operator.kind == "DEPTHWISE_CONV_2D" else kernel.shape[-1]
+            return np.zeros(channels, np.float32)
+        bias = self._float_constant(operator.inputs[2])
+        if bias is None:
+            raise WeightsError(f"{self.model.path}: the bias of {operator.kind} is not constant")
+        return bias.reshape(-1)
+
+    def _name(self, operator: Operator, source: Value) -> str:
+        layer = self._atrous_branch(operator, source) or _successor(operator, source, self.segmentation)
+        if layer is None:
+            layer = _name_from_slim(self.model.name(operator.inputs[1]))
+        if layer is None:
+            raise WeightsError(
+                f"{self.model.path}: a {operator.kind} ({self.model.name(operator.inputs[1])!r}) after "
+                f"{' and '.join(source.layers)} is not part of MobileNetV2"
+            )
+        return layer
+
+    def _atrous_branch(self, operator: Operator, source: Value) -> str | None:
+        """DeepLab's atrous branches differ in nothing but their dilation; they are numbered as they come."""
+        if source.layers != ("block_16_project",) or operator.kind != "DEPTHWISE_CONV_2D":
+            return None
+        free = (f"aspp{i}_depthwise" for i in (1, 2, 3) if f"aspp{i}_depthwise/kernel" not in self.weights)
+        return next(free, None)
+
+    @cached_property
+    def segmentation(self) -> bool:
+        """Whether the file is a DeepLab: only there a pooled map is resized back and joined with another."""
+        return any(operator.kind == "CONCATENATION" for operator in self.model.operators) and not any(
+            operator.kind == "CUSTOM" for operator in self.model.operators
+        )
+
+    def _note_padding(self, operator: Operator, source: Value) -> None:
+        before, after = source.pads
+        if operator.option(0, "int8") == _VALID_PADDING and operator.stride == 2 and before == after == 1:
+            height = self.model.shape(operator.inputs[0])[1] - 2
+            self.symmetric |= height % 2 == 0
+
+
+def _canonical_kernel(operator: Operator, layer: str, kernel: Array) -> Array:
+    """A TFLite kernel in canonical layout: convolutions are stored as (out, height, width, in)."""
+    if operator.kind == "DEPTHWISE_CONV_2D":
+        return np.ascontiguousarray(kernel[0][..., np.newaxis])
+    if operator.kind == "FULLY_CONNECTED":
+        return np.ascontiguousarray(kernel.T)
+    if layer == "predictions":
+        return np.ascontiguousarray(kernel[:, 0, 0].T)
+    return np.ascontiguousarray(kernel.transpose(1, 2, 3, 0))
+
+
+def _name_from_slim(name: str) -> str | None:
+    """The layer by the name of its weights, for heads that are not known by their wiring (SSD)."""
+    known = canonical_from_slim(name)
+    return split(known)[0] if known else None
+
+
+def _successor(operator: Operator, source: Value, segmentation: bool) -> str | None:
+    """The layer that this convolution must be, given the layer(s) whose result it takes."""
+    depthwise = operator.kind == "DEPTHWISE_CONV_2D"
+    if len(source.layers) > 1:
+        return _after_concatenation(source.layers, depthwise)
+    before = source.layers[0]
+    if before == "block_16_project":
+        return _after_last_block(operator, source, segmentation)
+    if before == "block_2_depthwise" and operator.activation == _RELU:
+        return "decoder_feature_projection0"
+    if before.startswith(("expanded_conv_", "block_")):
+        return _inside_backbone(before, depthwise)
+    if before == "Conv_1" and not (source.pooled or operator.kind == "FULLY_CONNECTED"):
+        return None
+    return _SUCCESSORS.get((before, depthwise))
+
+
+_SUCCESSORS = {
+    ("image", False): "Conv1",
+    ("Conv1", True): "expanded_conv_depthwise",
+    ("Conv1", False): "expanded_conv_expand",
+    ("Conv_1", False): "predictions",
+    **{(f"aspp{i}_depthwise", False): f"aspp{i}_pointwise" for i in (1, 2, 3)},
+    ("decoder_conv0_depthwise", False): "decoder_conv0_pointwise",
+    ("decoder_conv0_pointwise", True): "decoder_conv1_depthwise",
+    ("decoder_conv1_depthwise", False): "decoder_conv1_pointwise",
+    ("concat_projection", False): "logits_semantic",
+    ("decoder_conv1_pointwise", False): "logits_semantic",
+}
+
+
+def _inside_backbone(before: str, depthwise: bool) -> str | None:
+    block, _, part = before.rpartition("_")
+    if part == "project":
+        index = int(block.removeprefix("block_")) if block != "expanded_conv" else 0
+        return None if depthwise else f"block_{index + 1}_expand"
+    following, wanted = {"expand": ("depthwise", True), "depthwise": ("project", False)}[part]
+    return f"{block}_{following}" if depthwise == wanted else None
+
+
+def _after_last_block(operator: Operator, source: Value, segmentation: bool) -> str | None:
+    if operator.kind != "CONV_2D":
+        return None
+    if source.pooled:
+        return "image_pooling"
+    return "aspp0" if segmentation else "Conv_1"
+
+
+def _after_concatenation(layers: tuple[str, ...], depthwise: bool) -> str | None:
+    # The order of the branches is the order of the projection's input channels.
+    branches = ("image_pooling", "aspp0", "aspp1_pointwise", "aspp2_pointwise", "aspp3_pointwise")
+    if layers == branches[: len(layers)]:
+        return None if depthwise else "concat_projection"
+    if set(layers) == {"concat_projection", "decoder_feature_projection0"}:
+        return "decoder_conv0_depthwise" if depthwise else None
+    return None
+
+
+# --- metadata -----------------------------------------------------------------------------------------------
+
+
+def labels_of(data: bytes, classes: int) -> tuple[str, ...] | None:
+    """The label file in the zip archive that TFLite metadata appends to the model, when it has one line a
+    class.
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            for text in _text_files(archive):
+                lines = tuple(line.strip() for line in text.splitlines())
+                if len(lines) == classes:
+                    return lines
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError, EOFError):
+        # Most models carry no archive; a broken one costs only the labels.
+        return None
+    return None
+
+
+def _text_files(archive: zipfile.ZipFile) -> Iterator[str]:
+    # A label file has a few kB; the size stated in the archive cannot be exceeded by zipfile while it
+    # unpacks.
+    for info in archive.infolist()[:20]:
+        plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if plain and info.filename.endswith(".txt") and info.file_size <= 1 << 20:
+            yield archive.read(info).decode("utf-8", "replace")
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read a TFLite model with float32 or float16 weights: classification, DeepLab or features.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.tflite`` file.
+
+    Returns
+    -------
+    Checkpoint
+        Kernels and biases with the batch norms folded in, as the file has them.
+
+    Raises
+    ------
+    WeightsError
+        If the file is damaged, quantized, or not a MobileNetV2.
+    """
+    path = Path(path)
+    model = Model.open(path)
+    walk = Walk(model)
+    walk.run()
+    if "Conv1/kernel" not in walk.weights:
+        raise WeightsError(f"{path}: holds no convolutions, so it is not a MobileNetV2")
+    size = model.shape(model.inputs[0])[1:3]
+    known = {
+        "output_stride": _output_stride(walk),
+        "tf_padding": not walk.symmetric,
+        **({"image_size": int(max(size))} if len(size) == 2 and min(size) >= 32 else {}),
+    }
+    labels = labels_of(model.root.buffer.data, class_count(walk.weights))
+    checkpoint = assemble(path, "tflite", Content(walk.weights, known, labels=labels))
+    _check_strides(walk, checkpoint)
+    return checkpoint
+
+
+def _check_strides(walk: Walk, checkpoint: Checkpoint) -> None:
+    """The graph's strides and dilations have to be those of the configuration, or the weights would be
+    misused.
+    """
+    assert checkpoint.config is not None
+    for part in backbone(checkpoint.config).parts():
+        if isinstance(part.layer, (Conv, Depthwise)) and part.name in walk.strides:
+            found = walk.strides[part.name], walk.dilations[part.name]
+            if found != (part.layer.stride, part.layer.dilation):
+                raise WeightsError(
+                    f"{walk.model.path}: layer {part.name} has stride and dilation {found}, a MobileNetV2 of "
+                    f"output stride {checkpoint.config.output_stride} has "
+                    f"{(part.layer.stride, part.layer.dilation)}"
+                )
+
+
+def _output_stride(walk: Walk) -> int:
+    backbone = [
+        stride for layer, stride in walk.strides.items() if layer == "Conv1" or layer.startswith("block_")
+    ]
+    return int(np.prod(backbone, dtype=object))
