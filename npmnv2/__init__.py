@@ -1,3 +1,63 @@
-"""MobileNetV2 in pure NumPy with Numba kernels."""
+"""MobileNetV2 in pure NumPy with Numba kernels: classification, segmentation and features on a CPU.
+
+>>> import npmnv2
+>>> model = npmnv2.load("mobilenet_v2_1.0_224")     # doctest: +SKIP
+>>> print(model.predict("cat.jpg"))                 # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from npmnv2.architecture import MobileNetV2Config as MobileNetV2Config
+    from npmnv2.errors import ImageError as ImageError
+    from npmnv2.errors import OfflineError as OfflineError
+    from npmnv2.errors import WeightsError as WeightsError
+    from npmnv2.image import MobileNetV2FeatureExtractor as MobileNetV2FeatureExtractor
+    from npmnv2.image import MobileNetV2ImageProcessor as MobileNetV2ImageProcessor
+    from npmnv2.loading import load as load
+    from npmnv2.model import MobileNetV2ForImageClassification as MobileNetV2ForImageClassification
+    from npmnv2.model import MobileNetV2Model as MobileNetV2Model
+    from npmnv2.results import Prediction as Prediction
 
 __version__ = "0.1.0"
+
+# Imported when first used, so that `import npmnv2` costs next to nothing and each part needs only what it uses.
+_HOME = {
+    "ImageError": "errors",
+    "MobileNetV2Config": "architecture",
+    "MobileNetV2FeatureExtractor": "image",
+    "MobileNetV2ForImageClassification": "model",
+    "MobileNetV2ImageProcessor": "image",
+    "MobileNetV2Model": "model",
+    "OfflineError": "errors",
+    "Prediction": "results",
+    "WeightsError": "errors",
+    "load": "loading",
+}
+
+__all__ = [
+    "ImageError",
+    "MobileNetV2Config",
+    "MobileNetV2FeatureExtractor",
+    "MobileNetV2ForImageClassification",
+    "MobileNetV2ImageProcessor",
+    "MobileNetV2Model",
+    "OfflineError",
+    "Prediction",
+    "WeightsError",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'npmnv2' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"npmnv2.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,11 +194,11 @@ class MobileNetV2Config:
     # --- reading and writing -----------------------------------------------------------------------------------------
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, strict: bool = False) -> MobileNetV2Config:
+    def from_dict(cls, values: Mapping[str, Any], *, strict: bool = True) -> MobileNetV2Config:
         """Build a configuration from the contents of a transformers ``config.json``.
 
-        Keys that belong to transformers' machinery (``architectures``, ``torch_dtype``, …) are kept in `extra`;
-        with `strict`, a key that neither knows is an error.
+        Keys that belong to transformers' machinery (``architectures``, ``torch_dtype``, …) are kept in `extra`. A key that
+        neither knows is an error, unless `strict` is False: then it is kept, too.
         """
         known = {f.name for f in fields(cls)} - {"extra"}
         given = {key: value for key, value in values.items() if key in known and value is not None}
@@ -208,7 +208,9 @@ class MobileNetV2Config:
             raise WeightsError(f"model_type (={model_type!r}) must be 'mobilenet_v2'")
         unknown = sorted(set(rest) - _TRANSFORMERS_KEYS)
         if strict and unknown:
-            raise ValueError(f"config has unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"config must not have unknown keys, got {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            )
         size = given.get("image_size")
         if isinstance(size, (list, tuple)):
             given["image_size"] = max(size)
@@ -222,7 +224,12 @@ class MobileNetV2Config:
         if callable(self.hidden_act):
             raise ValueError("hidden_act (a function) must be a name to be written to a file")
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
-        defaults = {"pooling_window": None, "pooling_stride": 1, "width_rule": "transformers", "problem_type": None}
+        defaults = {
+            "pooling_window": None,
+            "pooling_stride": 1,
+            "width_rule": "transformers",
+            "problem_type": None,
+        }
         for name, default in defaults.items():
             if values[name] == default:
                 del values[name]
@@ -266,6 +273,7 @@ class MobileNetV2Config:
 _TRANSFORMERS_KEYS = {
     "_name_or_path", "architectures", "torch_dtype", "dtype", "transformers_version", "return_dict", "tie_word_embeddings",
     "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "is_encoder_decoder", "torchscript",
+    "use_bfloat16", "use_cache", "pruned_heads", "_attn_implementation_autoset", "_commit_hash", "attn_implementation",
 }  # fmt: skip
 
 
@@ -415,18 +423,19 @@ _KERAS_PARTS = {"expand_relu": "expand", "depthwise_relu": "depthwise", "project
 
 
 def _aliases(nodes: tuple[Node, ...]) -> dict[str, str]:
-    aliases = {"Conv1_relu": "Conv1", "out_relu": LAST_CONV, "avg_pool": POOL, "global_pool": POOL, "Logits": CLASSIFIER}
+    aliases = {
+        "Conv1_relu": "Conv1",
+        "out_relu": LAST_CONV,
+        "avg_pool": POOL,
+        "global_pool": POOL,
+        "Logits": CLASSIFIER,
+    }
     for number, (name, layer, _) in enumerate(nodes, start=1):
         aliases[f"layer_{number}"] = aliases[f"layer_{number}/output"] = name
         if isinstance(layer, InvertedResidual):
             parts = layer.parts()
-            aliases |= {f"layer_{number}/{slim}": f"{name}_{part}" for slim, part in _SLIM_PARTS.items() if part in parts}
+            aliases |= {
+                f"layer_{number}/{slim}": f"{name}_{part}" for slim, part in _SLIM_PARTS.items() if part in parts
+            }
             aliases |= {f"{name}_{keras}": f"{name}_{part}" for keras, part in _KERAS_PARTS.items() if part in parts}
     return aliases
-
-
-def config_summary(config: MobileNetV2Config) -> dict[str, Any]:
-    """The fields of a configuration that differ from the defaults, without the labels."""
-    default = asdict(MobileNetV2Config())
-    skip = {"extra", "id2label", "label2id"}
-    return {f.name: value for f in fields(config) if f.name not in skip and (value := getattr(config, f.name)) != default[f.name]}

@@ -238,4 +238,13 @@ def _hint_once() -> None:
         _hinted = True
 
 
-__all__ = ["AnyLayer", "Backend", "Executable", "NumpyBackend", "NumpyExecutable", "Timing", "choose", "multiply_adds"]
+__all__ = [
+    "AnyLayer",
+    "Backend",
+    "Executable",
+    "NumpyBackend",
+    "NumpyExecutable",
+    "Timing",
+    "choose",
+    "multiply_adds",
+]

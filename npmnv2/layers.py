@@ -155,9 +155,7 @@ class InvertedResidual:
         parts: dict[str, Conv | Depthwise | Add] = {}
         if self.expansion is not None:
             parts["expand"] = Conv(filters=self.expansion, kernel=1, activation=self.activation, **shared)
-        parts["depthwise"] = Depthwise(
-            stride=self.stride, dilation=self.dilation, activation=self.activation, **shared
-        )
+        parts["depthwise"] = Depthwise(stride=self.stride, dilation=self.dilation, activation=self.activation, **shared)
         parts["project"] = Conv(filters=self.filters, kernel=1, activation="linear", **shared)
         if self.residual:
             parts["add"] = Add()

@@ -137,7 +137,9 @@ def _scale_and_shift(weights: Mapping[str, Array], norm: str, epsilon: float) ->
     return scale, beta - mean * scale
 
 
-def initialize(plan: Plan, config: MobileNetV2Config, seed: int | np.random.Generator | None = None) -> dict[str, Array]:
+def initialize(
+    plan: Plan, config: MobileNetV2Config, seed: int | np.random.Generator | None = None
+) -> dict[str, Array]:
     """Random weights as transformers draws them: kernels normal with `initializer_range`, biases 0, batch norms neutral."""
     rng = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
@@ -224,7 +226,10 @@ def write_h5(checkpoint: Checkpoint, path: str | Path) -> None:
     """
     import h5py
 
-    with write_atomically(Path(path)) as temporary, h5py.File(temporary, "w", libver=("v108", "v110")) as file:
+    with (
+        write_atomically(Path(path)) as temporary,
+        h5py.File(temporary, "w", libver=("v108", "v110")) as file,
+    ):
         file.attrs["npmnv2"] = json.dumps(_metadata(checkpoint), ensure_ascii=False)
         layers: dict[str, list[str]] = {}
         for name in checkpoint.weights:
@@ -277,7 +282,16 @@ def read_h5(path: str | Path) -> Checkpoint:
     except WeightsError:
         raise
     # h5py answers a damaged file with almost any exception.
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError, MemoryError, OverflowError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        UnicodeError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         raise WeightsError(f"{path} is not a readable HDF5 file (truncated or foreign?): {error}") from None
     if attribute is not None:
         checkpoint = _native(attribute, arrays, path)
@@ -330,7 +344,12 @@ def _datasets(file: Any, path: Path) -> Iterator[tuple[str, Array]]:
 
 # Keras 3's ``.weights.h5`` numbers the variables of a layer.
 _NUMBERED = {"batch_normalization": BATCH_NORM_VARIABLES, "": ("kernel", "bias")}
-_VARIABLES = {"depthwise_kernel": "kernel", "kernel": "kernel", "bias": "bias", **{v: v for v in BATCH_NORM_VARIABLES}}
+_VARIABLES = {
+    "depthwise_kernel": "kernel",
+    "kernel": "kernel",
+    "bias": "bias",
+    **{v: v for v in BATCH_NORM_VARIABLES},
+}
 _LAYERS = {"Logits": CLASSIFIER}
 
 
@@ -360,9 +379,7 @@ def _native(attribute: Any, arrays: dict[str, Array], path: Path) -> Checkpoint:
         metadata = json.loads(_text(attribute))
         version = metadata["format"]
         if version != FORMAT_VERSION:
-            raise WeightsError(
-                f"{path} has format version {version!r}; this version of npmnv2 reads {FORMAT_VERSION}"
-            )
+            raise WeightsError(f"{path} has format version {version!r}; this version of npmnv2 reads {FORMAT_VERSION}")
         labels = None if metadata["labels"] is None else tuple(map(str, metadata["labels"]))
         config = metadata["config"]
         if config is not None:
@@ -370,7 +387,12 @@ def _native(attribute: Any, arrays: dict[str, Array], path: Path) -> Checkpoint:
             if labels is not None and len(labels) == config.classes:
                 config = config.replace(id2label=dict(enumerate(labels)))
         return Checkpoint(
-            arrays, metadata["task"], config, labels, dict(metadata["preprocessing"]), dict(metadata["source"])
+            arrays,
+            metadata["task"],
+            config,
+            labels,
+            dict(metadata["preprocessing"]),
+            dict(metadata["source"]),
         )
     except WeightsError:
         raise
@@ -402,9 +424,7 @@ def _from_keras(arrays: dict[str, Array], model: dict[str, Any], path: Path) -> 
     plan = classifier(config) if task == "classification" else backbone(config)
     check(plan, arrays, str(path))
     ordered = {name: arrays[name] for name in _expected(plan, arrays)}
-    return Checkpoint(
-        ordered, task, config, None, {"preset": "keras", "size": config.image_size}, {"format": "keras"}
-    )
+    return Checkpoint(ordered, task, config, None, {"preset": "keras", "size": config.image_size}, {"format": "keras"})
 
 
 def _rename_classifier(arrays: dict[str, Array], path: Path) -> dict[str, Array]:

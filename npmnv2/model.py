@@ -1,0 +1,519 @@
+"""The models: transformers' classes on NumPy arrays, and `predict` and `features` for people with photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from npmnv2.architecture import (
+    CLASSIFIER,
+    LAST_CONV,
+    MINIMUM_IMAGE_SIZE,
+    POOL,
+    MobileNetV2Config,
+    classifier,
+    pooled_backbone,
+)
+from npmnv2.backends import Executable, Timing, choose
+from npmnv2.errors import WeightsError
+from npmnv2.image import MobileNetV2ImageProcessor
+from npmnv2.kernels import Array
+from npmnv2.labels import labels_for, wnids_for
+from npmnv2.losses import classification_loss
+from npmnv2.outputs import (
+    BaseModelOutputWithPoolingAndNoAttention,
+    ImageClassifierOutputWithNoAttention,
+)
+from npmnv2.plan import Plan
+from npmnv2.results import Prediction
+from npmnv2.weights import Checkpoint, check, fold, initialize, read_h5, write_h5
+
+WEIGHTS_FILE = "model.h5"
+DTYPES = ("float32", "float64")
+
+HiddenStates = bool | Sequence[int | str] | None
+Model = TypeVar("Model", bound="MobileNetV2PreTrainedModel")
+
+
+class MobileNetV2PreTrainedModel:
+    """A plan, its weights, a backend and an image processor.
+
+    Parameters
+    ----------
+    config : MobileNetV2Config
+    weights : dict, optional
+        Canonical names and layouts (`npmnv2.weights`); random if not given.
+    seed : int or numpy.random.Generator, optional
+        For random weights.
+    backend : {"auto", "numba", "numpy"}
+    dtype : {"float32", "float64"}
+        float64 runs on NumPy and serves as the arbiter.
+    n_threads : int, optional
+        Threads of the Numba backend; the CPUs that this process may use if not given.
+    processor : MobileNetV2ImageProcessor, optional
+        How `predict` and `features` prepare images.
+
+    Raises
+    ------
+    WeightsError
+        If the weights do not fit the configuration.
+    """
+
+    task: ClassVar[str] = "features"
+    plan: Plan
+
+    def __init__(
+        self,
+        config: MobileNetV2Config,
+        weights: Mapping[str, Array] | None = None,
+        *,
+        seed: int | np.random.Generator | None = None,
+        backend: str = "auto",
+        dtype: DTypeLike = "float32",
+        n_threads: int | None = None,
+        processor: MobileNetV2ImageProcessor | None = None,
+        source: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(config, MobileNetV2Config):
+            raise TypeError(f"config must be a MobileNetV2Config, got {type(config).__name__}")
+        self.config = config
+        self.plan = self.build(config)
+        self.weights = dict(weights) if weights is not None else initialize(self.plan, config, seed)
+        check(self.plan, self.weights)
+        self.dtype = np.dtype(dtype)
+        if self.dtype.name not in DTYPES:
+            raise ValueError(f"dtype (={self.dtype.name!r}) must be one of {', '.join(DTYPES)}")
+        self.backend = choose(backend, self.dtype)
+        self.n_threads = n_threads
+        self.processor = processor or MobileNetV2ImageProcessor.preset("hf", config.image_size)
+        self.source = dict(source or {})
+
+    @classmethod
+    def build(cls, config: MobileNetV2Config) -> Plan:
+        """The plan that this class runs."""
+        raise TypeError(f"{cls.__name__} is abstract: use one of its subclasses")
+
+    @cached_property
+    def executable(self) -> Executable:
+        """The network, folded and compiled for the backend at first use."""
+        return self.backend.compile(self.plan, fold(self.plan, self.weights, self.dtype), self.n_threads)
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_checkpoint(cls: type[Model], checkpoint: Checkpoint, **options: Any) -> Model:
+        """Make a model of the contents of a weight file.
+
+        Raises
+        ------
+        WeightsError
+            If the file is for another task, or its weights do not fit.
+        """
+        if checkpoint.config is None:
+            raise WeightsError("checkpoint must hold a configuration, got none")
+        where = checkpoint.source.get("file", "checkpoint")
+        weights = cls.select(checkpoint, where)
+        check(cls.build(checkpoint.config), weights, where)
+        size = checkpoint.preprocessing.get("size", checkpoint.config.image_size)
+        options.setdefault("processor", MobileNetV2ImageProcessor.from_preprocessing(checkpoint.preprocessing, size))
+        return cls(_with_labels(checkpoint), weights, source=checkpoint.source, **options)
+
+    @classmethod
+    def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
+        """The weights of a file that this model uses; refuses a file made for another task."""
+        if checkpoint.task != cls.task:
+            raise WeightsError(f"{where} must hold a {cls.task} model for {cls.__name__}, got {checkpoint.task}")
+        return checkpoint.weights
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Everything that a weight file holds of this model."""
+        labels = self.labels if self.task != "features" else None
+        preprocessing = self.processor.to_preprocessing()
+        return Checkpoint(self.weights, self.task, self.config, labels, preprocessing, self.source)
+
+    @classmethod
+    def from_pretrained(cls: type[Model], path: str | Path, **options: Any) -> Model:
+        """Load a directory made by `save_pretrained` here or in transformers, or a weight file.
+
+        Other keyword arguments go to the constructor (`backend`, `dtype`, `n_threads`, `processor`).
+        """
+        return cls.from_checkpoint(read_checkpoint(path), **options)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``config.json``, ``preprocessor_config.json`` and the weights into a directory, each file atomically."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_h5(self.to_checkpoint(), directory / WEIGHTS_FILE)
+        self.processor.save_pretrained(directory)
+        self.config.save_pretrained(directory)
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
+        """Run on `x` (N, H, W, C) in the model's own layout, no further than `outputs` (endpoint names or aliases) need.
+
+        Returns
+        -------
+        dict of str to Array
+            By the names that were asked for; feature maps are (N, H, W, C).
+        """
+        return self.executable(self._check_input(x), outputs)
+
+    def trace(self, x: Array) -> dict[str, Array]:
+        """Values of all endpoints, by name and in order: for comparing another implementation layer by layer."""
+        return self.run(x, self.plan.endpoints)
+
+    def profile(self, image: Any) -> list[Timing]:
+        """Predict one image and tell what every node took; `npmnv2.profiling` prints it as a table."""
+        x = self._prepare([image])
+        last = self.plan.nodes[-1].name
+        self.executable(x, [last])
+        return self.executable.profile(x, [last])
+
+    def _check_input(self, x: Array) -> Array:
+        if x.ndim != 4:
+            raise ValueError(f"pixel_values must have four dimensions, got shape {x.shape}")
+        if x.shape[-1] != self.config.num_channels:
+            raise ValueError(
+                f"pixel_values must have num_channels (={self.config.num_channels}) channels, got shape {x.shape} "
+                "(channels last)"
+            )
+        if min(x.shape[1:3]) < MINIMUM_IMAGE_SIZE:
+            raise ValueError(
+                f"pixel_values must be at least {MINIMUM_IMAGE_SIZE}×{MINIMUM_IMAGE_SIZE} pixels, got "
+                f"{x.shape[1]}×{x.shape[2]}"
+            )
+        if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
+            raise TypeError(f"pixel_values must be an array of numbers, got dtype {x.dtype}")
+        return np.ascontiguousarray(x, self.dtype)
+
+    def _channels_last(self, pixel_values: ArrayLike | None, data_format: str) -> Array:
+        if pixel_values is None:
+            raise ValueError("pixel_values must be given")
+        if data_format not in ("channels_first", "channels_last"):
+            raise ValueError(f"data_format (={data_format!r}) must be 'channels_first' or 'channels_last'")
+        x = np.asarray(pixel_values)
+        if x.ndim == 4 and data_format == "channels_first":
+            x = x.transpose(0, 2, 3, 1)
+        return x
+
+    def _hidden_names(self, wanted: HiddenStates) -> tuple[str, ...]:
+        """Endpoint names for `output_hidden_states`: all 16 blocks for True, or a choice by index or name."""
+        blocks = tuple(f"block_{i}" for i in range(1, 17))
+        if wanted is None or wanted is False:
+            return ()
+        if wanted is True:
+            return blocks
+        if isinstance(wanted, (str, int)):
+            raise TypeError(f"output_hidden_states (={wanted!r}) must be True, False or a list of indices and names")
+        names = []
+        for item in wanted:
+            if isinstance(item, str):
+                names.append(item)
+            elif -16 <= item < 16:
+                names.append(blocks[item])
+            else:
+                raise ValueError(f"output_hidden_states index (={item}) must be from -16 to 15: one of the 16 blocks")
+        return tuple(names)
+
+    def _forward(
+        self, pixel_values: ArrayLike | None, hidden: HiddenStates, outputs: Sequence[str], data_format: str
+    ) -> tuple[dict[str, Array], tuple[Array, ...] | None]:
+        """Run to `outputs`, or, where certain hidden states were chosen, just as far as those."""
+        x = self._check_input(self._channels_last(pixel_values, data_format))
+        names = self._hidden_names(hidden)
+        chosen = bool(names) and hidden is not True
+        values = self.executable(x, names if chosen else [*outputs, *names])
+        return values, tuple(_layout(values[name], data_format) for name in names) if names else None
+
+    # --- photos ------------------------------------------------------------------------------------------------------
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes in order."""
+        assert self.config.id2label is not None
+        return tuple(self.config.id2label.values())
+
+    def features(self, images: Any, endpoints: Sequence[str] | None = None, *, batch_size: int = 8) -> Any:
+        """Embed images, or read feature maps inside the network; nothing beyond the last one is computed.
+
+        Parameters
+        ----------
+        images
+            One image (path, PIL image, array), a list of them, or an iterator.
+        endpoints : list of str, optional
+            Names such as ``"block_13_expand"`` or slim's ``"layer_15/expansion_output"``.
+        batch_size : int
+            How many images run at once.
+
+        Returns
+        -------
+        Array [shape=(C,)] or dict of str to Array [shape=(H, W, C)]
+            For one image: the pooled features, or the maps by name. For a list, a list of these; for an iterator, an
+            iterator.
+        """
+        names = tuple(endpoints) if endpoints is not None else (POOL,)
+        for name in names:
+            self.plan.resolve(name)
+
+        def finish(values: dict[str, Array], at: int, _: Any) -> Any:
+            one = {name: value[at] for name, value in values.items()}
+            return one if endpoints is not None else _pooled(one[POOL])
+
+        return self._map(images, names, finish, batch_size)
+
+    def _prepare(self, images: Sequence[Any]) -> Array:
+        """Images as the network takes them, (N, H, W, C)."""
+        x = self.processor.to_array(images)
+        if self.dtype == np.float64:
+            x = x.astype(np.float64)
+        return x
+
+    def _map(
+        self,
+        images: Any,
+        outputs: Sequence[str],
+        finish: Callable[[dict[str, Array], int, Any], Any],
+        batch_size: int,
+    ) -> Any:
+        """Apply the network to one image, a list or an iterator, in batches; the answer has the same form."""
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size (={batch_size!r}) must be an integer of at least 1")
+        if _is_one_image(images):
+            return next(self._stream(iter([images]), outputs, finish, 1))
+        if isinstance(images, Iterator):
+            return self._stream(images, outputs, finish, batch_size)
+        if not isinstance(images, Iterable):
+            raise TypeError(f"images must be an image, a path or a list of them, got {type(images).__name__}")
+        return list(self._stream(iter(images), outputs, finish, batch_size))
+
+    def _stream(
+        self,
+        images: Iterator[Any],
+        outputs: Sequence[str],
+        finish: Callable[[dict[str, Array], int, Any], Any],
+        batch_size: int,
+    ) -> Iterator[Any]:
+        while batch := list(islice(images, batch_size)):
+            prepared = [(image, self._prepare([image])) for image in batch]
+            # Without a resize images may differ in size; neighbours of one size go together.
+            for _, group in groupby(prepared, key=lambda pair: pair[1].shape):
+                members = list(group)
+                x = np.concatenate([array for _, array in members]) if len(members) > 1 else members[0][1]
+                values = self.executable(self._check_input(x), outputs)
+                for at, (image, _) in enumerate(members):
+                    yield finish(values, at, image)
+
+
+class MobileNetV2Model(MobileNetV2PreTrainedModel):
+    """The network without a classifier.
+
+    The constructor takes the arguments of `MobileNetV2PreTrainedModel`.
+    """
+
+    @classmethod
+    def build(cls, config: MobileNetV2Config) -> Plan:
+        """Backbone and pooling."""
+        return pooled_backbone(config)
+
+    @classmethod
+    def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
+        """The weights of the backbone, from a classifier's file, too."""
+        if checkpoint.task not in ("features", "classification"):
+            raise WeightsError(f"{where} must hold a classification or features model, got {checkpoint.task}")
+        return {name: array for name, array in checkpoint.weights.items() if not name.startswith(f"{CLASSIFIER}/")}
+
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = None,
+        output_hidden_states: HiddenStates = None,
+        return_dict: bool | None = None,
+        *,
+        data_format: str = "channels_first",
+    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple[Any, ...]:
+        """Run on prepared images.
+
+        Parameters
+        ----------
+        pixel_values : Array [shape=(N, C, H, W)]
+            With ``data_format="channels_last"`` (N, H, W, C), which saves a transpose; maps in the output follow.
+        output_hidden_states : bool or list of int and str
+            True for the outputs of the 16 blocks beside everything else. A list of indices or endpoint names returns
+            just those, and the run stops at the last one.
+        return_dict : bool
+            False for a plain tuple.
+        """
+        outputs = (LAST_CONV, POOL)
+        values, hidden = self._forward(pixel_values, output_hidden_states, outputs, data_format)
+        last, pooled = (values.get(name) for name in outputs)
+        output = BaseModelOutputWithPoolingAndNoAttention(
+            None if last is None else _layout(last, data_format),
+            None if pooled is None else _layout(pooled, data_format),
+            hidden,
+        )
+        return _form(output, return_dict)
+
+
+class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
+    """The network with its classifier.
+
+    The constructor takes the arguments of `MobileNetV2PreTrainedModel`.
+    """
+
+    task = "classification"
+
+    @classmethod
+    def build(cls, config: MobileNetV2Config) -> Plan:
+        """Backbone, pooling and dense layer."""
+        return classifier(config)
+
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = None,
+        output_hidden_states: HiddenStates = None,
+        labels: ArrayLike | None = None,
+        return_dict: bool | None = None,
+        *,
+        data_format: str = "channels_first",
+    ) -> ImageClassifierOutputWithNoAttention | tuple[Any, ...]:
+        """Run on prepared images; see `MobileNetV2Model.__call__`.
+
+        Parameters
+        ----------
+        labels : integers [shape=(N,)] or numbers [shape=(N, classes)], optional
+            For the loss: regression for one class, else cross-entropy for integers and multi-label for floats, unless
+            ``config.problem_type`` says which.
+
+        Notes
+        -----
+        With `pooling_window` and an image larger than the window's reach, logits are (N, h, w, classes): the classifier
+        at every position of the window. Their mean over h and w is what `predict` ranks.
+        """
+        values, hidden = self._forward(pixel_values, output_hidden_states, (self._top,), data_format)
+        logits = values.get(self._top)
+        if logits is not None and logits.shape[1:-1] == (1, 1):
+            logits = logits[:, 0, 0]
+        loss = None
+        if labels is not None:
+            if logits is None:
+                raise ValueError(
+                    "labels must not be given together with chosen hidden states: the run stops before the loss"
+                )
+            loss = classification_loss(logits, labels, self.config.problem_type)
+        return _form(ImageClassifierOutputWithNoAttention(loss, logits, hidden), return_dict)
+
+    @property
+    def _top(self) -> str:
+        return CLASSIFIER if self.config.classes else POOL
+
+    @cached_property
+    def _wnids(self) -> tuple[str | None, ...]:
+        return wnids_for(self.labels)
+
+    def predict(self, images: Any, top_k: int = 5, *, batch_size: int = 8) -> Any:
+        """Name what is on photos.
+
+        Parameters
+        ----------
+        images
+            One image (path, PIL image, uint8 array (H, W, 3)), a list of them, or an iterator.
+        top_k : int
+            How many classes to return, best first.
+        batch_size : int
+            How many images run at once.
+
+        Returns
+        -------
+        Prediction
+            For a list, a list of them; for an iterator, an iterator, which reads no more than `batch_size` images ahead.
+
+        Raises
+        ------
+        FileNotFoundError, ImageError
+            If an image is missing or unusable; the message names it.
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise ValueError(f"top_k (={top_k!r}) must be an integer of at least 1")
+        if not self.config.classes:
+            raise ValueError("config.num_labels must be above 0 to predict; use features() of a model without classes")
+
+        def finish(values: dict[str, Array], at: int, image: Any) -> Prediction:
+            logits = values[CLASSIFIER][at]
+            logits = logits.mean(axis=(0, 1)) if logits.ndim == 3 else logits
+            source = str(image) if isinstance(image, (str, Path)) else None
+            return Prediction.from_logits(logits, self.labels, top_k, source, self._wnids)
+
+        return self._map(images, (CLASSIFIER,), finish, batch_size)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a weight file or model directory of any format that npmnv2 knows.
+
+    Raises
+    ------
+    FileNotFoundError
+    WeightsError
+    """
+    path = Path(path)
+    if path.is_dir() and (path / WEIGHTS_FILE).is_file():
+        checkpoint = read_h5(path / WEIGHTS_FILE)
+        # config.json is there to be edited; the file's own copy is for when the file travels alone.
+        checkpoint.config = MobileNetV2Config.from_pretrained(path)
+        return checkpoint
+    if path.suffix in (".h5", ".hdf5", ".keras") and path.is_file():
+        return read_h5(path)
+    if not path.exists():
+        raise FileNotFoundError(f"weights (={str(path)!r}) must be an existing file or directory")
+    from npmnv2.weights_tools import read  # foreign formats are no business of most users
+
+    return read(path)
+
+
+def _with_labels(checkpoint: Checkpoint) -> MobileNetV2Config:
+    """The configuration with the names of the classes, known ones where the file has none."""
+    config = checkpoint.config
+    assert config is not None
+    labels = checkpoint.labels
+    if labels is None and _has_default_names(config):
+        labels = labels_for(config.classes, checkpoint.task)
+    if labels is None:
+        return config
+    if len(labels) != config.classes:
+        raise WeightsError(
+            f"labels must name each of the {config.classes} classes of the model, got {len(labels)} names"
+        )
+    return config.replace(id2label=dict(enumerate(labels)))
+
+
+def _has_default_names(config: MobileNetV2Config) -> bool:
+    assert config.id2label is not None
+    return all(label == f"LABEL_{index}" for index, label in config.id2label.items())
+
+
+def _is_one_image(images: Any) -> bool:
+    """Whether `images` is one image rather than several: a path, bytes, a file, a PIL image, or an (H, W[, C]) array."""
+    if isinstance(images, np.ndarray):
+        if images.ndim == 4:
+            return False
+        return True
+    return isinstance(images, (str, bytes, Path)) or hasattr(images, "getbands") or hasattr(images, "read")
+
+
+def _layout(value: Array, data_format: str) -> Array:
+    """A feature map (N, H, W, C) in the layout that the caller wants; anything else as it is."""
+    return value.transpose(0, 3, 1, 2) if value.ndim == 4 and data_format == "channels_first" else value
+
+
+def _pooled(features: Array) -> Array:
+    """One vector, also of a fixed-window pool that left a map."""
+    return features if features.ndim == 1 else features.mean(axis=(0, 1))
+
+
+def _form(output: Any, return_dict: bool | None) -> Any:
+    return output.to_tuple() if return_dict is False else output
