@@ -28,7 +28,7 @@ class Geometry(NamedTuple):
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> Pair:
-    """Zeros before and after one axis so that the output has ``ceil(size / stride)`` entries, as TensorFlow places them.
+    """Zeros before and after one axis that give ``ceil(size / stride)`` outputs, as TensorFlow places them.
 
     The surplus zero goes *after* the image. With an even size, kernel 3 and stride 2 this gives (0, 1), where PyTorch's
     symmetric padding gives (1, 1): the usual reason why a port of this network is almost right.

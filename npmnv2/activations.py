@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from npmnv2.kernels import NO_CLIP, RELU, RELU6, Array, Clip
+from npmnv2.kernels import NO_CLIP, RELU, RELU6, Clip
 
-Function = Callable[[Array], Array]
+Function = Callable[[Any], Any]
 
 
 class Activation(NamedTuple):
@@ -27,25 +27,25 @@ class Activation(NamedTuple):
 CLIPS: dict[str, Clip] = {"linear": NO_CLIP, "relu": RELU, "relu6": RELU6}
 
 
-def _erf(x: Array) -> Array:
+def _erf(x: Any) -> Any:
     # NumPy has no error function; activations of this kind are rare enough for a loop over math.erf.
     return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), dtype=x.dtype)
 
 
-def _sigmoid(x: Array) -> Array:
+def _sigmoid(x: Any) -> Any:
     # tanh does not overflow where exp(-x) would.
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-def _gelu(x: Array) -> Array:
+def _gelu(x: Any) -> Any:
     return 0.5 * x * (1 + _erf(x * math.sqrt(0.5)))
 
 
-def _gelu_tanh(x: Array) -> Array:
+def _gelu_tanh(x: Any) -> Any:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
-def _silu(x: Array) -> Array:
+def _silu(x: Any) -> Any:
     return x * _sigmoid(x)
 
 

@@ -159,7 +159,7 @@ class MobileNetV2Config:
             names = {i: f"LABEL_{i}" for i in range(count)}
         if sorted(names) != list(range(count)):
             raise ValueError(
-                f"id2label must name each of the num_labels (={count}) classes 0…{count - 1} once, got {len(names)} names"
+                f"id2label must name each of num_labels (={count}) classes 0…{count - 1} once, got {len(names)} names"
             )
         by_label: dict[str, int] = {}
         for index in range(count):
@@ -197,8 +197,8 @@ class MobileNetV2Config:
     def from_dict(cls, values: Mapping[str, Any], *, strict: bool = True) -> MobileNetV2Config:
         """Build a configuration from the contents of a transformers ``config.json``.
 
-        Keys that belong to transformers' machinery (``architectures``, ``torch_dtype``, …) are kept in `extra`. A key that
-        neither knows is an error, unless `strict` is False: then it is kept, too.
+        Keys of transformers' machinery (``architectures``, ``torch_dtype``, …) are kept in `extra`. A key that neither
+        knows is an error, unless `strict` is False: then it is kept, too.
         """
         known = {f.name for f in fields(cls)} - {"extra"}
         given = {key: value for key, value in values.items() if key in known and value is not None}
@@ -220,7 +220,7 @@ class MobileNetV2Config:
         return cls(**given, extra=rest)
 
     def to_dict(self) -> dict[str, Any]:
-        """The contents of a ``config.json`` that transformers reads, too. Fields it does not know appear only if set."""
+        """Contents of a ``config.json`` that transformers reads, too; fields it does not know appear only if set."""
         if callable(self.hidden_act):
             raise ValueError("hidden_act (a function) must be a name to be written to a file")
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
@@ -271,7 +271,8 @@ class MobileNetV2Config:
 
 # Written by transformers itself into every config.json; of no meaning here.
 _TRANSFORMERS_KEYS = {
-    "_name_or_path", "architectures", "torch_dtype", "dtype", "transformers_version", "return_dict", "tie_word_embeddings",
+    "_name_or_path", "architectures", "torch_dtype", "dtype", "transformers_version", "return_dict",
+    "tie_word_embeddings",
     "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "is_encoder_decoder", "torchscript",
     "use_bfloat16", "use_cache", "pruned_heads", "_attn_implementation_autoset", "_commit_hash", "attn_implementation",
 }  # fmt: skip
@@ -379,10 +380,8 @@ def _backbone_nodes(config: MobileNetV2Config) -> Iterator[Node]:
     before = "Conv1"
     for name, stage, (stride, dilation) in _blocks(config):
         filters = config.width(stage.channels)
-        if stage.expand:
-            expansion = config.expanded(channels)
-        else:
-            expansion = None if config.first_layer_is_expansion else channels
+        unexpanded = None if config.first_layer_is_expansion else channels
+        expansion = config.expanded(channels) if stage.expand else unexpanded
         block = InvertedResidual(
             filters,
             expansion,

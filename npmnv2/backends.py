@@ -60,7 +60,7 @@ class Executable(Protocol):
     """A network that is ready to run."""
 
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
-        """Run on `x` (N, H, W, C) as far as `outputs` need, and return their values by the names that were asked for."""
+        """Run on `x` (N, H, W, C) as far as `outputs` need, and return their values by the names asked for."""
 
     def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
         """Run once and tell what every node took."""

@@ -36,8 +36,8 @@ def load(
     Parameters
     ----------
     name_or_path : str or path
-        A name such as ``"mobilenet_v2_1.0_224"`` (``npmnv2 list`` shows all), a file in any format that npmnv2 reads, or a
-        directory made by ``save_pretrained``.
+        A name such as ``"mobilenet_v2_1.0_224"`` (``npmnv2 list`` shows all), a file in any format that npmnv2
+        reads, or a directory made by ``save_pretrained``.
     backend : {"auto", "numba", "numpy"}
         "auto" is Numba where it is installed.
     dtype : {"float32", "float64"}

@@ -25,7 +25,7 @@ def cross_entropy(logits: Array, labels: ArrayLike, ignore_index: int = IGNORE_I
     scores = logits.reshape(-1, logits.shape[-1]).astype(np.float64)
     counted = wanted != ignore_index
     wanted, scores = wanted[counted], scores[counted]
-    if wanted.size and not (0 <= wanted.min() and wanted.max() < scores.shape[1]):
+    if wanted.size and (wanted.min() < 0 or wanted.max() >= scores.shape[1]):
         raise ValueError(
             f"labels must lie in 0…{scores.shape[1] - 1} or be {ignore_index}, got {wanted.min()}…{wanted.max()}"
         )

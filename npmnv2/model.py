@@ -146,7 +146,7 @@ class MobileNetV2PreTrainedModel:
         return cls.from_checkpoint(read_checkpoint(path), **options)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``config.json``, ``preprocessor_config.json`` and the weights into a directory, each file atomically."""
+        """Write ``config.json``, ``preprocessor_config.json`` and the weights into a directory, each atomically."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         write_h5(self.to_checkpoint(), directory / WEIGHTS_FILE)
@@ -156,7 +156,7 @@ class MobileNetV2PreTrainedModel:
     # --- running -----------------------------------------------------------------------------------------------------
 
     def run(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
-        """Run on `x` (N, H, W, C) in the model's own layout, no further than `outputs` (endpoint names or aliases) need.
+        """Run on `x` (N, H, W, C), no further than `outputs` (endpoint names or aliases) need.
 
         Returns
         -------
@@ -357,7 +357,7 @@ class MobileNetV2Model(MobileNetV2PreTrainedModel):
             None if pooled is None else _layout(pooled, data_format),
             hidden,
         )
-        return _form(output, return_dict)
+        return output.to_tuple() if return_dict is False else output
 
 
 class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
@@ -406,7 +406,8 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
                     "labels must not be given together with chosen hidden states: the run stops before the loss"
                 )
             loss = classification_loss(logits, labels, self.config.problem_type)
-        return _form(ImageClassifierOutputWithNoAttention(loss, logits, hidden), return_dict)
+        output = ImageClassifierOutputWithNoAttention(loss, logits, hidden)
+        return output.to_tuple() if return_dict is False else output
 
     @property
     def _top(self) -> str:
@@ -431,7 +432,7 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
         Returns
         -------
         Prediction
-            For a list, a list of them; for an iterator, an iterator, which reads no more than `batch_size` images ahead.
+            For a list, a list of them; for an iterator, an iterator, which reads at most `batch_size` images ahead.
 
         Raises
         ------
@@ -497,11 +498,9 @@ def _has_default_names(config: MobileNetV2Config) -> bool:
 
 
 def _is_one_image(images: Any) -> bool:
-    """Whether `images` is one image rather than several: a path, bytes, a file, a PIL image, or an (H, W[, C]) array."""
+    """Whether `images` is one image, not several: a path, bytes, a file, a PIL image, or an (H, W[, C]) array."""
     if isinstance(images, np.ndarray):
-        if images.ndim == 4:
-            return False
-        return True
+        return images.ndim != 4
     return isinstance(images, (str, bytes, Path)) or hasattr(images, "getbands") or hasattr(images, "read")
 
 
@@ -513,7 +512,3 @@ def _layout(value: Array, data_format: str) -> Array:
 def _pooled(features: Array) -> Array:
     """One vector, also of a fixed-window pool that left a map."""
     return features if features.ndim == 1 else features.mean(axis=(0, 1))
-
-
-def _form(output: Any, return_dict: bool | None) -> Any:
-    return output.to_tuple() if return_dict is False else output

@@ -175,7 +175,7 @@ class Plan:
         return name
 
     def schedule(self, outputs: Sequence[str]) -> Schedule:
-        """What has to run to get `outputs` (endpoint names or aliases): nothing else runs, and nothing after the last."""
+        """What has to run to get `outputs` (endpoint names or aliases): nothing else, and nothing after the last."""
         wanted = {name: self.resolve(name) for name in outputs}
         opened: list[Node] = []
         means: dict[str, str] = {}

@@ -6,15 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, overload
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, overload
 
 import numpy as np
 
 from npmnv2.kernels import Array, softmax
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True)
+class Candidate:
     """One class of a prediction.
 
     Attributes
@@ -93,7 +94,7 @@ class Prediction(Sequence[Candidate]):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"source": self.source, "candidates": [candidate._asdict() for candidate in self.candidates]}
+        return {"source": self.source, "candidates": [asdict(candidate) for candidate in self.candidates]}
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -104,7 +105,8 @@ class Prediction(Sequence[Candidate]):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if header:
-            writer.writerow(["source", "rank", *Candidate._fields])
+            writer.writerow(["source", "rank", *(f.name for f in fields(Candidate))])
         for rank, candidate in enumerate(self.candidates, start=1):
-            writer.writerow([self.source or "", rank, *candidate[:3], f"{candidate.score:.6f}"])
+            *identity, score = asdict(candidate).values()
+            writer.writerow([self.source or "", rank, *identity, f"{score:.6f}"])
         return text.getvalue()

@@ -59,7 +59,7 @@ class Checkpoint:
     source: dict[str, Any] = field(default_factory=dict)
 
 
-# --- from file to network ----------------------------------------------------------------------------------------------
+# --- from file to network ---------------------------------------------------------------------------------------------
 
 
 def check(plan: Plan, weights: Mapping[str, Array], where: str = "weights") -> None:
@@ -108,14 +108,14 @@ def fold(plan: Plan, weights: Mapping[str, Array], dtype: DTypeLike = np.float32
     Returns
     -------
     dict of str to Array
-        ``<layer>/kernel``: convolution (kh, kw, Cin, Cout), pointwise (Cin, Cout), depthwise (kh, kw, C), dense (Cin, Cout);
+        ``<layer>/kernel``: convolution (kh, kw, Cin, Cout), pointwise and dense (Cin, Cout), depthwise (kh, kw, C);
         ``<layer>/bias``: (Cout,). C-contiguous, of type `dtype`.
     """
     folded: dict[str, Array] = {}
     for name, layer, _ in plan.parts():
         if not isinstance(layer, (Conv, Depthwise, Dense)):
             continue
-        kernel = weights[f"{name}/kernel"].astype(np.float64)
+        kernel: Array = weights[f"{name}/kernel"].astype(np.float64)
         if isinstance(layer, Depthwise):
             kernel = kernel[..., 0]
         elif kernel.shape[:2] == (1, 1):
@@ -140,7 +140,7 @@ def _scale_and_shift(weights: Mapping[str, Array], norm: str, epsilon: float) ->
 def initialize(
     plan: Plan, config: MobileNetV2Config, seed: int | np.random.Generator | None = None
 ) -> dict[str, Array]:
-    """Random weights as transformers draws them: kernels normal with `initializer_range`, biases 0, batch norms neutral."""
+    """Random weights as in transformers: kernels normal with `initializer_range`, biases 0, batch norms neutral."""
     rng = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
     for name, shape in plan.parameter_shapes().items():
@@ -213,7 +213,7 @@ def _guesses(stem: int, known: dict[str, Any]) -> Iterator[MobileNetV2Config]:
                 yield config
 
 
-# --- the native file ---------------------------------------------------------------------------------------------------
+# --- the native file --------------------------------------------------------------------------------------------------
 
 
 def write_h5(checkpoint: Checkpoint, path: str | Path) -> None:
