@@ -20,7 +20,7 @@ from npmnv2.architecture import (
     classifier,
     pooled_backbone,
 )
-from npmnv2.backends import Executable, Timing, choose
+from npmnv2.backends import Executable, choose
 from npmnv2.errors import WeightsError
 from npmnv2.image import MobileNetV2ImageProcessor
 from npmnv2.kernels import Array
@@ -32,6 +32,7 @@ from npmnv2.outputs import (
 )
 from npmnv2.plan import Plan
 from npmnv2.results import Prediction
+from npmnv2.tables import Profile
 from npmnv2.weights import Checkpoint, check, fold, initialize, read_h5, write_h5
 
 WEIGHTS_FILE = "model.h5"
@@ -169,12 +170,12 @@ class MobileNetV2PreTrainedModel:
         """Values of all endpoints, by name and in order: for comparing another implementation layer by layer."""
         return self.run(x, self.plan.endpoints)
 
-    def profile(self, image: Any) -> list[Timing]:
-        """Predict one image and tell what every node took; `npmnv2.profiling` prints it as a table."""
+    def profile(self, image: Any) -> Profile:
+        """Run on one image, after a first run to warm up, and tell what every node took; prints as a table."""
         x = self._prepare([image])
         last = self.plan.nodes[-1].name
         self.executable(x, [last])
-        return self.executable.profile(x, [last])
+        return Profile(self.executable.profile(x, [last]))
 
     def _check_input(self, x: Array) -> Array:
         if x.ndim != 4:
