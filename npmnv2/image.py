@@ -108,7 +108,13 @@ def _keras(height: int, width: int) -> dict[str, Any]:
 
 
 def _raw(height: int, width: int) -> dict[str, Any]:
-    return {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}
+    return {
+        "do_resize": False,
+        "size": {"height": height, "width": width},  # for who switches the resize on
+        "do_center_crop": False,
+        "do_rescale": False,
+        "do_normalize": False,
+    }
 
 
 def _deeplab(height: int, width: int) -> dict[str, Any]:
