@@ -46,15 +46,15 @@ _IMAGENET = (
 )
 
 # DeepLab's model zoo (research/deeplab/g3doc/model_zoo.md): archive without its date, date, depth multiplier,
-# classes, image size, output stride, mean IoU in percent at that stride (at a single scale, but
+# classes, height and width, output stride, mean IoU in percent at that stride (at a single scale, but
 # deeplabv3_mnv2_pascal_trainval at several scales and flipped), size of the archive in MB.
 _DEEPLAB = (
-    ("deeplabv3_mnv2_pascal_train_aug", "2018_01_29", "1.0", 21, 513, 16, 75.32, 23.9),
-    ("deeplabv3_mnv2_pascal_trainval", "2018_01_29", "1.0", 21, 513, 8, 80.25, 23.0),
-    ("deeplabv3_mnv2_dm05_pascal_trainaug", "2018_10_01", "0.5", 21, 513, 16, 70.19, 7.6),
-    ("deeplabv3_mnv2_dm05_pascal_trainval", "2018_10_01", "0.5", 21, 513, 8, 71.83, 7.6),
-    ("deeplabv3_mnv2_cityscapes_train", "2018_02_05", "1.0", 19, 1025, 16, 70.71, 23.0),
-    ("deeplabv3_mnv2_ade20k_train", "2018_12_03", "1.0", 151, 257, 16, 32.04, 24.8),
+    ("deeplabv3_mnv2_pascal_train_aug", "2018_01_29", "1.0", 21, (513, 513), 16, 75.32, 23.9),
+    ("deeplabv3_mnv2_pascal_trainval", "2018_01_29", "1.0", 21, (513, 513), 8, 80.25, 23.0),
+    ("deeplabv3_mnv2_dm05_pascal_trainaug", "2018_10_01", "0.5", 21, (513, 513), 16, 70.19, 7.6),
+    ("deeplabv3_mnv2_dm05_pascal_trainval", "2018_10_01", "0.5", 21, (513, 513), 8, 71.83, 7.6),
+    ("deeplabv3_mnv2_cityscapes_train", "2018_02_05", "1.0", 19, (1025, 2049), 16, 70.71, 23.0),
+    ("deeplabv3_mnv2_ade20k_train", "2018_12_03", "1.0", 151, (257, 257), 16, 32.04, 24.8),
 )
 
 # DeepLab's own names of these checkpoints.
@@ -95,8 +95,7 @@ _ARCHIVES = {
     ),
     "mobilenet_v2_1.4_224": (
         136.0,
-        "sha384:fd257f73e8ee5280328903afa6bbd646dcf4e8ae7c090e3424cf05d973c0940f"
-        "e02ee220a3a5a20ea51cb9caacbf4961",
+        "sha384:fd257f73e8ee5280328903afa6bbd646dcf4e8ae7c090e3424cf05d973c0940fe02ee220a3a5a20ea51cb9caacbf4961",
     ),
     "deeplabv3_mnv2_pascal_train_aug": (
         23.9,
@@ -135,7 +134,7 @@ class Entry:
     depth_multiplier : float
         Width of the network.
     image_size : int
-        Pixels, the size that the accuracy was measured at.
+        Pixels (the height, if it is not square) that the accuracy was measured at.
     num_classes : int or None
         Outputs of the classifier; None for a backbone.
     preprocessing : dict
@@ -272,9 +271,9 @@ def _deeplab() -> Iterable[Entry]:
             task="segmentation",
             urls=(f"{_STORAGE}/download.tensorflow.org/models/{name}_{date}.tar.gz",),
             depth_multiplier=float(multiplier),
-            image_size=size,
+            image_size=size[0],
             num_classes=classes,
-            preprocessing={"preset": "deeplab", "size": size},
+            preprocessing={"preset": "deeplab", "size": list(size)},
             accuracy={"mean IoU": mean_iou},
             output_stride=stride,
             megabytes=listed_megabytes,
