@@ -33,12 +33,12 @@ def class_map(logits: Array, size: tuple[int, int], variant: Variant) -> NDArray
     array [shape=(height, width)], int64
         The lower index where two classes are level. The resized logits are never held as a whole.
     """
-    if logits.shape[:2] == tuple(size):
-        return logits.argmax(-1)
     height, width = size
+    labels = np.empty(size, np.int64)
+    if logits.shape[:2] == tuple(size):
+        return logits.argmax(-1, out=labels)
     wide = resize_bilinear(logits[None], (logits.shape[0], width), variant)[0]
     rows = samples(logits.shape[0], height, variant)
-    labels = np.empty(size, np.int64)
     step = max(1, _BLOCK_BYTES // wide[0].nbytes)
     for start in range(0, height, step):
         block = slice(start, start + step)

@@ -155,7 +155,7 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
     if width * height > max_pixels:
         raise ImageError(
             f"{name} has {width} × {height} pixels, more than max_pixels (={max_pixels}); "
-            "pass a larger max_pixels if the file can be trusted, or shrink it first"
+            "if the file can be trusted, read it with npmnv2.image.load_image(…, max_pixels=…) and pass on the array"
         )
     return image
 
