@@ -1,12 +1,186 @@
-"""The one decorator of all compiled functions, and the place where their machine code is kept on disk."""
+"""The one decorator of all compiled functions, and the folder that keeps their machine code for the next process.
+
+Numba's own cache would not do: its key leaves out compilation options (numba#6845), the sources of the functions that a
+function calls, and its closure in any form that survives a new process; it fails at import where no folder can be
+written to; and a damaged file ends in an exception. Here
+
+* a folder is named by a digest of everything that machine code depends on but its signature and processor;
+* a file holds the code of one function for one signature and processor, after a digest of its own content;
+* whatever goes wrong with a file or a folder costs a compilation and nothing else.
+"""
 
 from __future__ import annotations
 
-from numba import njit as _numba_njit
+import functools
+import hashlib
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import config
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+
+# Numba's settings (NUMBA_… in the environment) that change machine code.
+_SETTINGS = (
+    "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE",
+)  # fmt: skip
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_FORGOTTEN_AFTER_DAYS = 90
 
 
-def njit(function=None, *, variant=""):  # type: ignore[no-untyped-def]
-    """Compile a kernel."""
+def njit(function: Callable[..., Any] | None = None, *, variant: str = "", cached: bool = True) -> Any:
+    """Compile a function the way all kernels are: without the global lock, without fastmath.
+
+    Parameters
+    ----------
+    function : callable
+    variant : str
+        Tells functions apart that one piece of source makes, as a factory of kernels does.
+    cached : bool
+        Whether to keep the machine code on disk. Needless for what only other compiled functions call: it becomes
+        part of their code.
+
+    Raises
+    ------
+    ValueError
+        If a factory made two functions with the same `variant`; one would be taken for the other.
+    """
     if function is None:
-        return lambda function: njit(function, variant=variant)
-    return _numba_njit(nogil=True, error_model="numpy")(function)
+        return functools.partial(njit, variant=variant, cached=cached)
+    _claim_variant(function, variant)
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    if cached and isinstance(compiled, Dispatcher):  # a plain function under NUMBA_DISABLE_JIT
+        compiled._cache = _Cache(function, variant)
+    return compiled
+
+
+_variants: dict[tuple[int, str], Any] = {}
+
+
+def _claim_variant(function: Callable[..., Any], variant: str) -> None:
+    code = function.__code__
+    if function.__closure__ is not None and (id(code), variant) in _variants:
+        raise ValueError(f"variant (={variant!r}) must differ between the functions made by {function.__qualname__}")
+    _variants[id(code), variant] = code  # kept, so that no other code gets this id
+
+
+class _Cache(NullCache):
+    """Machine code of one function on disk, one file per signature and processor."""
+
+    def __init__(self, function: Callable[..., Any], variant: str) -> None:
+        self._name = f"{function.__module__}.{function.__qualname__}.{variant}"
+        self._code = function.__code__.co_code
+
+    @property
+    def cache_path(self) -> str | None:
+        folder = cache_folder()
+        return None if folder is None else str(folder)
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        """Return the compiled function, None if there is none, or none that is sound."""
+        path = self._path(signature, target_context.codegen())
+        if path is None:
+            return None
+        try:
+            stored = path.read_bytes()
+            digest, content = stored[:_DIGEST_SIZE], stored[_DIGEST_SIZE:]
+            if hashlib.sha256(content).digest() != digest:
+                return None
+            target_context.refresh()
+            return CompileResult._rebuild(target_context, *pickle.loads(content))
+        # Whatever a file of unknown origin raises (unpickling can raise anything), compiling anew is the answer.
+        except Exception:
+            return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """Keep a compiled function, if there is a place for it."""
+        path = self._path(signature, compiled.library.codegen)
+        if path is None or compiled.library.has_dynamic_globals:
+            return
+        content = dumps(compiled._reduce())
+        with suppress(OSError):
+            _replace(path, hashlib.sha256(content).digest() + content)
+
+    def _path(self, signature: Any, codegen: Any) -> Path | None:
+        folder = cache_folder()
+        if folder is None:
+            return None
+        key = hashlib.sha256(repr((self._name, self._code, signature, codegen.magic_tuple())).encode()).hexdigest()
+        short = self._name.rpartition(".kernels.")[2].replace("<locals>.", "").rstrip(".")
+        return folder / f"{short}-{key[:16]}.bin"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that other processes see all of it or nothing."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Return the folder for machine code, made if need be; None if there is no place for one.
+
+    It stands in ``$NUMBA_CACHE_DIR``, ``$NPMNV2_HOME``, or the user's cache directory.
+    """
+    try:
+        folder = _home() / f"{sys.implementation.cache_tag}-{_digest()}"
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_forgotten(folder.parent)
+        tempfile.TemporaryFile(dir=folder).close()
+        return folder
+    except (OSError, RuntimeError):  # read-only, or a user without a home
+        return None
+
+
+def _home() -> Path:
+    if shared := getattr(config, "CACHE_DIR", ""):
+        return Path(shared) / "npmnv2"
+    if own := os.environ.get("NPMNV2_HOME"):
+        return Path(own).expanduser() / "kernels"
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "npmnv2" / "kernels"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "npmnv2" / "kernels"
+    caches = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    return Path.home() / caches / "npmnv2" / "kernels"
+
+
+def _digest() -> str:
+    """Digest of what the machine code of all functions depends on: every source, the compilers, their settings."""
+    found = hashlib.sha256()
+    settings = [str(getattr(config, name, None)) for name in _SETTINGS]
+    found.update(repr([sys.version, numba.__version__, llvmlite.__version__, *settings]).encode())
+    for package in (__package__, __package__.rpartition(".")[0]):
+        for source in sorted(resources.files(package).iterdir(), key=lambda file: file.name):
+            if source.name.endswith((".py", ".pyc")):
+                found.update(source.name.encode() + b"\0" + source.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _remove_forgotten(home: Path) -> None:
+    """Remove the folders of versions that nothing was compiled for in a long time."""
+    oldest = time.time() - _FORGOTTEN_AFTER_DAYS * 24 * 3600
+    for folder in home.iterdir():
+        if folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -4,12 +4,13 @@ One inference has about twenty steps that end with a meeting of all workers, and
 millisecond to a few. Numba's own scheduler needs 50–150 µs per step and aborts when two threads use it; GNU OpenMP
 kills forked children. Here a step costs one `barrier`, a tenth of a microsecond, and an inference one hand-over:
 
-    with workers(n_threads) as crew:            # Python: these threads are ours until the block ends
-        predict(x, y, crew)                     # one compiled call
-
     @njit
-    def predict(x, y, crew):                    # compiled
-        in_parallel(crew, step, (x, y))         # step(x, y, worker, n_workers) on every worker
+    def step(x, y, crew, worker, n_workers): ...   # may call barrier(crew, n_workers)
+
+    run = in_parallel(step)
+
+    with workers(n_threads) as crew:               # these threads are ours until the block ends
+        run(crew, x, y, crew)
 
 There is one crew per process. Who asks for more than one worker has the crew alone; others wait their turn, so that
 no more threads compute than the largest crew that anyone asked for. Who asks for one worker is its own crew.
@@ -21,7 +22,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,9 @@ def _call_llvm(builder: Any, name: str, *args: Any) -> None:
 
 @intrinsic
 def _task(typingctx: Any, function: Any, arguments: Any) -> Any:
-    """Return two addresses: of a piece of code that calls ``function(*arguments, worker, n_workers)``, and of the arguments.
+    """Return two addresses: of code that calls ``function(*arguments, worker, n_workers)``, and of the arguments.
 
-    The arguments are on the stack of the compiled function that this stands in, and valid until that returns.
+    The arguments are on the stack of the compiled function that this stands in, valid until that returns.
     """
     inner = function.get_call_type(typingctx, (*arguments, types.int64, types.int64), {})
 
@@ -161,8 +162,8 @@ _TASK, _ARGUMENTS, _N_WORKERS, _DONE, _FAILED, _BARRIER, _STATES, _LINE = 0, 1, 
 _IDLE, _POSTED, _ASLEEP = 0, 1, 2
 
 
-@njit
-def _reaches(crew, place, wanted):  # type: ignore[no-untyped-def]
+@njit(cached=False)
+def _reaches(crew, place, wanted):
     """Spin until a counter is at least `wanted`; give up after a while and return False."""
     for spins in range(_SPINS):
         if atomic_load(crew, place) >= wanted:
@@ -172,15 +173,15 @@ def _reaches(crew, place, wanted):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit
-def _wait(crew, place, wanted):  # type: ignore[no-untyped-def]
+@njit(cached=False)
+def _wait(crew, place, wanted):
     while not _reaches(crew, place, wanted):
         # More workers than free CPUs: the one that is missing may be waiting for ours.
         _give_way()
 
 
-@njit
-def barrier(crew, n_workers):  # type: ignore[no-untyped-def]
+@njit(cached=False)
+def barrier(crew, n_workers):
     """Wait until all workers are here; what they wrote before is seen by all after."""
     if n_workers > 1:
         # The counter never goes back within a run, so that one number serves all barriers.
@@ -191,37 +192,44 @@ def barrier(crew, n_workers):  # type: ignore[no-untyped-def]
 # ---- Working ---------------------------------------------------------------------------------------------------------
 
 
-@njit
-def in_parallel(crew, function, arguments):  # type: ignore[no-untyped-def]
-    """Run ``function(*arguments, worker, n_workers)`` on every worker of the crew; return when all are done.
+def in_parallel(step: Callable[..., None]) -> Callable[..., None]:
+    """Make of a compiled function one that runs it on every worker of a crew at once.
 
     Parameters
     ----------
-    crew : int64[::1]
-        From `workers`.
-    function : compiled function
-        Returns nothing, and raises only by mistake: the others would wait at their next barrier for ever.
-    arguments : tuple
+    step : compiled function
+        Called as ``step(*arguments, worker, n_workers)`` with the same arguments everywhere. It raises only by
+        mistake: the others would wait at their next barrier for ever.
+
+    Returns
+    -------
+    compiled function
+        Called as ``run(crew, *arguments)``, from Python or compiled code; it returns when all workers are done.
     """
-    n_workers = crew[_N_WORKERS]
-    if n_workers == 1:
-        function(*arguments, 0, 1)
-        return
-    task, where = _task(function, arguments)
-    crew[_TASK], crew[_ARGUMENTS] = task, where
-    crew[_DONE], crew[_FAILED], crew[_BARRIER] = 0, 0, 0
-    for worker in range(1, n_workers):
-        state = _STATES + worker * _LINE
-        if atomic_exchange(crew, state, _POSTED) == _ASLEEP:
-            _release(crew[state + 1])
-    failed = _call_task(task, where, 0, n_workers)
-    _wait(crew, _DONE, n_workers - 1)
-    if failed + crew[_FAILED] > 0:
-        raise RuntimeError("a kernel raised an error; run with n_threads=1 to see it")
+
+    @njit(variant=f"{step.__module__}.{step.__qualname__}")
+    def run(crew, *arguments):
+        n_workers = crew[_N_WORKERS]
+        if n_workers == 1:
+            step(*arguments, 0, 1)
+            return
+        task, where = _task(step, arguments)
+        crew[_TASK], crew[_ARGUMENTS] = task, where
+        crew[_DONE], crew[_FAILED], crew[_BARRIER] = 0, 0, 0
+        for worker in range(1, n_workers):
+            state = _STATES + worker * _LINE
+            if atomic_exchange(crew, state, _POSTED) == _ASLEEP:
+                _release(crew[state + 1])
+        failed = _call_task(task, where, 0, n_workers)
+        _wait(crew, _DONE, n_workers - 1)
+        if failed + crew[_FAILED] > 0:
+            raise RuntimeError("a kernel raised an error; run with n_threads=1 to see it")
+
+    return run
 
 
 @njit
-def _serve(crew, worker):  # type: ignore[no-untyped-def]
+def _serve(crew, worker):
     """Work for ever: wait for a task, run it, say so."""
     state = _STATES + worker * _LINE
     while True:
@@ -272,9 +280,7 @@ class _Pool:
         ctypes.pythonapi.PyThread_acquire_lock(ctypes.c_void_p(address), 1)
         self.crew[_STATES + worker * _LINE + 1] = address
         # A daemon: it never comes back to Python, so that it needs nothing of an interpreter that goes away.
-        threading.Thread(
-            target=_serve, args=(self.crew, worker), name=f"npmnv2-{worker}", daemon=True
-        ).start()
+        threading.Thread(target=_serve, args=(self.crew, worker), name=f"npmnv2-{worker}", daemon=True).start()
 
 
 _alone = _new_crew(1, 1)
@@ -325,7 +331,9 @@ def default_threads(n_threads: int | None = None) -> int:
     """
     if n_threads is not None:
         if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
-            raise TypeError(f"n_threads (={n_threads!r}) must be a whole number or None, got {type(n_threads).__name__}")
+            raise TypeError(
+                f"n_threads (={n_threads!r}) must be a whole number or None, got {type(n_threads).__name__}"
+            )
         return _at_least_one("n_threads", n_threads)
     if own := os.environ.get("NPMNV2_NUM_THREADS", "").strip():
         return _at_least_one("NPMNV2_NUM_THREADS", own)
