@@ -1,0 +1,40 @@
+"""Weights in the order in which the kernels read them. NumPy only, once per model."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .simd import vectors
+
+Floats = NDArray[np.float32]
+
+
+def pack_matrix(kernel: Floats) -> Floats:
+    """Cut a matrix (K, N) into panels of two vectors of columns, each stored as (K, columns) in one piece.
+
+    The last panel holds the one to three vectors that are left. Columns beyond N are zeros.
+    """
+    lanes = vectors().lanes
+    count = vectors().count(kernel.shape[1])
+    padded = _pad_columns(kernel, count * lanes)
+    starts = range(0, max(1, count // 2) * 2, 2)
+    ends = [*starts[1:], count]
+    return np.concatenate([padded[:, a * lanes : b * lanes].ravel() for a, b in zip(starts, ends)])
+
+
+def pack_filters(kernel: Floats) -> Floats:
+    """Order depthwise filters (3, 3, C) as (vectors, 9, lanes)."""
+    lanes = vectors().lanes
+    count = vectors().count(kernel.shape[2])
+    padded = _pad_columns(kernel.reshape(9, -1), count * lanes)
+    return padded.reshape(9, count, lanes).transpose(1, 0, 2).ravel()
+
+
+def pack_bias(bias: Floats) -> Floats:
+    """Fill up a bias (N,) with zeros to whole vectors."""
+    return _pad_columns(bias[None], vectors().count(len(bias)) * vectors().lanes)[0]
+
+
+def _pad_columns(matrix: Floats, columns: int) -> Floats:
+    return np.pad(matrix.astype(np.float32, copy=False), ((0, 0), (0, columns - matrix.shape[1])))

@@ -1,0 +1,216 @@
+"""Vectors for Numba: the few instructions that the kernels are made of, emitted as LLVM IR.
+
+Numba has no vector type, and what LLVM makes of scalar loops depends on its mood. The inner loops are therefore written
+as *intrinsics*: functions that Numba calls by name and whose body is LLVM IR built here, vector by vector. LLVM still
+chooses registers and schedules, and turns one description into AVX-512, AVX2, SSE or NEON code.
+
+Memory is addressed by plain integers: an address is an ``int64`` count of bytes. Every kernel then has one signature,
+whatever the arrays are (strided, read-only, …), so each compiles once and could be compiled ahead of time.
+
+Two rules keep the results equal, bit by bit, on every width of vector:
+
+* lanes never meet: an output element lives in one lane of one register from its bias to its clip;
+* products are added by `Emitter.fma`, which rounds once wherever it runs (without an FMA unit LLVM calls the C library).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+
+FLOAT, INT64, INT32, BYTE, BOOL = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.IntType(1)
+BYTES = BYTE.as_pointer()
+FLOAT_BYTES = 4
+
+
+class Vectors(NamedTuple):
+    """The vector registers of a processor.
+
+    Attributes
+    ----------
+    lanes : int
+        Floats in one register.
+    registers : int
+    """
+
+    lanes: int
+    registers: int
+
+    def count(self, channels: int) -> int:
+        """Vectors that hold so many channels."""
+        return -(-channels // self.lanes)
+
+
+# What a register is called in assembly, and what that says about the processor.
+_WIDTHS = {"zmm": Vectors(16, 32), "ymm": Vectors(8, 16), "xmm": Vectors(4, 16)}
+_PROBE = """
+define <16 x float> @probe(<16 x float> %a, <16 x float> %b) {
+  %sum = fadd <16 x float> %a, %b
+  ret <16 x float> %sum
+}
+"""
+
+
+@functools.cache
+def vectors() -> Vectors:
+    """The widest vectors of the processor that Numba compiles for.
+
+    LLVM itself is asked: it compiles the sum of two long vectors, and the names of the registers tell. So
+    ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` are honoured, and no list of processors is needed.
+    """
+    assembly = _assembly(_PROBE)
+    for register, found in _WIDTHS.items():
+        if f"%{register}" in assembly:
+            return found
+    return Vectors(4, 32)  # NEON, and whatever else: 128 bits
+
+
+def _assembly(source: str) -> str:
+    features = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=config.CPU_NAME or llvm.get_host_cpu_name(), features=features, opt=2
+    )
+    return str(machine.emit_assembly(llvm.parse_assembly(source)))
+
+
+class Emitter:
+    """Writes vector instructions at the place where an IR builder stands.
+
+    Parameters
+    ----------
+    builder : llvmlite.ir.IRBuilder
+    lanes : int
+        Floats in one vector.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, lanes: int) -> None:
+        self.builder = builder
+        self.lanes = lanes
+        self.type = ir.VectorType(FLOAT, lanes)
+
+    def load(self, address: ir.Value, index: int = 0) -> ir.Value:
+        """Return the `index`-th vector behind `address`, which need not be aligned."""
+        return self.builder.load(self._pointer(address, index * self.lanes, self.type), align=FLOAT_BYTES)
+
+    def store(self, value: ir.Value, address: ir.Value, index: int = 0) -> None:
+        """Store the `index`-th vector behind `address`."""
+        self.builder.store(value, self._pointer(address, index * self.lanes, self.type), align=FLOAT_BYTES)
+
+    def load_all(self, address: ir.Value, count: int) -> list[ir.Value]:
+        """Load `count` vectors that lie side by side."""
+        return [self.load(address, index) for index in range(count)]
+
+    def broadcast(self, address: ir.Value) -> ir.Value:
+        """Load one float into all lanes."""
+        return self.splat(self.builder.load(self._pointer(address, 0, FLOAT), align=FLOAT_BYTES))
+
+    def splat(self, scalar: ir.Value) -> ir.Value:
+        """Copy a scalar into all lanes."""
+        undefined = ir.Constant(self.type, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, INT32(0))
+        zeros = ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """``a · b + c``, rounded once."""
+        name = f"llvm.fma.v{self.lanes}f32"
+        module = self.builder.module
+        function = module.globals.get(name)
+        if function is None:
+            function = ir.Function(module, ir.FunctionType(self.type, [self.type] * 3), name)
+        return self.builder.call(function, [a, b, c])
+
+    def clip(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
+        """Limit `value` to low … high. NaN stays NaN, as in NumPy, since all comparisons with it are false."""
+        builder = self.builder
+        value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
+        return builder.select(builder.fcmp_ordered("<", high, value), high, value)
+
+    def _pointer(self, address: ir.Value, floats: int, kind: ir.Type) -> ir.Value:
+        pointer = self.builder.inttoptr(address, FLOAT.as_pointer())
+        if floats:
+            pointer = self.builder.gep(pointer, [INT64(floats)])
+        return self.builder.bitcast(pointer, kind.as_pointer())
+
+
+class Loop:
+    """A loop in IR whose running values stay in registers.
+
+    ``with Loop(builder, start) as loop`` opens it: inside, `loop.values` are the values of this turn.
+    ``loop.repeat(condition, following)`` closes it; afterwards `loop.values` are the last `following`. The body runs at
+    least once.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, start: Sequence[ir.Value]) -> None:
+        self._builder = builder
+        before = builder.block
+        self._body = builder.append_basic_block("loop")
+        builder.branch(self._body)
+        builder.position_at_end(self._body)
+        self.values: list[ir.Value] = [builder.phi(value.type) for value in start]
+        self._phis = self.values
+        for phi, value in zip(self._phis, start):
+            phi.add_incoming(value, before)
+
+    def repeat(self, condition: ir.Value, following: Sequence[ir.Value]) -> None:
+        """Go round again with the values `following` while `condition` holds."""
+        builder = self._builder
+        for phi, value in zip(self._phis, following):
+            phi.add_incoming(value, builder.block)
+        after = builder.append_basic_block("after")
+        builder.cbranch(condition, self._body, after)
+        builder.position_at_end(after)
+        self.values = list(following)
+
+
+def _memory(name: str, module: ir.Module, parameters: list[ir.Type]) -> ir.Function:
+    known = module.globals.get(name)
+    return known or ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
+
+
+@intrinsic
+def copy_bytes(typing: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy `count` bytes between two addresses that do not overlap."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
+        target, source, count = arguments
+        pointers = [builder.inttoptr(address, BYTES) for address in (target, source)]
+        copy = _memory("llvm.memcpy.p0i8.p0i8.i64", builder.module, [BYTES, BYTES, INT64, BOOL])
+        builder.call(copy, [*pointers, count, BOOL(0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def zero_bytes(typing: Any, target: Any, count: Any) -> Any:
+    """Fill `count` bytes with zeros."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
+        target, count = arguments
+        fill = _memory("llvm.memset.p0i8.i64", builder.module, [BYTES, BYTE, INT64, BOOL])
+        builder.call(fill, [builder.inttoptr(target, BYTES), BYTE(0), count, BOOL(0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def zero_vector(typing: Any, target: Any) -> Any:
+    """Fill one vector with zeros."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
+        emit = Emitter(builder, vectors().lanes)
+        emit.store(ir.Constant(emit.type, [0.0] * emit.lanes), arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen

@@ -1,0 +1,68 @@
+"""What a compiled network is made of: a table of steps, one record each, that `program.run` walks through.
+
+A step says where its numbers lie and how large they are. Places are *references*: the number of a buffer and an offset
+in bytes, in one integer. The same table then serves every batch, every worker and every call, which only bring other
+buffers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .jit import njit
+
+# Operations.
+POINTWISE, CONV, FILTER, POOL, RESIZE, ADD, COPY = range(7)
+# How a FILTER step gets the rows that its depthwise convolution reads.
+FROM_COPY, FROM_POINTWISE, FROM_CONV = range(3)
+# Buffers. ARENA holds the activations of one image, SCRATCH belongs to one worker, BATCH holds one piece per image,
+# CONSTANTS are weights and tables; from OUTPUT on there is one buffer per output.
+ARENA, SCRATCH, BATCH, WEIGHTS, TABLES, INPUT, OUTPUT = range(7)
+
+NOTHING = -1
+_OFFSET_BITS = 48
+
+STEP = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "operation",
+            # Input map: place, bytes from pixel to pixel, size, channels that count.
+            "source", "source_step", "height", "width", "channels",
+            # Output map: place, bytes from pixel to pixel, size; and the map that is added to it, or NOTHING.
+            "target", "target_step", "out_height", "out_width", "residual",
+            # First convolution: window, geometry, packed weights and bias, vectors of its output.
+            "kernel", "stride", "top", "left", "weights", "bias", "vectors",
+            # POOL: the window.
+            "kernel_height", "kernel_width",
+            # FILTER: where the rows of the wide map come from, and the size of that map.
+            "producer", "wide_height", "wide_width", "wide_channels",
+            # FILTER: depthwise convolution.
+            "filter_stride", "filter_dilation", "filter_top", "filter_left", "filters", "filter_bias",
+            # FILTER: work per strip in output rows, whether workers share rows or panels, and places in SCRATCH:
+            # the ring of so many rows of so many columns, a row of zeros, image rows for the first convolution.
+            "rows", "by_panels", "ring", "ring_rows", "ring_columns", "zeros", "staged",
+            # FILTER: the filtered map, and its projection to so many vectors (0: it is the output itself).
+            "filtered", "filtered_step", "project_vectors", "project", "project_bias",
+        )
+    ]
+    + [(name, np.float32) for name in ("low", "high", "filter_low", "filter_high")],
+    align=True,
+)  # fmt: skip
+
+
+def reference(buffer: int, offset: int) -> int:
+    """The place `offset` bytes into a buffer."""
+    return (buffer << _OFFSET_BITS) + offset
+
+
+@njit(cached=False)
+def address(bases, place):  # type: ignore[no-untyped-def]
+    """Address of a place, given the address of every buffer."""
+    return bases[place >> _OFFSET_BITS] + (place & ((1 << _OFFSET_BITS) - 1))
+
+
+@njit(cached=False)
+def share(total, worker, workers):  # type: ignore[no-untyped-def]
+    """The piece [first, last) of `total` that belongs to a worker."""
+    return total * worker // workers, total * (worker + 1) // workers
