@@ -88,15 +88,17 @@ def extract_from_zip(archive: Path, member: str, directory: Path) -> Path:
 def _safe_name(name: str, archive: Path) -> str:
     """The last part of a member's path, once the whole is known to stay inside the archive."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.name or "\0" in name:
+    if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
         raise WeightsError(f"{archive.name} holds a member that leads outside of it: {name!r}")
     return path.name
 
 
 def _write(content: IO[bytes], target: Path, archive: Path) -> Path:
     """Copy a member, by what is there and not by what its header says."""
+    if target.exists():
+        raise WeightsError(f"{archive.name} holds {target.name} more than once")
     size = 0
-    with target.open("xb") as file:
+    with target.open("wb") as file:
         while piece := content.read(_PIECE):
             size += len(piece)
             if size > _LARGEST_MEMBER:
