@@ -30,7 +30,6 @@ import numba
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
-from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
 # Numba's settings (NUMBA_… in the environment) that change machine code.
@@ -62,7 +61,7 @@ def njit(function: Callable[..., Any] | None = None, *, variant: str = "", cache
         return functools.partial(njit, variant=variant, cached=cached)
     _claim_variant(function, variant)
     compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
-    if cached and isinstance(compiled, Dispatcher):  # a plain function under NUMBA_DISABLE_JIT
+    if cached and hasattr(compiled, "_cache"):  # a plain function under NUMBA_DISABLE_JIT has none
         compiled._cache = _Cache(function, variant)
     return compiled
 

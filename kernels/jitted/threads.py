@@ -346,7 +346,7 @@ def default_threads(n_threads: int | None = None) -> int:
 
 def _at_least_one(name: str, value: object) -> int:
     try:
-        number = int(value)  # type: ignore[call-overload]
+        number = int(value)
     except ValueError:
         number = 0
     if not 1 <= number <= MOST_WORKERS:
