@@ -34,8 +34,8 @@ class Content:
         Canonical name → array.
     known : dict
         Fields of the configuration that the file states or its graph shows and that shapes do not.
-    unexpected : dict
-        Arrays under foreign names that are none of the network's variables.
+    unexpected : tuple of str
+        Foreign names that are none of the network's variables.
     config : MobileNetV2Config, optional
         Where the file states all of it.
     labels, preprocessing, source
@@ -44,7 +44,7 @@ class Content:
 
     weights: Mapping[str, Array]
     known: Mapping[str, Any] = field(default_factory=dict)
-    unexpected: Mapping[str, Array] = field(default_factory=dict)
+    unexpected: tuple[str, ...] = ()
     config: MobileNetV2Config | None = None
     labels: tuple[str, ...] | None = None
     preprocessing: Mapping[str, Any] | None = None
@@ -158,11 +158,9 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
     if not weights:
         raise WeightsError(f"{path}: holds no variable of a MobileNetV2{_hint(content.unexpected)}")
     try:
-        config = content.config or infer_config(
-            weights, str(path), num_labels=class_count(weights), **content.known
-        )
+        config = content.config or infer_config(weights, str(path), num_labels=class_count(weights), **content.known)
         plan = plan_for(config, weights)
-        check(plan, {**weights, **content.unexpected}, str(path))
+        check(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
     except WeightsError:
         raise
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
@@ -172,13 +170,11 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
     if labels is not None and len(labels) == config.classes:
         config = config.replace(id2label=dict(enumerate(labels)))
     return Checkpoint(
-        weights={
-            name: np.ascontiguousarray(value, np.float32) for name, value in _in_order(plan, weights).items()
-        },
+        weights={name: np.ascontiguousarray(value, np.float32) for name, value in _in_order(plan, weights).items()},
         task=task,
         config=config,
         labels=labels,
-        preprocessing=dict(content.preprocessing or {"preset": _PRESETS[task], "size": config.image_size}),
+        preprocessing={"size": config.image_size, **(content.preprocessing or {"preset": _PRESETS[task]})},
         source={"format": file_format, **_provenance(path), "ema": None, **content.source},
     )
 
@@ -189,8 +185,8 @@ def _in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:
     return {name: weights[name] for name in sorted(weights, key=lambda name: order[split(name)[0]])}
 
 
-def _hint(unexpected: Mapping[str, Array]) -> str:
-    return f"; it holds {', '.join(list(unexpected)[:8])}" if unexpected else ""
+def _hint(unexpected: tuple[str, ...]) -> str:
+    return f"; it holds {', '.join(unexpected[:8])}" if unexpected else ""
 
 
 def _provenance(path: Path) -> dict[str, Any]:

@@ -35,9 +35,7 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """The whole file, or a WeightsError when it has more than `limit` bytes."""
     size = file_size(path)
     if size > limit:
-        raise WeightsError(
-            f"{path}: has {size:,} bytes, more than the {limit:,} that are read of such a file"
-        )
+        raise WeightsError(f"{path}: has {size:,} bytes, more than the {limit:,} that are read of such a file")
     return path.read_bytes()
 
 

@@ -114,16 +114,12 @@ class Table:
         itemsize = np.dtype(dtype).itemsize
         start, count = self._vector(slot, itemsize)
         if count > limit:
-            raise damaged(
-                self.buffer.path, f"a vector of {count} numbers, at most {limit} make sense here", start
-            )
+            raise damaged(self.buffer.path, f"a vector of {count} numbers, at most {limit} make sense here", start)
         return np.frombuffer(self.buffer.slice(start, count * itemsize), dtype=dtype)
 
     def tables(self, slot: int, limit: int = MAX_TENSORS) -> list[Table]:
         """A vector of at most `limit` tables."""
         start, count = self._vector(slot, 4)
         if count > limit:
-            raise damaged(
-                self.buffer.path, f"a vector of {count} tables, at most {limit} make sense here", start
-            )
+            raise damaged(self.buffer.path, f"a vector of {count} tables, at most {limit} make sense here", start)
         return [Table(self.buffer, self._target(start + 4 * index)) for index in range(count)]

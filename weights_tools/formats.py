@@ -8,13 +8,22 @@ from pathlib import Path
 from npmnv2.errors import WeightsError
 from npmnv2.weights import Checkpoint, read_h5
 
-from . import tflite
+from . import graph_def, npz, saved_model, tf_checkpoint, tflite, torchvision, transformers
+from .names import canonical_from_torchvision
+from .tensors import is_safetensors, tensor_names
 
 READERS: dict[str, Callable[[Path], Checkpoint]] = {
     "hdf5": read_h5,
+    "tf-checkpoint": tf_checkpoint.read,
+    "saved-model": saved_model.read,
+    "graph-def": graph_def.read,
     "tflite": tflite.read,
+    "transformers": transformers.read,
+    "torchvision": torchvision.read,
+    "npz": npz.read,
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -31,24 +40,42 @@ def detect_format(path: str | Path) -> str:
         If it is none of the formats that are read.
     """
     path = Path(path)
-    if not path.exists():
+    found = _format_of_directory(path) if path.is_dir() else _format_of_file(path)
+    if found is None and tf_checkpoint.find_prefix(path) is not None:
+        found = "tf-checkpoint"
+    if found is None and not path.exists():
         raise FileNotFoundError(f"path (={str(path)!r}) must be an existing file or directory")
-    found = _format_of_file(path)
     if found is None:
-        raise WeightsError(
-            f"{path} is none of the formats that are read: {', '.join(READERS)}{_advice(path)}"
-        )
+        raise WeightsError(f"{path} is none of the formats that are read: {', '.join(READERS)}{_advice(path)}")
     return found
 
 
+def _format_of_directory(path: Path) -> str | None:
+    if (path / saved_model.GRAPH).exists():
+        return "saved-model"
+    if (path / transformers.CONFIG).exists() or (path / transformers.WEIGHTS).exists():
+        return "transformers"
+    return None
+
+
 def _format_of_file(path: Path) -> str | None:
+    if not path.is_file():
+        return None
     with path.open("rb") as stream:
         head = stream.read(16)
     if head.startswith(_HDF5):
         return "hdf5"
     if head[4:8] == b"TFL3":
         return "tflite"
-    return None
+    if head.startswith(_ZIP) and path.suffix == ".npz":
+        return "npz"
+    if is_safetensors(head):
+        names = tensor_names(path)
+        return "torchvision" if any(canonical_from_torchvision(name) for name in names) else "transformers"
+    if path.name == saved_model.GRAPH:
+        return "saved-model"
+    # A GraphDef begins with its first node: field 1, a message.
+    return "graph-def" if path.suffix == ".pb" or (head.startswith(b"\n") and path.suffix == "") else None
 
 
 def _advice(path: Path) -> str:

@@ -135,6 +135,25 @@ def _slim_leaf(name: str) -> tuple[str, str]:
     return scope, {"weights": "kernel", "depthwise_weights": "kernel", "biases": "bias"}.get(leaf, "")
 
 
+# --- Keras ---
+
+_KERAS_VARIABLES = {"depthwise_kernel": "kernel"}
+_KERAS_LAYERS = {"Logits": CLASSIFIER}
+
+
+@cache
+def _canonical_names() -> frozenset[str]:
+    return frozenset(canonical(layer, role) for layer in LAYERS for role in ROLES)
+
+
+def canonical_from_keras(name: str) -> str | None:
+    """The canonical name of a Keras variable, which may have its model's name in front and ``:0`` behind."""
+    layer, _, variable = name.removesuffix(":0").rpartition("/")
+    layer = layer.rpartition("/")[2]
+    known = f"{_KERAS_LAYERS.get(layer, layer)}/{_KERAS_VARIABLES.get(variable, variable)}"
+    return known if known in _canonical_names() else None
+
+
 # --- transformers -------------------------------------------------------------------------------------------
 
 _TORCH_NORM = {
@@ -258,11 +277,7 @@ def to_torch_layout(name: str, value: Array) -> Array:
 
 def from_slim_layout(name: str, value: Array) -> Array:
     """A slim variable in canonical layout: slim's classifier is a 1×1 convolution, Keras's is a matrix."""
-    return (
-        value[0, 0]
-        if name == f"{CLASSIFIER}/kernel" and value.ndim == 4 and value.shape[:2] == (1, 1)
-        else value
-    )
+    return value[0, 0] if name == f"{CLASSIFIER}/kernel" and value.ndim == 4 and value.shape[:2] == (1, 1) else value
 
 
 def to_slim_layout(name: str, value: Array) -> Array:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -170,9 +170,7 @@ class Model:
         """The value of a constant tensor, None for one that is computed."""
         buffer = self.tensor(number).scalar(_TENSOR_BUFFER, "uint32", 0)
         if buffer >= len(self.buffers):
-            raise damaged(
-                self.path, f"buffer {buffer} of {len(self.buffers)}", f"tensor {self.name(number)!r}"
-            )
+            raise damaged(self.path, f"buffer {buffer} of {len(self.buffers)}", f"tensor {self.name(number)!r}")
         data = self.buffers[buffer].bytes(0)
         if not len(data):
             return None
@@ -180,9 +178,7 @@ class Model:
         if dtype not in _DTYPES.values():
             raise WeightsError(f"{self.path}: tensor {self.name(number)!r} has {dtype}, which is not read")
         little_endian = np.dtype(dtype).newbyteorder("<")
-        return array_from_bytes(
-            self.path, data, little_endian, self.shape(number), f"tensor {self.name(number)!r}"
-        )
+        return array_from_bytes(self.path, data, little_endian, self.shape(number), f"tensor {self.name(number)!r}")
 
 
 def _operator_kind(code: Table) -> str:
@@ -280,14 +276,10 @@ class Walk:
         kernel = self._kernel(operator)
         source = self.values.get(operator.inputs[0])
         if source is None:
-            raise WeightsError(
-                f"{self.model.path}: a {operator.kind} takes something that is not made from the image"
-            )
+            raise WeightsError(f"{self.model.path}: a {operator.kind} takes something that is not made from the image")
         layer = self._name(operator, source)
         if source.strange and layer != "Conv1":
-            raise WeightsError(
-                f"{self.model.path}: {source.strange} before layer {layer} is not part of MobileNetV2"
-            )
+            raise WeightsError(f"{self.model.path}: {source.strange} before layer {layer} is not part of MobileNetV2")
         if f"{layer}/kernel" in self.weights:
             raise WeightsError(f"{self.model.path}: two convolutions look like layer {layer}")
         self.weights[f"{layer}/kernel"] = _canonical_kernel(operator, layer, kernel)
@@ -511,7 +503,8 @@ def read(path: str | Path) -> Checkpoint:
         **({"image_size": int(max(size))} if len(size) == 2 and min(size) >= 32 else {}),
     }
     labels = labels_of(model.root.buffer.data, class_count(walk.weights))
-    checkpoint = assemble(path, "tflite", Content(walk.weights, known, labels=labels))
+    content = Content(walk.weights, known, labels=labels, preprocessing=_preprocessing(walk))
+    checkpoint = assemble(path, "tflite", content)
     _check_strides(walk, checkpoint)
     return checkpoint
 
@@ -532,8 +525,12 @@ def _check_strides(walk: Walk, checkpoint: Checkpoint) -> None:
                 )
 
 
+def _preprocessing(walk: Walk) -> dict[str, Any] | None:
+    """TF-slim's models keep the names of their scopes; other classifiers come from Keras."""
+    from_slim = any("obilenetV2/" in walk.model.name(n) for op in walk.model.operators for n in op.inputs if n >= 0)
+    return None if from_slim or walk.segmentation else {"preset": "keras"}
+
+
 def _output_stride(walk: Walk) -> int:
-    backbone = [
-        stride for layer, stride in walk.strides.items() if layer == "Conv1" or layer.startswith("block_")
-    ]
+    backbone = [stride for layer, stride in walk.strides.items() if layer == "Conv1" or layer.startswith("block_")]
     return int(np.prod(backbone, dtype=object))

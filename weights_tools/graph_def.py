@@ -1,0 +1,314 @@
+"""Frozen graphs: a TensorFlow GraphDef (`.pb`) whose variables became constants.
+
+Each convolution of the graph leads to its weights: its kernel is a constant behind at most some identities,
+and what takes its result is a fused batch norm or, in graphs with folded batch norms, the addition of a bias.
+The name of the operation says which layer it is. Schema:
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/graph.proto
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npmnv2.errors import WeightsError
+from npmnv2.plan import BATCH_NORM_VARIABLES
+from npmnv2.weights import Checkpoint
+
+from .assemble import Content, assemble
+from .files import Array, array_from_bytes, checked_shape, damaged, read_bytes
+from .names import CLASSIFIER, canonical, canonical_from_keras, canonical_from_slim, from_slim_layout, split
+from .protobuf import Message, signed
+from .tf_checkpoint import DTYPES
+from .variables import first_block
+
+MAX_NODES = 100_000
+_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
+_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+_SUMS = ("BiasAdd", "Add", "AddV2")
+_PASSING = ("Identity", "BatchToSpaceND", "StopGradient")
+_CALL_NUMBER = re.compile(r"_\d+$")
+_CONSTANT_PASSING = ("Identity", "StopGradient")
+# Room for constants that a graph states as one repeated number.
+_REPEATED_BYTES = 16 << 20
+
+
+class Operation(NamedTuple):
+    """One node of the graph."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    message: Message
+
+    def attribute(self, key: str) -> Message:
+        """The value of an attribute; an empty message where it is absent."""
+        for entry in self.message.messages(5):
+            if entry.text(1) == key:
+                return entry.message(2)
+        return Message(memoryview(b""), self.message.path)
+
+
+@dataclass
+class Graph:
+    """The operations of a GraphDef.
+
+    Attributes
+    ----------
+    path : Path
+    data : bytes
+    """
+
+    path: Path
+    data: bytes = field(repr=False)
+    _bytes_read: int = field(default=0, init=False)
+
+    @cached_property
+    def operations(self) -> dict[str, Operation]:
+        """All operations by name, in the file's order."""
+        found: dict[str, Operation] = {}
+        for message in Message(memoryview(self.data), self.path).messages(1):
+            operation = _operation(message)
+            if operation.name in found:
+                raise damaged(self.path, f"two operations have the name {operation.name!r}")
+            found[operation.name] = operation
+            if len(found) > MAX_NODES:
+                raise damaged(self.path, f"more than {MAX_NODES:,} operations")
+        return found
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Operation]]:
+        """The operations that take an operation's result."""
+        consumers: dict[str, list[Operation]] = {}
+        for operation in self.operations.values():
+            for name in operation.inputs:
+                consumers.setdefault(name, []).append(operation)
+        return consumers
+
+    def constant(self, name: str) -> Array | None:
+        """The constant that an input leads to, None if it is computed."""
+        for _ in range(8):
+            operation = self.operations.get(name)
+            if operation is None:
+                return None
+            if operation.kind == "Const":
+                return self._tensor(operation)
+            if operation.kind.startswith("FakeQuant"):
+                raise WeightsError(
+                    f"{self.path}: holds fake quantization ({name!r}); quantized checkpoints are not read yet"
+                )
+            if operation.kind not in _CONSTANT_PASSING or not operation.inputs:
+                return None
+            name = operation.inputs[0]
+        return None
+
+    def _tensor(self, operation: Operation) -> Array:
+        tensor = operation.attribute("value").message(8)
+        place = f"constant {operation.name!r}"
+        dtype = DTYPES.get(tensor.integer(1))
+        if dtype is None:
+            raise WeightsError(f"{self.path}: {place} has TensorFlow's type {tensor.integer(1)}, which is not read")
+        shape = tuple(signed(dimension.integer(1)) for dimension in tensor.message(2).messages(2))
+        size = int(np.prod(checked_shape(self.path, shape, place), dtype=object)) * np.dtype(dtype).itemsize
+        self._bytes_read += size
+        if self._bytes_read > len(self.data) + _REPEATED_BYTES:
+            raise damaged(self.path, "its constants claim more bytes than the file has", place)
+        content = tensor.bytes(4)
+        if len(content):
+            return array_from_bytes(self.path, content, dtype, shape, place)
+        numbers = [struct.unpack("<f", value)[0] for value in self._floats(tensor, place)]
+        # Equal numbers at the end are stated once; none at all are zeros.
+        last = numbers[-1] if numbers else 0
+        count = int(np.prod(shape, dtype=np.int64))
+        if dtype != "<f4" or len(numbers) > count:
+            raise damaged(self.path, f"{len(numbers)} numbers for shape {shape}", place)
+        value = np.full(count, last, np.float32)
+        value[: len(numbers)] = numbers
+        return value.reshape(shape)
+
+    def _floats(self, tensor: Message, place: str) -> Iterator[memoryview]:
+        """The four bytes of each number that a constant states on its own or packed."""
+        for value in tensor.all(5):
+            if isinstance(value, int) or len(value) % 4:
+                raise damaged(self.path, "no numbers that are understood", place)
+            yield from (value[at : at + 4] for at in range(0, len(value), 4))
+
+    def constants(self, names: Iterable[str]) -> Iterator[Array]:
+        """The inputs among `names` that are constants."""
+        return (value for name in names if (value := self.constant(name)) is not None)
+
+    def feeding(self, operation: Operation) -> list[Operation]:
+        """The operations that an operation takes its inputs from."""
+        return [self.operations[name] for name in operation.inputs if name in self.operations]
+
+    def following(self, operation: Operation) -> Operation | None:
+        """What takes a convolution's result: a batch norm (whole, or its first step) or the addition of a
+        bias.
+        """
+        name = operation.name
+        for _ in range(8):
+            for consumer in self.consumers.get(name, []):
+                if consumer.kind in (*_NORMS, *_SUMS, "Mul"):
+                    return consumer
+            passing = [c for c in self.consumers.get(name, []) if c.kind in _PASSING]
+            if len(passing) != 1:
+                return None
+            name = passing[0].name
+        return None
+
+
+def _operation(message: Message) -> Operation:
+    inputs = (name.partition(":")[0] for name in message.texts(3) if not name.startswith("^"))
+    return Operation(message.text(1), message.text(2), tuple(inputs), message)
+
+
+def _layer_of(operation: Operation) -> str | None:
+    """The layer that an operation computes, by the scope that it is in (TF-slim's or Keras's)."""
+    scope = operation.name.rpartition("/")[0]
+    known = canonical_from_slim(f"{scope}/weights") or canonical_from_slim(f"{scope}/depthwise_weights")
+    # Keras 3 numbers the calls of a layer: Conv1_1 is Conv1, but Conv_1 is a layer of its own.
+    for name in (scope, _CALL_NUMBER.sub("", scope)):
+        known = known or canonical_from_keras(f"{name}/kernel")
+    if known is None and operation.kind == "MatMul":
+        return CLASSIFIER
+    return split(known)[0] if known else None
+
+
+def _weights(graph: Graph) -> tuple[dict[str, Array], dict[str, Any], tuple[str, ...]]:
+    """Canonical weights, what the graph shows of the configuration, and names of convolutions that are no
+    layer.
+    """
+    weights: dict[str, Array] = {}
+    strides: dict[str, int] = {}
+    epsilons: set[float] = set()
+    unexpected: list[str] = []
+    for operation in graph.operations.values():
+        if operation.kind not in (*_CONVOLUTIONS, "MatMul") or len(operation.inputs) < 2:
+            continue
+        kernel = graph.constant(operation.inputs[1])
+        if kernel is None:
+            continue
+        layer = _layer_of(operation)
+        if layer is None:
+            unexpected.append(operation.name)
+            continue
+        if f"{layer}/kernel" in weights:
+            raise WeightsError(f"{graph.path}: two operations look like layer {layer}")
+        weights[f"{layer}/kernel"] = from_slim_layout(f"{layer}/kernel", kernel)
+        shift = _shift(graph, operation, layer, epsilons)
+        weights.update({name: value.reshape(-1) for name, value in shift if value is not None})
+        strides[layer] = max([1, *operation.attribute("strides").message(1).integers(3)])
+    known: dict[str, Any] = dict(_known(graph, strides, epsilons))
+    return weights, known, tuple(unexpected)
+
+
+def _shift(graph: Graph, operation: Operation, layer: str, epsilons: set[float]) -> Iterator[tuple[str, Array | None]]:
+    """The variables of the batch norm after a convolution, or its bias."""
+    following = graph.following(operation)
+    if following is None:
+        return
+    if following.kind in _SUMS:
+        yield f"{layer}/bias", next(graph.constants(following.inputs), None)
+        return
+    if following.kind == "Mul":
+        norm = _written_out(graph, following)
+    else:
+        values = [graph.constant(name) for name in following.inputs[1:5]]
+        norm = Norm(following.attribute("epsilon").real(4), *values)
+    if norm is None:
+        return
+    if layer == "Conv1":
+        epsilons.add(norm.epsilon)
+    for role in BATCH_NORM_VARIABLES:
+        yield canonical(layer, role), getattr(norm, role)
+
+
+class Norm(NamedTuple):
+    """The constants of a batch norm."""
+
+    epsilon: float
+    gamma: Array | None = None
+    beta: Array | None = None
+    moving_mean: Array | None = None
+    moving_variance: Array | None = None
+
+
+def _written_out(graph: Graph, scaling: Operation) -> Norm | None:
+    """A batch norm in single steps: x·s + (β − μ·s) with s = γ·rsqrt(σ² + ε), as Keras 3 and old TF-slim have
+    it.
+    """
+    scale = next((op for op in graph.feeding(scaling) if op.kind == "Mul"), None)
+    addition = next((op for op in graph.consumers.get(scaling.name, []) if op.kind in _SUMS), None)
+    if scale is None or addition is None:
+        return None
+    root = next((op for op in graph.feeding(scale) if op.kind == "Rsqrt"), None)
+    offset = next((op for op in graph.feeding(addition) if op.kind == "Sub"), None)
+    if root is None or offset is None:
+        return None
+    radicand = next(iter(graph.feeding(root)), None)
+    product = next((op for op in graph.feeding(offset) if op.kind == "Mul"), None)
+    if radicand is None or product is None:
+        return None
+    under = sorted(graph.constants(radicand.inputs), key=lambda value: value.ndim)
+    if len(under) != 2 or under[0].ndim:
+        return None
+    gamma, beta, mean = (next(graph.constants(op.inputs), None) for op in (scale, offset, product))
+    return Norm(float(under[0]), gamma, beta, mean, under[1])
+
+
+def _known(graph: Graph, strides: dict[str, int], epsilons: set[float]) -> Iterator[tuple[str, Any]]:
+    backbone = [stride for layer, stride in strides.items() if layer == "Conv1" or layer.startswith("block_")]
+    product = int(np.prod(backbone, dtype=object))
+    if product in (2, 4, 8, 16, 32):
+        yield "output_stride", product
+    # 0.0010000000474974513 is 0.001 as a float32.
+    if epsilons and round(max(epsilons), 6) != 0.001 and max(epsilons) > 0:
+        yield "layer_norm_eps", round(max(epsilons), 9)
+    for operation in graph.operations.values():
+        if operation.kind == "Placeholder":
+            sides = [signed(d.integer(1)) for d in operation.attribute("shape").message(7).messages(2)][1:3]
+            if len(sides) == 2 and min(sides) >= 32 and max(sides) < 1 << 16:
+                yield "image_size", max(sides)
+            return
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read a frozen graph of TF-slim, DeepLab, the Object Detection API or Keras.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.pb`` file with a GraphDef.
+
+    Returns
+    -------
+    Checkpoint
+        Batch norms as they are in the graph: unfolded, or folded into kernels and biases.
+
+    Raises
+    ------
+    WeightsError
+    """
+    path = Path(path)
+    graph = Graph(path, read_bytes(path))
+    if not graph.operations:
+        raise damaged(path, "no operations, so this is no frozen graph")
+    weights, known, unexpected = _weights(graph)
+    if not weights:
+        kinds = sorted({operation.kind for operation in graph.operations.values()} & {"VariableV2", "VarHandleOp"})
+        hint = "; its variables are not in the file: freeze it or read the checkpoint beside it" if kinds else ""
+        raise WeightsError(f"{path}: holds no convolution of a MobileNetV2 with constant weights{hint}")
+    content = Content(weights, {**known, **first_block(weights)}, unexpected, preprocessing=_preprocessing(graph))
+    return assemble(path, "graph-def", content)
+
+
+def _preprocessing(graph: Graph) -> dict[str, Any] | None:
+    from_keras = any("/Conv1" in f"/{name}" for name in graph.operations)
+    return {"preset": "keras"} if from_keras else None

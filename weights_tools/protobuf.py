@@ -1,0 +1,131 @@
+"""The wire format of protocol buffers, as much of it as reading takes.
+
+A message is a run of fields: a key (number and wire type) and a value. What a number means is up to the
+caller, who also decides which values are messages in turn, so nesting goes no deeper than the code that asks.
+Format: https://protobuf.dev/programming-guides/encoding/
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .files import MAX_NAME_BYTES, damaged
+
+MAX_FIELDS = 1_000_000
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def varint(data: memoryview, position: int, path: Path) -> tuple[int, int]:
+    """An unsigned integer of at most 64 bits and the position after it."""
+    value = 0
+    for index, byte in enumerate(data[position : position + 10]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            if value >> 64:
+                break
+            return value, position + index + 1
+    raise damaged(path, "a number that does not end or exceeds 64 bits", position)
+
+
+def signed(value: int) -> int:
+    """A varint read as a 64-bit two's complement integer."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+class Message(NamedTuple):
+    """One message: its bytes, and the file they came from (for error messages)."""
+
+    data: memoryview
+    path: Path
+
+    def fields(self) -> Iterator[tuple[int, int | memoryview]]:
+        """Number and value of every field, in order."""
+        position = 0
+        for _ in range(MAX_FIELDS):
+            if position == len(self.data):
+                return
+            key, position = varint(self.data, position, self.path)
+            value, position = self._value(key & 7, position)
+            yield key >> 3, value
+        raise damaged(self.path, f"more than {MAX_FIELDS:,} fields in one message")
+
+    def _value(self, wire_type: int, position: int) -> tuple[int | memoryview, int]:
+        if wire_type == _VARINT:
+            return varint(self.data, position, self.path)
+        if wire_type == _BYTES:
+            length, position = varint(self.data, position, self.path)
+        elif wire_type in (_FIXED32, _FIXED64):
+            length = 4 if wire_type == _FIXED32 else 8
+        else:
+            raise damaged(self.path, f"wire type {wire_type}", position)
+        if position + length > len(self.data):
+            raise damaged(self.path, f"a field of {length} bytes in {len(self.data) - position}", position)
+        return self.data[position : position + length], position + length
+
+    def all(self, number: int) -> Iterator[int | memoryview]:
+        """Every value of one field."""
+        return (value for found, value in self.fields() if found == number)
+
+    def messages(self, number: int) -> Iterator[Message]:
+        """Every value of a field that holds messages."""
+        for value in self.all(number):
+            yield Message(self._bytes(value), self.path)
+
+    def message(self, number: int) -> Message:
+        """The last value of a field that holds a message; an empty one where it is absent."""
+        last = deque(self.messages(number), maxlen=1)
+        return last[0] if last else Message(memoryview(b""), self.path)
+
+    def bytes(self, number: int) -> memoryview:
+        """The last value of a field that holds bytes."""
+        return self.message(number).data
+
+    def integer(self, number: int) -> int:
+        """The last value of an unsigned integer field, 0 where it is absent."""
+        last = deque(self.all(number), maxlen=1)
+        found = last[0] if last else 0
+        if isinstance(found, int):
+            return found
+        if len(found) not in (4, 8):
+            raise damaged(self.path, f"field {number} is no number")
+        return int(struct.unpack("<I" if len(found) == 4 else "<Q", found)[0])
+
+    def real(self, number: int) -> float:
+        """The last value of a float field, 0 where it is absent."""
+        return float(struct.unpack("<f", struct.pack("<I", self.integer(number) & 0xFFFFFFFF))[0])
+
+    def integers(self, number: int) -> list[int]:
+        """All values of a field of integers, each on its own or packed into bytes."""
+        found: list[int] = []
+        for value in self.all(number):
+            if isinstance(value, int):
+                found.append(value)
+                continue
+            position = 0
+            while position < len(value):
+                packed, position = varint(value, position, self.path)
+                found.append(packed)
+        return found
+
+    def text(self, number: int) -> str:
+        """The last value of a field that holds a name."""
+        return self.decoded(self.bytes(number))
+
+    def texts(self, number: int) -> list[str]:
+        """All values of a field that holds names."""
+        return [self.decoded(self._bytes(value)) for value in self.all(number)]
+
+    def decoded(self, value: memoryview) -> str:
+        """Bytes as text, if they are no longer than a name may be."""
+        if len(value) > MAX_NAME_BYTES:
+            raise damaged(self.path, f"a name of {len(value)} bytes")
+        return bytes(value).decode("utf-8", "replace")
+
+    def _bytes(self, value: int | memoryview) -> memoryview:
+        if isinstance(value, int):
+            raise damaged(self.path, "a number stands where bytes are expected")
+        return value

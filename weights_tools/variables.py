@@ -1,0 +1,135 @@
+"""From the variables of TensorFlow's files to canonical weights: which ones count, and averages before raw
+values.
+
+Training keeps an exponential moving average of every trained variable beside it, which scores 1.5–2 % higher
+on ImageNet than the variable itself, so kernels, biases, γ and β are taken from there if they are there. The
+batch norms' moving statistics are averages already and are taken as they are, except where a checkpoint
+averages them too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from npmnv2.errors import WeightsError
+
+from .assemble import Content
+from .files import Array
+from .names import (
+    CLASSIFIER,
+    canonical_from_keras,
+    canonical_from_slim,
+    from_slim_layout,
+    split,
+)
+
+AVERAGE = "/ExponentialMovingAverage"
+_STATISTICS = ("moving_mean", "moving_variance")
+# Slots that optimizers keep beside a variable, and variables of training itself.
+_TRAINING = re.compile(
+    r".*/(RMSProp(_\d+)?|Momentum|Adam(_\d+)?|Adagrad|Adadelta(_\d+)?|Ftrl(_\d+)?|LARSOptimizer)"
+    r"|(.*/)?(global_step|beta[12]_power|learning_rate|iteration|save_counter|seed_generator_state)(:0)?"
+    r"|_CHECKPOINTABLE_OBJECT_GRAPH|(.*/)?(optimizer|keras_api)/.*|.*/\.OPTIMIZER_SLOT/.*"
+    r"|(adam|sgd|rmsprop|adagrad|adamw|lion)/.*"
+)
+_QUANTIZED = re.compile(r".*_quant/(min|max)(/.*)?")
+
+
+class Selection(NamedTuple):
+    """Which foreign variable stands for which canonical one.
+
+    Attributes
+    ----------
+    chosen : dict
+        Canonical name → foreign name.
+    unexpected : tuple of str
+        Foreign names that are neither the network's nor training's.
+    ema : bool
+        Whether averages were taken.
+    """
+
+    chosen: dict[str, str]
+    unexpected: tuple[str, ...]
+    ema: bool
+
+
+def select(path: Path, names: Iterable[str]) -> Selection:
+    """Choose among the variables of a TF-slim or Keras file by their names.
+
+    Raises
+    ------
+    WeightsError
+        If the file belongs to quantization-aware training.
+    """
+    raw: dict[str, str] = {}
+    averaged: dict[str, str] = {}
+    unexpected: list[str] = []
+    for name in sorted(names):
+        if _QUANTIZED.fullmatch(name):
+            raise WeightsError(
+                f"{path}: holds ranges of fake quantization ({name!r}); quantized checkpoints are not read yet"
+            )
+        known = canonical_name(name.removesuffix(AVERAGE))
+        if known is not None:
+            (averaged if name.endswith(AVERAGE) else raw)[known] = name
+        elif not _TRAINING.fullmatch(name.removesuffix(AVERAGE)):
+            unexpected.append(name)
+    trained = {known: name for known, name in averaged.items() if split(known)[1] not in _STATISTICS}
+    # Averages of moving statistics belong to averages of weights, and to nothing else.
+    return Selection({**raw, **(averaged if trained else {})}, tuple(unexpected), bool(trained))
+
+
+def canonical_name(name: str) -> str | None:
+    """Canonical name of a variable named by TF-slim or by Keras."""
+    return canonical_from_slim(name) or canonical_from_keras(name)
+
+
+def content(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    value_of: Callable[[str], Array],
+    known: Mapping[str, Any] | None = None,
+) -> Content:
+    """Choose among named variables and read the chosen ones.
+
+    Scalars that are not known are counters of training, not weights; all others that are not known are
+    reported.
+    """
+    selection = _with_classifier(select(path, shapes), shapes)
+    weights = {known: from_slim_layout(known, value_of(name)) for known, name in selection.chosen.items()}
+    return Content(
+        weights,
+        {**(known or {}), **first_block(weights)},
+        tuple(name for name in selection.unexpected if shapes[name]),
+        preprocessing={"preset": "keras"} if _is_from_keras(selection) else None,
+        source={"ema": selection.ema},
+    )
+
+
+def _is_from_keras(selection: Selection) -> bool:
+    stem = selection.chosen.get("Conv1/kernel", "")
+    return bool(stem) and canonical_from_slim(stem.removesuffix(AVERAGE)) is None
+
+
+def _with_classifier(selection: Selection, shapes: Mapping[str, tuple[int, ...]]) -> Selection:
+    """Take the one dense layer of a fine-tuned Keras model for the classifier, whatever it is called."""
+    dense = [name for name in selection.unexpected if _KERNEL.search(name) and len(shapes[name]) == 2]
+    if len(dense) != 1 or f"{CLASSIFIER}/kernel" in selection.chosen:
+        return selection
+    names = {"kernel": dense[0], "bias": _KERNEL.sub(r"/bias\1", dense[0])}
+    found = {f"{CLASSIFIER}/{role}": name for role, name in names.items() if name in selection.unexpected}
+    rest = tuple(name for name in selection.unexpected if name not in names.values())
+    return Selection({**selection.chosen, **found}, rest, selection.ema)
+
+
+_KERNEL = re.compile(r"/kernel(:0)?$")
+
+
+def first_block(weights: Mapping[str, Array]) -> dict[str, str]:
+    """TensorFlow adds the input in the first block where widths agree; transformers never does."""
+    kernel = weights.get("expanded_conv_project/kernel")
+    agree = kernel is not None and kernel.ndim == 4 and kernel.shape[2] == kernel.shape[3]
+    return {"width_rule": "slim"} if agree else {}
