@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import npmnv2
+from npmnv2 import cli_checkpoints
 
 DEFAULT_MODEL = "mobilenet_v2_1.0_224"
 PHOTO_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -266,6 +267,8 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--to", help="format to write, where the name of the target does not say it")
     command.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
     command.add_argument("--num-classes", type=int, choices=(1000, 1001), help="drop or add ImageNet's background")
+
+    cli_checkpoints.add_commands(commands)
 
     command = _command(commands, "demo", demo)
     command.add_argument("photo", nargs="?", help="a photo of your own (default: a cat that comes along)")

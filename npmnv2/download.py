@@ -7,6 +7,7 @@ the server cannot be reached at all, and never left half done under the final na
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -97,10 +98,9 @@ class Transport:
             if error is None:
                 return
             if not sink.answered.is_set() and (attempt or time.monotonic() > deadline):
-                raise OfflineError(f"{url} cannot be reached: {error}") from error
-            if _is_final(error):
-                break
-        raise OfflineError(f"{url} could not be downloaded: {error}") from error
+                raise OfflineError(f"{url} cannot be reached: {_reason(error)}") from error
+            if _is_final(error) or attempt + 1 == self.attempts:
+                raise OfflineError(f"{url} could not be downloaded: {_reason(error)}") from error
 
     def _attempt(self, url: str, sink: _Part, deadline: float) -> Exception | None:
         """Ask once for what is missing; return what the network did wrong."""
@@ -150,6 +150,15 @@ def _is_final(error: Exception) -> bool:
     """Whether asking again is no use: a clear refusal, or an answer that cannot be right."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(error, OfflineError) or (status is not None and status not in _PASSING)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the addresses that requests and urllib3 put around it."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"the server answered {response.status_code} {response.reason}"
+    inner = error.args[0] if error.args else error
+    return re.sub(r"^HTTPS?Connection\w*\(.*?\): ", "", str(getattr(inner, "reason", inner)))
 
 
 class _Part:
