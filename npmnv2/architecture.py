@@ -112,6 +112,10 @@ class MobileNetV2Config:
     pooling_stride : int
     width_rule : {"transformers", "slim", "keras"}
         Whose rounding of widths to follow where they differ.
+    atrous_rates : tuple of int
+        Dilations of the segmentation head's atrous branches; none in the published MobileNetV2 checkpoints.
+    decoder : bool
+        Give the segmentation head DeepLabV3+'s decoder, which the published ADE20K checkpoint has.
 
     Raises
     ------
@@ -141,11 +145,14 @@ class MobileNetV2Config:
     pooling_window: int | None = None
     pooling_stride: int = 1
     width_rule: str = "transformers"
+    atrous_rates: tuple[int, ...] = ()
+    decoder: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             check(name, getattr(self, name))
+        object.__setattr__(self, "atrous_rates", tuple(self.atrous_rates))
         activation(self.hidden_act)
         self._settle_labels()
 
@@ -229,6 +236,8 @@ class MobileNetV2Config:
             "pooling_stride": 1,
             "width_rule": "transformers",
             "problem_type": None,
+            "atrous_rates": (),
+            "decoder": False,
         }
         for name, default in defaults.items():
             if values[name] == default:
@@ -314,6 +323,13 @@ def _output_stride(name: str, value: Any) -> None:
         raise ValueError(f"{name} (={value}) must be one of 2, 4, 8, 16, 32")
 
 
+def _rates(name: str, value: Any) -> None:
+    if not isinstance(value, (list, tuple)) or len(value) > 3:
+        raise TypeError(f"{name} (={value!r}) must be a tuple of at most three integers")
+    for rate in value:
+        _number(int, 1)(name, rate)
+
+
 def _probability(name: str, value: Any) -> None:
     _number(float, 0)(name, value)
     if value > 1:
@@ -340,6 +356,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "pooling_window": _optional(_number(int, 1)),
     "pooling_stride": _number(int, 1),
     "width_rule": _one_of(*WIDTH_RULES),
+    "atrous_rates": _rates,
+    "decoder": _boolean,
 }
 
 

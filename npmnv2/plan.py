@@ -7,7 +7,7 @@ sets and comparing two networks is a comparison of dictionaries.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -97,6 +97,13 @@ class Plan:
     nodes: tuple[Node, ...]
     channels: int = 3
     aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def until(self, name: str) -> Plan:
+        """The plan cut off after the node called `name`."""
+        last = [node.name for node in self.nodes].index(name)
+        kept = Plan(self.nodes[: last + 1], self.channels)
+        known = {*kept.endpoints}
+        return replace(kept, aliases={alias: target for alias, target in self.aliases.items() if target in known})
 
     def parts(self) -> Iterator[Part]:
         """All nodes with every inverted residual opened."""
