@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from npmnv2.kernels import Array, Variant, resize_bilinear, samples
+from npmnv2.kernels import Array, Samples, Variant, resize_bilinear, samples, softmax
 
-# Rows of logits are resized and judged in pieces of this size: a mask of 10,000 × 10,000 needs no gigabytes of scores.
-_BLOCK_BYTES = 4 * 1024 * 1024
+# Logits are resized and judged in pieces of about this size, which stay in the processor's cache: a mask of
+# 10,000 × 10,000 needs no gigabytes of scores.
+_BLOCK_BYTES = 256 * 1024
+
+
+class Grid(NamedTuple):
+    """Where on the logits the pixels of a label map look: two neighbours and a weight for every row and column."""
+
+    rows: Samples
+    columns: Samples
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the label map."""
+        return len(self.rows.weight), len(self.columns.weight)
+
+    @classmethod
+    def resize(cls, source: tuple[int, int], size: tuple[int, int], variant: Variant) -> Grid:
+        """The grid of a bilinear resize of logits of (height, width) `source` to `size`."""
+        return cls(*(samples(before, after, variant) for before, after in zip(source, size)))
+
+    def bands(self, bytes_per_row: int) -> Iterator[slice]:
+        """Slices of rows of about `_BLOCK_BYTES` each."""
+        step = max(1, _BLOCK_BYTES // bytes_per_row)
+        return (slice(start, start + step) for start in range(0, self.size[0], step))
 
 
 def resized_logits(logits: Array, size: tuple[int, int], variant: Variant) -> Array:
@@ -33,16 +59,67 @@ def class_map(logits: Array, size: tuple[int, int], variant: Variant) -> NDArray
     array [shape=(height, width)], int64
         The lower index where two classes are level. The resized logits are never held as a whole.
     """
-    height, width = size
-    labels = np.empty(size, np.int64)
     if logits.shape[:2] == tuple(size):
-        return logits.argmax(-1, out=labels)
-    wide = resize_bilinear(logits[None], (logits.shape[0], width), variant)[0]
-    rows = samples(logits.shape[0], height, variant)
-    step = max(1, _BLOCK_BYTES // wide[0].nbytes)
-    for start in range(0, height, step):
-        block = slice(start, start + step)
-        upper, lower = wide[rows.lower[block]], wide[rows.upper[block]]
-        weight = rows.weight[block, None, None].astype(wide.dtype)
-        labels[block] = (upper + (lower - upper) * weight).argmax(-1)
+        return logits.argmax(-1)
+    return best_classes(logits, Grid.resize((logits.shape[0], logits.shape[1]), size, variant))
+
+
+def best_classes(logits: Array, grid: Grid, dtype: DTypeLike = np.int64) -> NDArray[Any]:
+    """Best class at every point of `grid`, as `class_map`.
+
+    Parameters
+    ----------
+    logits : Array [shape=(h, w, classes)]
+    grid : Grid
+    dtype : integer type
+        Of the result.
+
+    Returns
+    -------
+    array [shape=grid.size]
+    """
+    # Class after class: comparing whole planes is several times as fast as an argmax over a short last axis.
+    planes = np.ascontiguousarray(_at_columns(logits, grid).transpose(2, 0, 1))
+    labels = np.zeros(grid.size, dtype)
+    for band in grid.bands(planes[0, 0].nbytes):
+        best = _at_rows(planes[0], grid, band)
+        for index, plane in enumerate(planes[1:], start=1):
+            scores = _at_rows(plane, grid, band)
+            np.copyto(labels[band], index, where=scores > best)
+            np.maximum(best, scores, out=best)
     return labels
+
+
+def mean_scores(maps: Sequence[Array], grids: Sequence[Grid]) -> Iterator[tuple[slice, Array]]:
+    """Softmax of each of `maps` (h, w, classes) at the points of its grid, averaged, one band of rows after the other.
+
+    Yields
+    ------
+    rows : slice
+    scores : Array [shape=(height of the band, width, classes)]
+    """
+    wide = [_at_columns(logits, grid) for logits, grid in zip(maps, grids)]
+    for band in grids[0].bands(wide[0][0].nbytes):
+        total = softmax(_at_rows(wide[0], grids[0], band))
+        for values, grid in zip(wide[1:], grids[1:]):
+            total += softmax(_at_rows(values, grid, band))
+        total /= total.dtype.type(len(wide))
+        yield band, total
+
+
+def _at_columns(logits: Array, grid: Grid) -> Array:
+    lower, upper, weight = grid.columns
+    return _between(logits[:, lower], logits[:, upper], weight[:, None])
+
+
+def _at_rows(values: Array, grid: Grid, band: slice) -> Array:
+    lower, upper, weight = (part[band] for part in grid.rows)
+    return _between(values[lower], values[upper], weight.reshape(-1, *[1] * (values.ndim - 1)))
+
+
+def _between(start: Array, end: Array, weight: NDArray[np.float32]) -> Array:
+    """``start + (end - start) · weight``, in the memory of the gathered `end`."""
+    end -= start
+    end *= weight.astype(end.dtype, copy=False)
+    end += start
+    return end
