@@ -13,8 +13,7 @@ def bound(name, arguments, dtype=np.float32):
     """An array that broadcasts to the result: the bound on its rounding errors."""
     magnitudes = [np.abs(a).astype(np.float64) if isinstance(a, np.ndarray) else a for a in arguments]
     if name in ("conv", "depthwise", "pointwise", "dense"):
-        *rest, last = magnitudes
-        unclipped = magnitudes if name == "dense" else [*rest, NO_CLIP]
+        unclipped = magnitudes if name == "dense" else [*magnitudes[:-1], NO_CLIP]
         return sum_bound(REGISTRY[name].numpy(*unclipped), _terms(name, arguments[1]), dtype)
     if name in ("average_pool", "global_average_pool"):
         x = arguments[0]

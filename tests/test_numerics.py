@@ -14,13 +14,13 @@ def test_gamma_is_the_textbook_value() -> None:
 
 
 def test_sum_bound_holds_and_is_not_idle() -> None:
-    """Sums in two orders stay within the bound, and come within a factor of 100 of it."""
+    """Sums in two orders stay within the bound, and come within a factor of 100 of it at 20 terms."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(200, 1000)).astype(np.float32)
+    x = rng.normal(size=(200, 20)).astype(np.float32)
     forward, backward = np.cumsum(x, 1)[:, -1], np.cumsum(x[:, ::-1], 1)[:, -1]
-    limit = sum_bound(np.abs(x).sum(1), 1000)
+    limit = sum_bound(np.abs(x).sum(1), 20)
     share = np.abs(forward.astype(float) - backward) / limit
-    assert 0.001 < share.max() <= 1
+    assert 0.01 < share.max() <= 1
 
 
 def test_difference() -> None:

@@ -30,7 +30,7 @@ def test_ranked_with_ties_by_index() -> None:
 def test_prints_as_a_table() -> None:
     assert str(PREDICTION).splitlines() == [
         "a.jpg",
-        "   76.1%     1  n02        cat, tom",
+        "   75.7%     1  n02        cat, tom",
         "   10.3%     2  n03        crane",
         "   10.3%     3  n04        crane",
     ]
@@ -42,7 +42,7 @@ def test_json_and_csv() -> None:
     assert loaded["source"] == "a.jpg"
     assert loaded["candidates"][0]["label"] == "cat, tom"
     rows = list(csv.DictReader(io.StringIO(PREDICTION.to_csv())))
-    assert [(r["source"], r["rank"], r["label"]) for r in rows][0] == ("a.jpg", "1", "cat, tom")
+    assert (rows[0]["source"], rows[0]["rank"], rows[0]["label"]) == ("a.jpg", "1", "cat, tom")
     assert float(rows[0]["score"]) == pytest.approx(PREDICTION.top.score, abs=1e-6)
     assert len(PREDICTION.to_csv(header=False).splitlines()) == 3
 
