@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -32,6 +31,7 @@ from npmnv2.outputs import (
 )
 from npmnv2.plan import Plan
 from npmnv2.results import Prediction
+from npmnv2.streams import map_images
 from npmnv2.tables import Profile
 from npmnv2.weights import Checkpoint, check, fold, initialize, read_h5, write_h5
 
@@ -67,6 +67,8 @@ class MobileNetV2PreTrainedModel:
     """
 
     task: ClassVar[str] = "features"
+    # The endpoint that `features` gives where none is named.
+    embedding: ClassVar[str] = POOL
     plan: Plan
 
     def __init__(
@@ -259,13 +261,13 @@ class MobileNetV2PreTrainedModel:
             For one image: the pooled features, or the maps by name. For a list, a list of these; for an iterator, an
             iterator.
         """
-        names = tuple(endpoints) if endpoints is not None else (POOL,)
+        names = tuple(endpoints) if endpoints is not None else (self.embedding,)
         for name in names:
             self.plan.resolve(name)
 
         def finish(values: dict[str, Array], at: int, _: Any) -> Any:
             one = {name: value[at] for name, value in values.items()}
-            return one if endpoints is not None else _pooled(one[POOL])
+            return one if endpoints is not None else _pooled(one[self.embedding])
 
         return self._map(images, names, finish, batch_size)
 
@@ -284,32 +286,11 @@ class MobileNetV2PreTrainedModel:
         batch_size: int,
     ) -> Any:
         """Apply the network to one image, a list or an iterator, in batches; the answer has the same form."""
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size (={batch_size!r}) must be an integer of at least 1")
-        if _is_one_image(images):
-            return next(self._stream(iter([images]), outputs, finish, 1))
-        if isinstance(images, Iterator):
-            return self._stream(images, outputs, finish, batch_size)
-        if not isinstance(images, Iterable):
-            raise TypeError(f"images must be an image, a path or a list of them, got {type(images).__name__}")
-        return list(self._stream(iter(images), outputs, finish, batch_size))
 
-    def _stream(
-        self,
-        images: Iterator[Any],
-        outputs: Sequence[str],
-        finish: Callable[[dict[str, Array], int, Any], Any],
-        batch_size: int,
-    ) -> Iterator[Any]:
-        while batch := list(islice(images, batch_size)):
-            prepared = [(image, self._prepare([image])) for image in batch]
-            # Without a resize images may differ in size; neighbours of one size go together.
-            for _, group in groupby(prepared, key=lambda pair: pair[1].shape):
-                members = list(group)
-                x = np.concatenate([array for _, array in members]) if len(members) > 1 else members[0][1]
-                values = self.executable(self._check_input(x), outputs)
-                for at, (image, _) in enumerate(members):
-                    yield finish(values, at, image)
+        def run(x: Array) -> dict[str, Array]:
+            return self.executable(self._check_input(x), outputs)
+
+        return map_images(images, lambda image: (self._prepare([image]), image), run, finish, batch_size)
 
 
 class MobileNetV2Model(MobileNetV2PreTrainedModel):
@@ -496,13 +477,6 @@ def _with_labels(checkpoint: Checkpoint) -> MobileNetV2Config:
 def _has_default_names(config: MobileNetV2Config) -> bool:
     assert config.id2label is not None
     return all(label == f"LABEL_{index}" for index, label in config.id2label.items())
-
-
-def _is_one_image(images: Any) -> bool:
-    """Whether `images` is one image, not several: a path, bytes, a file, a PIL image, or an (H, W[, C]) array."""
-    if isinstance(images, np.ndarray):
-        return images.ndim != 4
-    return isinstance(images, (str, bytes, Path)) or hasattr(images, "getbands") or hasattr(images, "read")
 
 
 def _layout(value: Array, data_format: str) -> Array:
