@@ -121,7 +121,7 @@ def fold(plan: Plan, weights: Mapping[str, Array], dtype: DTypeLike = np.float32
         elif kernel.shape[:2] == (1, 1):
             kernel = kernel[0, 0]
         if isinstance(layer, Dense) or f"{name}/bias" in weights:
-            bias = weights[f"{name}/bias"].astype(np.float64)
+            bias: Array = weights[f"{name}/bias"].astype(np.float64)
         else:
             assert layer.norm is not None
             scale, bias = _scale_and_shift(weights, batch_norm_name(name), layer.norm)

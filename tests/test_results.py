@@ -31,8 +31,8 @@ def test_prints_as_a_table() -> None:
     assert str(PREDICTION).splitlines() == [
         "a.jpg",
         "   75.7%     1  n02        cat, tom",
-        "   10.3%     2  n03        crane",
-        "   10.3%     3  n04        crane",
+        "   10.2%     2  n03        crane",
+        "   10.2%     3  n04        crane",
     ]
     assert "n0" not in str(Prediction.from_logits(np.zeros(4), LABELS))
 
