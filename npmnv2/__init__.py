@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from npmnv2.architecture import MobileNetV2Config as MobileNetV2Config
+    from npmnv2.checkpoints import cache_info as cache_info
+    from npmnv2.checkpoints import clear_cache as clear_cache
+    from npmnv2.checkpoints import download as download
+    from npmnv2.checkpoints import fetch as fetch
     from npmnv2.errors import ImageError as ImageError
     from npmnv2.errors import OfflineError as OfflineError
     from npmnv2.errors import WeightsError as WeightsError
@@ -35,6 +39,10 @@ _HOME = {
     "OfflineError": "errors",
     "Prediction": "results",
     "WeightsError": "errors",
+    "cache_info": "checkpoints",
+    "clear_cache": "checkpoints",
+    "download": "checkpoints",
+    "fetch": "checkpoints",
     "load": "loading",
 }
 
@@ -49,6 +57,10 @@ __all__ = [
     "Prediction",
     "WeightsError",
     "__version__",
+    "cache_info",
+    "clear_cache",
+    "download",
+    "fetch",
     "load",
 ]
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from npmnv2.archives import extract_from_tar, extract_from_zip
 from npmnv2.cache import Downloaded, cache_home, claimed, elsewhere, read_record, searched, write_record
-from npmnv2.download import Transport, offline_switch, pip_download, rewritten
 from npmnv2.errors import OfflineError, WeightsError
 from npmnv2.registry import ENTRIES, SOURCES, Entry, entry, names
+from npmnv2.transport import Transport, offline_switch, pip_download, rewritten
 
 if TYPE_CHECKING:
     from npmnv2.weights import Checkpoint

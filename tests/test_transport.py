@@ -11,13 +11,13 @@ import zipfile
 import pytest
 from faulty_server import FaultyServer, announce, cut, status, unannounced, well, wrong_range
 
-from npmnv2 import download
-from npmnv2.download import Transport, offline_switch, pip_download, rewritten
+from npmnv2 import transport
 from npmnv2.errors import OfflineError
+from npmnv2.transport import Transport, offline_switch, pip_download, rewritten
 
 CONTENT = bytes(range(256)) * 1024
 # Half a piece that did not arrive whole is lost.
-RESUMED = f"bytes={100_000 // download._PIECE * download._PIECE}-"
+RESUMED = f"bytes={100_000 // transport._PIECE * transport._PIECE}-"
 QUICK = Transport(first_answer=3, stall=0.3, attempts=4, pause=0.01)
 
 
@@ -128,7 +128,7 @@ def test_a_port_where_nobody_listens(tmp_path):
 
 
 def test_endless_files_are_stopped(get, server, monkeypatch):
-    monkeypatch.setattr(download, "_LARGEST_DOWNLOAD", 100_000)
+    monkeypatch.setattr(transport, "_LARGEST_DOWNLOAD", 100_000)
     with pytest.raises(OfflineError, match="more than"):
         get()
     assert len(server.requests) == 1
@@ -138,7 +138,7 @@ def test_a_full_disk_is_not_taken_for_a_network_fault(get, server, monkeypatch):
     def full(self, piece):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download._Part, "write", full)
+    monkeypatch.setattr(transport._Part, "write", full)
     with pytest.raises(OSError, match="No space left on device"):
         get()
     assert len(server.requests) == 1
