@@ -1,9 +1,31 @@
-"""Reading and writing weights in the formats of other frameworks, one file a format, without those
-frameworks.
+"""Reading and writing weights in the formats of other frameworks, without those frameworks.
+
+One file a format. Everything that a file says is checked before it is believed: no reader runs code from a
+file, allocates more than the file can fill, or fails other than by `npmnv2.WeightsError` (docs/weights.md).
 """
 
 from __future__ import annotations
 
-from .formats import READERS, detect_format, read
+from npmnv2.weights import write_h5 as write_native
 
-__all__ = ["READERS", "detect_format", "read"]
+from .convert import WRITERS, convert, with_classes, with_labels
+from .formats import READERS, detect_format, read
+from .inspection import inspect
+from .keras import write as write_keras
+from .npz import write as write_npz
+from .transformers import write as write_transformers
+
+__all__ = [
+    "READERS",
+    "WRITERS",
+    "convert",
+    "detect_format",
+    "inspect",
+    "read",
+    "with_classes",
+    "with_labels",
+    "write_keras",
+    "write_native",
+    "write_npz",
+    "write_transformers",
+]

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from npmnv2.architecture import MobileNetV2Config, attach, backbone, classifier
+from npmnv2.architecture import LAST_BLOCK, MobileNetV2Config, attach, backbone, classifier
 from npmnv2.errors import WeightsError
+from npmnv2.heads.deeplab import segmenter
 from npmnv2.labels import labels_for
-from npmnv2.layers import Concat, Conv, Depthwise, GlobalAveragePool, ResizeLike
+from npmnv2.layers import Conv, Depthwise
 from npmnv2.plan import Node, Plan
 from npmnv2.weights import Checkpoint, check, infer_config, sha256
 
 from .files import Array
-from .names import layers_of, split
+from .names import ROLES, layers_of, split
 
+# DeepLab's checkpoints are trained at this stride; a graph may run them at another one.
+TRAINING_OUTPUT_STRIDE = 16
 _PRESETS = {"classification": "slim", "features": "slim", "segmentation": "deeplab", "detection": "ssd"}
 
 
@@ -74,43 +77,30 @@ def class_count(weights: Mapping[str, Array]) -> int:
 def plan_for(config: MobileNetV2Config, weights: Mapping[str, Array]) -> Plan:
     """The network that weights with these names belong to."""
     task = task_of(weights)
-    layers = layers_of(weights)
     if task == "classification":
         return classifier(config)
-    plan = backbone(config)
-    if task == "segmentation" or (task == "features" and "Conv_1" not in layers):
-        plan = Plan(plan.nodes[:-1], plan.channels, plan.aliases)
     if task == "segmentation":
-        return attach(plan, *_segmentation_nodes(layers, config.classes))
-    return attach(plan, *_detection_nodes(weights)) if task == "detection" else plan
+        return segmenter(config)
+    plan = backbone(config)
+    if task == "detection":
+        return attach(plan, *_detection_nodes(weights))
+    return plan if "Conv_1" in layers_of(weights) else plan.until(LAST_BLOCK)
 
 
-def _segmentation_nodes(layers: Mapping[str, None], classes: int) -> Iterator[Node]:
-    """DeepLab's head; its optional parts (decoder, atrous branches) are there whole or not at all."""
-    head: dict[str, Any] = {"kernel": 1, "filters": 256, "activation": "relu", "norm": 1e-5}
-    window: dict[str, Any] = {"kernel": 3, "activation": "relu", "norm": 1e-5}
-    yield Node("pool", GlobalAveragePool(keep_dims=True), ("block_16",))
-    yield Node("image_pooling", Conv(**head), ("pool",))
-    yield Node("image_pooling_resized", ResizeLike(), ("image_pooling", "block_16"))
-    yield Node("aspp0", Conv(**head), ("block_16",))
-    branches = [i for i in (1, 2, 3) if {f"aspp{i}_depthwise", f"aspp{i}_pointwise"} & set(layers)]
-    for i in branches:
-        yield Node(f"aspp{i}_depthwise", Depthwise(**window), ("block_16",))
-        yield Node(f"aspp{i}_pointwise", Conv(**head), (f"aspp{i}_depthwise",))
-    joined = ("image_pooling_resized", "aspp0", *(f"aspp{i}_pointwise" for i in branches))
-    yield Node("concat", Concat(), joined)
-    yield Node("concat_projection", Conv(**head), ("concat",))
-    last = "concat_projection"
-    if any(layer.startswith("decoder_") for layer in layers):
-        yield Node("decoder_feature_projection0", Conv(**{**head, "filters": 48}), ("block_2_depthwise",))
-        yield Node("decoder_resized", ResizeLike(), (last, "decoder_feature_projection0"))
-        yield Node("decoder_concat", Concat(), ("decoder_resized", "decoder_feature_projection0"))
-        last = "decoder_concat"
-        for i in (0, 1):
-            yield Node(f"decoder_conv{i}_depthwise", Depthwise(**window), (last,))
-            yield Node(f"decoder_conv{i}_pointwise", Conv(**head), (f"decoder_conv{i}_depthwise",))
-            last = f"decoder_conv{i}_pointwise"
-    yield Node("logits_semantic", Conv(kernel=1, filters=classes, activation="linear", norm=None), (last,))
+def _head_fields(weights: Mapping[str, Array], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What DeepLab's variables show of the configuration, and the training's output stride where nothing
+    states it.
+    """
+    if task_of(weights) != "segmentation":
+        return {}
+    layers = layers_of(weights)
+    branches = sum(f"aspp{i}_depthwise" in layers for i in (1, 2, 3))
+    rate = 96 // known.get("output_stride", TRAINING_OUTPUT_STRIDE)
+    return {
+        "output_stride": TRAINING_OUTPUT_STRIDE,
+        "decoder": any(layer.startswith("decoder_") for layer in layers),
+        "atrous_rates": tuple(rate * i for i in range(1, branches + 1)),
+    }
 
 
 def _detection_nodes(weights: Mapping[str, Array]) -> Iterator[Node]:
@@ -158,7 +148,8 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
     if not weights:
         raise WeightsError(f"{path}: holds no variable of a MobileNetV2{_hint(content.unexpected)}")
     try:
-        config = content.config or infer_config(weights, str(path), num_labels=class_count(weights), **content.known)
+        known = {"num_labels": class_count(weights), **_head_fields(weights, content.known), **content.known}
+        config = content.config or infer_config(weights, str(path), **known)
         plan = plan_for(config, weights)
         check(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
     except WeightsError:
@@ -170,7 +161,7 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
     if labels is not None and len(labels) == config.classes:
         config = config.replace(id2label=dict(enumerate(labels)))
     return Checkpoint(
-        weights={name: np.ascontiguousarray(value, np.float32) for name, value in _in_order(plan, weights).items()},
+        weights={name: np.ascontiguousarray(value, np.float32) for name, value in in_order(plan, weights).items()},
         task=task,
         config=config,
         labels=labels,
@@ -179,10 +170,15 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
     )
 
 
-def _in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """The weights in the order in which the network uses them."""
+def in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """The weights in the order in which the network uses them, which some formats go by."""
     order = {part.name: at for at, part in enumerate(plan.parts())}
-    return {name: weights[name] for name in sorted(weights, key=lambda name: order[split(name)[0]])}
+
+    def place(name: str) -> tuple[int, int]:
+        layer, role = split(name)
+        return order[layer], ROLES.index(role)
+
+    return {name: weights[name] for name in sorted(weights, key=place)}
 
 
 def _hint(unexpected: tuple[str, ...]) -> str:

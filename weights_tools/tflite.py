@@ -8,6 +8,7 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/li
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -497,11 +498,14 @@ def read(path: str | Path) -> Checkpoint:
     if "Conv1/kernel" not in walk.weights:
         raise WeightsError(f"{path}: holds no convolutions, so it is not a MobileNetV2")
     size = model.shape(model.inputs[0])[1:3]
-    known = {
+    known: dict[str, Any] = {
         "output_stride": _output_stride(walk),
         "tf_padding": not walk.symmetric,
         **({"image_size": int(max(size))} if len(size) == 2 and min(size) >= 32 else {}),
     }
+    rates = [walk.dilations[layer] for layer in walk.dilations if re.fullmatch(r"aspp\d_depthwise", layer)]
+    if rates:
+        known["atrous_rates"] = tuple(rates)
     labels = labels_of(model.root.buffer.data, class_count(walk.weights))
     content = Content(walk.weights, known, labels=labels, preprocessing=_preprocessing(walk))
     checkpoint = assemble(path, "tflite", content)

@@ -1,0 +1,133 @@
+"""From a file in one format to a file in another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from npmnv2.architecture import CLASSIFIER
+from npmnv2.labels import BACKGROUND
+from npmnv2.weights import Checkpoint, write_h5
+
+from . import keras, npz, transformers
+from .formats import read
+
+WRITERS: dict[str, Callable[[Checkpoint, Path], None]] = {
+    "native": write_h5,
+    "keras": keras.write,
+    "transformers": transformers.write,
+    "npz": npz.write,
+}
+_SUFFIXES = {".h5": "native", ".hdf5": "native", ".npz": "npz"}
+IMAGENET_CLASSES = 1000
+# The logit of a background class that nobody trained: its probability is 0 in float32, and it fits into a
+# float16.
+_NEVER = -1e4
+
+
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    to: str | None = None,
+    labels: Sequence[str] | None = None,
+    num_classes: int | None = None,
+) -> Checkpoint:
+    """Read weights and write them in another format.
+
+    Parameters
+    ----------
+    src, dst : str or Path
+        In any of the formats that are read; in one of those that are written.
+    to : {"native", "keras", "transformers", "npz"}, optional
+        By default what the suffix of `dst` means: ``.h5`` native, ``.npz`` npz, none a directory for
+        transformers.
+    labels : sequence of str, optional
+        One per class, in place of those that `src` states.
+    num_classes : {1000, 1001}, optional
+        Drop or add ImageNet's background class (see `with_classes`). `labels` are those of the result.
+
+    Returns
+    -------
+    Checkpoint
+        What was written.
+
+    Raises
+    ------
+    FileNotFoundError, WeightsError
+        If `src` cannot be read, or `dst`'s format cannot hold it.
+    ValueError
+        If `to`, `labels` or `num_classes` do not fit.
+    """
+    dst = Path(dst)
+    write = WRITERS[_target(dst, to)]
+    checkpoint = with_classes(read(src), num_classes)
+    if labels is not None:
+        checkpoint = with_labels(checkpoint, labels)
+    write(checkpoint, dst)
+    return checkpoint
+
+
+def _target(dst: Path, to: str | None) -> str:
+    if to is None:
+        to = _SUFFIXES.get(dst.suffix.lower())
+        # Directories are called mobilenet_v2_1.0_224, whose suffix is no file type.
+        if to is None and not dst.suffix[1:].isalpha():
+            to = "transformers"
+        if to is None:
+            raise ValueError(
+                f"dst (={str(dst)!r}) must end in {', '.join(_SUFFIXES)} or be a directory, or `to` must say the format"
+            )
+    if to not in WRITERS:
+        raise ValueError(f"to (={to!r}) must be one of {', '.join(WRITERS)}")
+    return to
+
+
+def with_classes(checkpoint: Checkpoint, num_classes: int | None) -> Checkpoint:
+    """ImageNet's 1000 classes from the 1001 of TensorFlow's checkpoints, or the reverse.
+
+    TF-slim's models count the background as class 0, Keras's and torchvision's do not have it. Dropping it
+    drops the first column of the classifier; adding it adds a column of zeros with a bias of −10000, so that
+    the background's probability is 0 and those of all other classes are as they were.
+
+    Raises
+    ------
+    ValueError
+        If the model has another number of classes.
+    """
+    config = checkpoint.config
+    if num_classes is None or config is None or num_classes == config.classes:
+        return checkpoint
+    if {num_classes, config.classes} != {IMAGENET_CLASSES, IMAGENET_CLASSES + 1} or checkpoint.task != "classification":
+        raise ValueError(
+            f"num_classes (={num_classes}) must turn 1001 classes into 1000 or 1000 into 1001, "
+            f"got a model for {checkpoint.task} with {config.classes}"
+        )
+    adds = num_classes > config.classes
+    weights = dict(checkpoint.weights)
+    for name, fill in ((f"{CLASSIFIER}/kernel", 0.0), (f"{CLASSIFIER}/bias", _NEVER)):
+        values = weights[name]
+        first = np.full((*values.shape[:-1], 1), fill, values.dtype)
+        weights[name] = np.ascontiguousarray(np.concatenate([first, values], -1) if adds else values[..., 1:])
+    labels = checkpoint.labels
+    if labels is not None:
+        labels = (BACKGROUND, *labels) if adds else labels[1:]
+    changed = replace(checkpoint, weights=weights, config=config.replace(num_labels=num_classes), labels=labels)
+    return changed if labels is None else with_labels(changed, labels)
+
+
+def with_labels(checkpoint: Checkpoint, labels: Sequence[str]) -> Checkpoint:
+    """The checkpoint with other names for its classes.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one name per class.
+    """
+    config = checkpoint.config
+    if config is None or len(labels) != config.classes:
+        classes = config.classes if config else 0
+        raise ValueError(f"labels must name each of the model's {classes} classes, got {len(labels)} names")
+    return replace(checkpoint, labels=tuple(labels), config=config.replace(id2label=dict(enumerate(labels))))
