@@ -8,7 +8,10 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+VECTORS = ("sse4_2", "avx2", "fma", "avx512f", "asimd", "sve")
 
 
 def pin(threads: int) -> list[int]:
@@ -18,13 +21,12 @@ def pin(threads: int) -> list[int]:
     return cpus
 
 
-def time_calls(call: Callable[[], object], seconds: float, warmup: int = 2) -> float:
-    """Return the median duration of a call, in seconds, over about ``seconds`` of calls."""
-    for _ in range(warmup):
-        call()
+def time_calls(call: Callable[[], object], seconds: float) -> float:
+    """Return the median duration of a call, in seconds, over about ``seconds`` of calls after a first one."""
+    call()
     durations: list[float] = []
     end = time.perf_counter() + seconds
-    while len(durations) < 3 or time.perf_counter() < end:
+    while not durations or time.perf_counter() < end:
         start = time.perf_counter()
         call()
         durations.append(time.perf_counter() - start)
@@ -47,9 +49,9 @@ def rounds(calls: Mapping[str, Callable[[], object]], count: int, seconds: float
     return figures
 
 
-def ratio(figures: Mapping[str, Sequence[float]], name: str, base: str) -> float:
-    """Return the median over the rounds of name's time divided by base's time in the same round."""
-    return statistics.median(a / b for a, b in zip(figures[name], figures[base]))
+def ratio(figures: Sequence[float], base: Sequence[float]) -> float:
+    """Return the median over the rounds of one time divided by the other of the same round."""
+    return statistics.median(a / b for a, b in zip(figures, base))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -64,19 +66,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), f"|{rule}|", *(line(row) for row in rows)])
 
 
-def machine(cpus: Sequence[int]) -> dict[str, Any]:
-    """Return what a reader needs to judge the figures: processor, vector instructions, CPUs used, system."""
-    info = {"machine": platform.machine(), "system": platform.platform(terse=True), "cpus_used": len(cpus)}
-    try:
-        with open("/proc/cpuinfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines())
-        fields = {key.strip(): value.strip() for key, value in fields.items()}
-        info["processor"] = f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})"
-        flags = fields["flags"].split()
-        info["vectors"] = [f for f in ("sse4_2", "avx2", "fma", "avx512f", "avx512_vnni") if f in flags]
-    except (OSError, KeyError):
-        info["processor"] = platform.processor()
-    return info
+def machine() -> dict[str, Any]:
+    """Return what a reader needs to judge the figures: processor, its vector instructions, CPUs used, system."""
+    about: dict[str, Any] = {
+        "processor": platform.processor() or platform.machine(),
+        "cpus_used": len(os.sched_getaffinity(0)),
+        "system": platform.system(),
+    }
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().split("\n\n")[0].splitlines()
+        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        if "model name" in fields:
+            numbers = f"family {fields.get('cpu family')}, model {fields.get('model')}"
+            about["processor"] = f"{fields['model name']} ({numbers})"
+        known = set(fields.get("flags", fields.get("Features", "")).split())
+        about["vectors"] = [name for name in VECTORS if name in known]
+    return about
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """One small class per runtime: how it is set up at its best, and how it is called.
 
-An adapter takes the network, its folded weights and the images, (batch, height, width, channels) float32, and
-leaves the layout, the threads and everything else to what its runtime likes best. ``run`` does one inference of the
-whole batch and returns the output as the runtime gives it; ``logits`` brings that to (batch, …, classes).
+An adapter takes the network, its weights and the images, (batch, height, width, channels) float32, and leaves layout,
+threads and everything else to what its runtime likes best. ``run`` does one inference of the whole batch and returns
+the output as the runtime gives it; ``logits`` brings that to (batch, …, classes).
 """
 
 from __future__ import annotations
@@ -11,23 +11,62 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from network import Network
+from network import IMAGE, Network, Weights
 
-Weights = dict[str, np.ndarray]
+from npmnv2.backends import choose
+from npmnv2.weights import fold
 
 
-def _nchw(images: np.ndarray) -> np.ndarray:
+class Unsuitable(Exception):
+    """This runtime has nothing to run here, for a reason that is not an error."""
+
+
+def channels_first(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def _classes_last(output: np.ndarray) -> np.ndarray:
-    return output if output.ndim == 2 else output.transpose(0, 2, 3, 1)
+class Runtime:
+    """What all adapters are."""
+
+    def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
+        raise NotImplementedError
+
+    def run(self) -> Any:
+        raise NotImplementedError
+
+    def logits(self, output: Any) -> np.ndarray:
+        return np.asarray(output)
 
 
-class OnnxRuntime:
-    """ONNX Runtime's CPU provider, all graph optimizations, threads that spin as by default."""
+class Ours(Runtime):
+    """npmnv2."""
 
-    package = "onnxruntime"
+    backend = "numba"
+
+    def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
+        self.executable = choose(self.backend).compile(network.plan, fold(network.plan, weights), threads)
+        self.images, self.output = images, network.output
+
+    def run(self) -> np.ndarray:
+        return self.executable(self.images, (self.output,))[self.output]
+
+
+class OursOnNumpy(Ours):
+    """npmnv2 without Numba; the threads are those of NumPy's matrix product."""
+
+    backend = "numpy"
+
+
+class ChannelsFirst(Runtime):
+    """A runtime whose maps are (batch, classes, height, width)."""
+
+    def logits(self, output: Any) -> np.ndarray:
+        output = np.asarray(output)
+        return output if output.ndim == 2 else output.transpose(0, 2, 3, 1)
+
+
+class OnnxRuntime(ChannelsFirst):
+    """ONNX Runtime on its CPU provider, with all graph optimizations and threads that spin, as by default."""
 
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
         import onnxruntime
@@ -40,18 +79,15 @@ class OnnxRuntime:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         model = onnx_graph.build(network, weights, len(images))
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self.feed = {"input": _nchw(images)}
+        self.feed = {IMAGE: channels_first(images)}
 
     def run(self) -> np.ndarray:
         return self.session.run(None, self.feed)[0]
 
-    logits = staticmethod(_classes_last)
 
+class OpenVino(ChannelsFirst):
+    """OpenVINO's CPU plugin in float32 with the hint for latency: one stream that uses all threads."""
 
-class OpenVino:
-    """OpenVINO's CPU plugin in float32, latency hint: one stream that uses all threads."""
-
-    package = "openvino"
     streams = 1
 
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
@@ -59,43 +95,46 @@ class OpenVino:
 
         from runtimes import onnx_graph
 
+        parts = np.split(images, self.streams)
         core = openvino.Core()
-        split = np.split(images, self.streams)
-        model = core.read_model(onnx_graph.build(network, weights, len(split[0])))
-        config = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY" if self.streams == 1 else "THROUGHPUT",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": self.streams,
-        }
-        compiled = core.compile_model(model, "CPU", config)
-        self.requests = [compiled.create_infer_request() for _ in split]
-        for request, part in zip(self.requests, split):
-            request.set_input_tensor(openvino.Tensor(_nchw(part)))
+        compiled = core.compile_model(
+            core.read_model(onnx_graph.build(network, weights, len(parts[0]))),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32",
+                "PERFORMANCE_HINT": "LATENCY" if self.streams == 1 else "THROUGHPUT",
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": self.streams,
+            },
+        )
+        self.requests = [compiled.create_infer_request() for _ in parts]
+        for request, part in zip(self.requests, parts):
+            request.set_input_tensor(openvino.Tensor(channels_first(part)))
 
-    def run(self) -> np.ndarray:
-        if len(self.requests) == 1:
-            self.requests[0].infer()
-            return self.requests[0].get_output_tensor().data
+    def run(self) -> list[np.ndarray]:
         for request in self.requests:
             request.start_async()
         for request in self.requests:
             request.wait()
-        return np.concatenate([request.get_output_tensor().data for request in self.requests])
+        return [request.get_output_tensor().data for request in self.requests]
 
-    logits = staticmethod(_classes_last)
+    def logits(self, output: list[np.ndarray]) -> np.ndarray:
+        return super().logits(np.concatenate(output))
 
 
 class OpenVinoStreams(OpenVino):
-    """OpenVINO with the batch split between two streams."""
+    """OpenVINO with the hint for throughput: the batch is split between two streams."""
 
     streams = 2
 
+    def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
+        if threads < self.streams or len(images) % self.streams:
+            raise Unsuitable("needs two threads and an even batch")
+        super().__init__(network, weights, images, threads)
 
-class LiteRT:
-    """LiteRT with its default XNNPACK delegate."""
 
-    package = "ai-edge-litert"
+class LiteRT(Runtime):
+    """LiteRT with its default delegate, XNNPACK, on a model converted from Keras."""
 
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -112,40 +151,79 @@ class LiteRT:
         self.interpreter.invoke()
         return self.interpreter.get_tensor(self.output)
 
-    @staticmethod
-    def logits(output: np.ndarray) -> np.ndarray:
-        return output
 
-
-class TensorFlow:
-    """Keras model inside tf.function."""
-
-    package = "tensorflow"
+class TensorFlow(Runtime):
+    """A Keras model inside tf.function."""
 
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
         import tensorflow as tf
 
         from runtimes import keras_graph
 
-        with suppress(RuntimeError):  # threads can be set only before TensorFlow's first operation
+        with suppress(RuntimeError):  # threads can be chosen only before TensorFlow's first operation
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         self.model = tf.function(keras_graph.build(network, weights, len(images)))
         self.images = tf.constant(images)
 
-    def run(self) -> Any:
+    def run(self) -> np.ndarray:
         return self.model(self.images, training=False).numpy()
 
-    @staticmethod
-    def logits(output: np.ndarray) -> np.ndarray:
-        return output
+
+class Transformers(ChannelsFirst):
+    """transformers' model in PyTorch's eager mode, the way its documentation runs it."""
+
+    def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
+        if "predictions/kernel" not in weights:
+            raise Unsuitable("only for classification")
+        import torch
+        from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
+
+        torch.set_num_threads(threads)
+        config = MobileNetV2Config(
+            depth_multiplier=network.config.depth_multiplier,
+            image_size=network.size,
+            num_labels=network.config.num_labels,
+        )
+        self.model = MobileNetV2ForImageClassification(config).eval()
+        # Its layers stand in the same order as ours.
+        layers = [m for m in self.model.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
+        norms = [m for m in self.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        names = [key.rpartition("/")[0] for key in weights if key.endswith("/kernel")]
+        with torch.no_grad():
+            for name, layer in zip(names, layers, strict=True):
+                kernel = torch.from_numpy(weights[f"{name}/kernel"])
+                depthwise = kernel.ndim == 4 and layer.groups > 1
+                axes = (1, 0) if kernel.ndim == 2 else (2, 3, 0, 1) if depthwise else (3, 2, 0, 1)
+                layer.weight.copy_(kernel.permute(axes))
+            # A norm that only adds: mean 0, variance 1.
+            for name, norm in zip(names, norms):
+                norm.weight.fill_((1 + norm.eps) ** 0.5)
+                norm.bias.copy_(torch.from_numpy(weights[f"{name}/bias"]))
+            self.model.classifier.bias.copy_(torch.from_numpy(weights["predictions/bias"]))
+        self.images = torch.from_numpy(channels_first(images))
+        self.inference_mode = torch.inference_mode
+
+    def run(self) -> np.ndarray:
+        with self.inference_mode():
+            return self.model(self.images).logits.numpy()
 
 
-# In this order they are set up: TensorFlow first, because its threads are fixed by its first operation.
-PEERS: dict[str, type] = {
+OURS, OURS_ON_NUMPY = "npmnv2", "npmnv2 on NumPy"
+# The runtimes that a user would otherwise choose for speed.
+FAST = ("onnxruntime", "openvino", "openvino, 2 streams", "litert")
+# In this order they are set up: TensorFlow first, because its first operation fixes its threads.
+RUNTIMES: dict[str, type[Runtime]] = {
     "tensorflow": TensorFlow,
     "litert": LiteRT,
     "onnxruntime": OnnxRuntime,
     "openvino": OpenVino,
-    "openvino-streams": OpenVinoStreams,
+    "openvino, 2 streams": OpenVinoStreams,
+    "transformers": Transformers,
+    OURS_ON_NUMPY: OursOnNumpy,
+    OURS: Ours,
 }
+PACKAGES = (
+    "npmnv2", "numpy", "numba", "llvmlite", "onnxruntime", "openvino", "ai-edge-litert", "tensorflow-cpu", "tensorflow",
+    "torch", "transformers",
+)  # fmt: skip

@@ -2,79 +2,81 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 
-import numpy as np
 import tensorflow as tf
-from network import Network, Step
+from network import IMAGE, Network, Step, Weights
+
+from npmnv2.kernels import same_padding
+
+layers = tf.keras.layers
 
 
-def _same(size: int, step: Step, kernel: int) -> tuple[int, int]:
-    out = -(-size // step.stride)
-    total = max((out - 1) * step.stride + (kernel - 1) * step.dilation + 1 - size, 0)
-    return total // 2, total - total // 2
+class _Graph:
+    """One method per kind of layer, called like its class; each returns the step's tensor."""
 
+    def __init__(self, weights: Weights, image: tf.Tensor) -> None:
+        self.weights = weights
+        self.tensors = {IMAGE: image}
 
-class _Layers:
-    """Builds one tensor per step."""
+    def inputs(self, step: Step) -> list[tf.Tensor]:
+        return [self.tensors[name] for name in step.inputs]
 
-    def __init__(self, network: Network, weights: dict[str, np.ndarray], batch: int) -> None:
-        self.network, self.weights = network, weights
-        self.input = tf.keras.Input(network.input_shape, batch_size=batch)
-        self.tensors = {"input": self.input}
-
-    def conv(self, step: Step) -> tf.Tensor:
-        x, layers = self.tensors[step.inputs[0]], tf.keras.layers
-        height, width, _ = self.network.shape_of(step.inputs[0])
-        same = (_same(height, step, step.kernel[0]), _same(width, step, step.kernel[1]))
-        if step.padding != same:
-            x = layers.ZeroPadding2D(step.padding)(x)
-        options = {
-            "kernel_size": step.kernel,
-            "strides": step.stride,
-            "dilation_rate": step.dilation,
-            "padding": "same" if step.padding == same else "valid",
-            "name": step.name,
-        }
-        kernel, bias = self.weights[f"{step.name}/kernel"], self.weights[f"{step.name}/bias"]
-        if step.op == "depthwise":
-            layer, kernel = layers.DepthwiseConv2D(**options), kernel[..., None]
-        else:
-            layer = layers.Conv2D(step.shape[2], **options)
-            kernel = kernel.reshape(*step.kernel, *kernel.shape[-2:])
+    def parametrised(self, layer: layers.Layer, step: Step, x: tf.Tensor) -> tf.Tensor:
         y = layer(x)
-        layer.set_weights([kernel, bias])
-        if step.clip[0] == -np.inf:
-            return y
-        return layers.ReLU(max_value=None if step.clip[1] == np.inf else step.clip[1])(y)
-
-    depthwise = conv
-
-    def add(self, step: Step) -> tf.Tensor:
-        return tf.keras.layers.Add()([self.tensors[name] for name in step.inputs])
-
-    def mean(self, step: Step) -> tf.Tensor:
-        return tf.keras.layers.GlobalAveragePooling2D(keepdims=True)(self.tensors[step.inputs[0]])
-
-    def dense(self, step: Step) -> tf.Tensor:
-        layer = tf.keras.layers.Dense(step.shape[2])
-        y = layer(tf.keras.layers.Flatten()(self.tensors[step.inputs[0]]))
-        layer.set_weights([self.weights[f"{step.name}/kernel"], self.weights[f"{step.name}/bias"]])
+        layer.set_weights([self.weights[f"{step.name}/{variable}"] for variable in ("kernel", "bias")])
         return y
 
-    def broadcast(self, step: Step) -> tf.Tensor:
-        return tf.keras.layers.UpSampling2D(step.shape[:2])(self.tensors[step.inputs[0]])
+    def Conv(self, step: Step) -> tf.Tensor:
+        return self.window(step, lambda **options: layers.Conv2D(step.shape[-1], **options))
 
-    def concat(self, step: Step) -> tf.Tensor:
-        return tf.keras.layers.Concatenate()([self.tensors[name] for name in step.inputs])
+    def Depthwise(self, step: Step) -> tf.Tensor:
+        return self.window(step, layers.DepthwiseConv2D)
+
+    def window(self, step: Step, make: type[layers.Layer]) -> tf.Tensor:
+        (x,), layer = self.inputs(step), step.layer
+        same = tuple(
+            same_padding(size, layer.kernel, layer.stride, layer.dilation) for size in step.input_shapes[0][:2]
+        )
+        if step.padding != same:
+            x = layers.ZeroPadding2D(step.padding)(x)
+        made = make(
+            kernel_size=layer.kernel,
+            strides=layer.stride,
+            dilation_rate=layer.dilation,
+            padding="same" if step.padding == same else "valid",
+            name=step.name,
+        )
+        y = self.parametrised(made, step, x)
+        low, high = step.clip
+        return y if low == -math.inf else layers.ReLU(max_value=None if high == math.inf else high)(y)
+
+    def Add(self, step: Step) -> tf.Tensor:
+        return layers.Add()(self.inputs(step))
+
+    def Concat(self, step: Step) -> tf.Tensor:
+        return layers.Concatenate()(self.inputs(step))
+
+    def GlobalAveragePool(self, step: Step) -> tf.Tensor:
+        return layers.GlobalAveragePooling2D(keepdims=step.layer.keep_dims)(*self.inputs(step))
+
+    def Dense(self, step: Step) -> tf.Tensor:
+        return self.parametrised(layers.Dense(step.shape[-1]), step, *self.inputs(step))
+
+    def ResizeLike(self, step: Step) -> tf.Tensor:
+        if step.input_shapes[0][:2] != (1, 1):
+            raise NotImplementedError(f"{step.name} resizes a map of more than one pixel")
+        return layers.UpSampling2D(step.shape[:2])(self.inputs(step)[0])
 
 
-def build(network: Network, weights: dict[str, np.ndarray], batch: int) -> tf.keras.Model:
-    """Return a Keras model with static shapes; batch norm is folded into its convolutions."""
-    layers = _Layers(network, weights, batch)
+def build(network: Network, weights: Weights, batch: int) -> tf.keras.Model:
+    """Return a Keras model with static shapes, batch norm folded into its convolutions."""
+    image = tf.keras.Input(network.input_shape, batch_size=batch)
+    graph = _Graph(weights, image)
     for step in network.steps:
-        layers.tensors[step.name] = getattr(layers, step.op)(step)
-    return tf.keras.Model(layers.input, layers.tensors[network.output])
+        graph.tensors[step.name] = getattr(graph, step.op)(step)
+    return tf.keras.Model(image, graph.tensors[network.output])
 
 
 def to_tflite(model: tf.keras.Model) -> bytes:

@@ -2,102 +2,102 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import onnx
-from network import Network, Step
+from network import IMAGE, Network, Step, Weights
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
 
 
 class _Graph:
-    def __init__(self, network: Network, weights: dict[str, np.ndarray], batch: int) -> None:
-        self.network, self.weights, self.batch = network, weights, batch
+    """One method per kind of layer, called like its class."""
+
+    def __init__(self, weights: Weights, batch: int) -> None:
+        self.weights, self.batch = weights, batch
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def constant(self, name: str, value: np.ndarray) -> str:
+    def constant(self, name: str, value: Any) -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> None:
+    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"{output}/{op}", **attributes))
 
-    def conv(self, step: Step) -> None:
-        kernel = self.weights[f"{step.name}/kernel"]
-        if step.op == "depthwise":
-            kernel = kernel.transpose(2, 0, 1)[:, None]
-        else:
-            kernel = kernel.reshape(*step.kernel, *kernel.shape[-2:]).transpose(3, 2, 0, 1)
-        low, high = step.clip
-        clipped = low > -np.inf
+    def parameters(self, step: Step, *kernel_axes: int) -> list[str]:
+        kernel, bias = (self.weights[f"{step.name}/{variable}"] for variable in ("kernel", "bias"))
+        if kernel_axes:
+            kernel = kernel.transpose(kernel_axes)
+        return [self.constant(f"{step.name}/kernel", kernel), self.constant(f"{step.name}/bias", bias)]
+
+    def Conv(self, step: Step) -> None:
+        self.window(step, self.parameters(step, 3, 2, 0, 1), groups=1)
+
+    def Depthwise(self, step: Step) -> None:
+        self.window(step, self.parameters(step, 2, 3, 0, 1), groups=step.shape[-1])
+
+    def window(self, step: Step, parameters: list[str], groups: int) -> None:
         (top, bottom), (left, right) = step.padding
+        linear = step.name if step.clip[0] == -math.inf else f"{step.name}/linear"
         self.node(
             "Conv",
-            [
-                step.inputs[0],
-                self.constant(f"{step.name}/kernel", kernel),
-                self.constant(f"{step.name}/bias", self.weights[f"{step.name}/bias"]),
-            ],
-            f"{step.name}/linear" if clipped else step.name,
-            kernel_shape=list(step.kernel),
-            strides=[step.stride] * 2,
-            dilations=[step.dilation] * 2,
+            [step.inputs[0], *parameters],
+            linear,
+            kernel_shape=[step.layer.kernel] * 2,
+            strides=[step.layer.stride] * 2,
+            dilations=[step.layer.dilation] * 2,
             pads=[top, left, bottom, right],
-            group=step.shape[2] if step.op == "depthwise" else 1,
+            group=groups,
         )
-        if clipped and high == np.inf:
-            self.node("Relu", [f"{step.name}/linear"], step.name)
-        elif clipped:
-            limits = [
-                self.constant(f"{step.name}/{end}", np.float32(v))
-                for end, v in (("low", low), ("high", high))
-            ]
-            self.node("Clip", [f"{step.name}/linear", *limits], step.name)
+        if step.clip == (0, math.inf):
+            self.node("Relu", [linear], step.name)
+        elif linear != step.name:
+            limits = [self.constant(f"{step.name}/{i}", np.float32(limit)) for i, limit in enumerate(step.clip)]
+            self.node("Clip", [linear, *limits], step.name)
 
-    depthwise = conv
-
-    def add(self, step: Step) -> None:
+    def Add(self, step: Step) -> None:
         self.node("Add", list(step.inputs), step.name)
 
-    def mean(self, step: Step) -> None:
-        self.node("GlobalAveragePool", list(step.inputs), step.name)
-
-    def dense(self, step: Step) -> None:
-        self.node("Flatten", list(step.inputs), f"{step.name}/flat", axis=1)
-        kernel, bias = (
-            self.constant(f"{step.name}/{v}", self.weights[f"{step.name}/{v}"]) for v in ("kernel", "bias")
-        )
-        self.node("Gemm", [f"{step.name}/flat", kernel, bias], step.name)
-
-    def broadcast(self, step: Step) -> None:
-        height, width, channels = step.shape
-        shape = np.array([self.batch, channels, height, width])
-        self.node("Expand", [step.inputs[0], self.constant(f"{step.name}/shape", shape)], step.name)
-
-    def concat(self, step: Step) -> None:
+    def Concat(self, step: Step) -> None:
         self.node("Concat", list(step.inputs), step.name, axis=1)
 
+    def GlobalAveragePool(self, step: Step) -> None:
+        pooled = step.name if step.layer.keep_dims else f"{step.name}/map"
+        self.node("GlobalAveragePool", list(step.inputs), pooled)
+        if pooled != step.name:
+            self.node("Flatten", [pooled], step.name, axis=1)
 
-def build(network: Network, weights: dict[str, np.ndarray], batch: int) -> bytes:
-    """Return the serialized model; input (batch, 3, height, width), output (batch, classes[, height, width])."""
-    graph = _Graph(network, weights, batch)
+    def Dense(self, step: Step) -> None:
+        self.node("Gemm", [step.inputs[0], *self.parameters(step)], step.name)
+
+    def ResizeLike(self, step: Step) -> None:
+        if step.input_shapes[0][:2] != (1, 1):
+            raise NotImplementedError(f"{step.name} resizes a map of more than one pixel")
+        shape = np.array([self.batch, step.shape[2], *step.shape[:2]])
+        self.node("Expand", [step.inputs[0], self.constant(f"{step.name}/shape", shape)], step.name)
+
+
+def channels_first(batch: int, shape: tuple[int, ...]) -> list[int]:
+    return [batch, shape[-1], *shape[:-1]]
+
+
+def build(network: Network, weights: Weights, batch: int) -> bytes:
+    """Return the serialized model, channels first; its input is called "image"."""
+    graph = _Graph(weights, batch)
     for step in network.steps:
         getattr(graph, step.op)(step)
-    height, width, channels = network.input_shape
-    out_height, out_width, classes = network.steps[-1].shape
-    flat = network.steps[-1].op == "dense"
-    out_shape = [batch, classes] if flat else [batch, classes, out_height, out_width]
+    ends = [(IMAGE, network.input_shape), (network.output, network.steps[-1].shape)]
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, channels_first(batch, shape))] for name, shape in ends
+    )
     model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            network.name,
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, channels, height, width])],
-            [helper.make_tensor_value_info(network.output, TensorProto.FLOAT, out_shape)],
-            graph.constants,
-        ),
+        helper.make_graph(graph.nodes, network.name, inputs, outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=8,
+        ir_version=8,  # what opset 17 came with
     )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

@@ -1,0 +1,110 @@
+"""The comparison behind peers.py: set up, check that all agree, time in rounds, report."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import harness
+import numpy as np
+from network import Network, network
+from runtimes.adapters import FAST, OURS, PACKAGES, RUNTIMES, Runtime, Unsuitable
+
+# Float32 sums of a thousand products, 53 layers deep, in different orders.
+AGREEMENT = 1e-4
+
+
+def compare(
+    task: str, model: str, batch: int, threads: int, names: Iterable[str], rounds: int, seconds: float
+) -> dict[str, Any]:
+    """Return everything that was measured, as JSON takes it."""
+    net = network(task, model)
+    images = np.random.default_rng(1).uniform(-1, 1, (batch, *net.input_shape)).astype(np.float32)
+    runtimes = set_up(net, images, threads, names)
+    differences = check(runtimes)
+    figures = harness.rounds({name: runtime.run for name, runtime in runtimes.items()}, rounds, seconds)
+    return {
+        "task": task,
+        "model": model,
+        "batch": batch,
+        "threads": threads,
+        "multiply_adds": net.multiply_adds(),
+        "date": datetime.date.today().isoformat(),
+        "machine": harness.machine(),
+        "versions": harness.versions(PACKAGES),
+        "results": {
+            name: {
+                "ms_per_image": round(statistics.median(times) / batch * 1e3, 4),
+                "gflops": round(2e-9 * net.multiply_adds() * batch / statistics.median(times), 1),
+                "difference": float(f"{differences[name]:.1e}"),
+                "rounds_ms_per_image": [round(s / batch * 1e3, 4) for s in times],
+            }
+            for name, times in figures.items()
+        },
+    }
+
+
+def set_up(net: Network, images: np.ndarray, threads: int, names: Iterable[str]) -> dict[str, Runtime]:
+    """Return the runtimes that are installed and suited; say why the others are left out."""
+    weights = net.random_weights()
+    ready = {}
+    for name in (name for name in RUNTIMES if name in set(names)):
+        try:
+            ready[name] = RUNTIMES[name](net, weights, images, threads)
+        except (ImportError, Unsuitable) as reason:
+            print(f"{name} is left out: {reason}", file=sys.stderr)
+    return ready
+
+
+def check(runtimes: Mapping[str, Runtime]) -> dict[str, float]:
+    """Return how far each output is from the median of all, in standard deviations of that; stop if one is far."""
+    outputs = {name: runtime.logits(runtime.run()).astype(np.float64) for name, runtime in runtimes.items()}
+    shapes = {name: output.shape for name, output in outputs.items()}
+    if len(set(shapes.values())) != 1:
+        raise SystemExit(f"the outputs' shapes differ: {shapes}")
+    middle = np.median(list(outputs.values()), axis=0)
+    differences = {name: float(np.abs(output - middle).max() / middle.std()) for name, output in outputs.items()}
+    for name, difference in differences.items():
+        if not difference < AGREEMENT:  # not a number, either
+            raise SystemExit(f"{name} differs from the others by {difference:.1e} standard deviations")
+    return differences
+
+
+def report(measured: Mapping[str, Any]) -> str:
+    """Return a table for people; fastest first."""
+    results = measured["results"]
+    fastest_first = sorted(results, key=lambda name: results[name]["ms_per_image"])
+    base = OURS if OURS in results else fastest_first[0]
+    title = (
+        f"{measured['task']} {measured['model']}, batch {measured['batch']}, threads {measured['threads']}: "
+        f"{measured['multiply_adds'] / 1e6:.1f} M multiply-adds per image"
+    )
+    rows = [
+        [
+            name,
+            f"{results[name]['ms_per_image']:.3f}",
+            f"{times_ours(results, name, base):.2f}",
+            f"{results[name]['gflops']:.0f}",
+            f"{results[name]['difference']:.0e}",
+        ]
+        for name in fastest_first
+    ]
+    table = harness.table(["runtime", "ms per image", f"× {base}", "GFLOP/s", "difference"], rows)
+    return "\n".join([title, "", table, *conclusion(results)])
+
+
+def conclusion(results: Mapping[str, Any]) -> list[str]:
+    """Say how we compare to the best of the fast runtimes."""
+    rivals = [name for name in results if name in FAST]
+    if OURS not in results or not rivals:
+        return []
+    best = min(rivals, key=lambda name: results[name]["ms_per_image"])
+    return ["", f"{OURS} needs {1 / times_ours(results, best, OURS):.2f} of the time of the best other, {best}"]
+
+
+def times_ours(results: Mapping[str, Any], name: str, base: str = OURS) -> float:
+    """Median over the rounds of one runtime's time divided by another's in the same round."""
+    return harness.ratio(results[name]["rounds_ms_per_image"], results[base]["rounds_ms_per_image"])
