@@ -19,6 +19,7 @@ import npmnv2
 from npmnv2 import cli_checkpoints
 
 DEFAULT_MODEL = "mobilenet_v2_1.0_224"
+BACKENDS = ("auto", "numba", "numpy")
 PHOTO_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 # What a user can cause; anything else is a bug and shows its traceback.
@@ -125,6 +126,23 @@ def convert(options: argparse.Namespace) -> int:
     convert_file(options.source, options.target, to=options.to, labels=labels, num_classes=options.num_classes)
     complain(f"wrote {options.target}")
     return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Show where two models, or two backends of one, part: layer by layer, on one photo."""
+    from npmnv2.numerics import compare as differences
+    from npmnv2.numerics import first_divergence
+    from npmnv2.tables import difference_table
+
+    first = npmnv2.load(options.first, backend=options.backend, dtype=options.dtype)
+    second = npmnv2.load(options.second or options.first, backend=options.against)
+    x = first.prepare([options.photo])
+    found = differences(first.trace(x), second.trace(x))
+    print(difference_table(found))
+    worst = first_divergence(found, options.tolerance)
+    if worst is not None:
+        complain(f"{worst.name} is the first layer that differs by more than {options.tolerance:g}")
+    return 0 if worst is None else 1
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -270,6 +288,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     cli_checkpoints.add_commands(commands)
 
+    command = _command(commands, "compare", compare)
+    command.add_argument("first", help="the reference: a name or file")
+    command.add_argument("second", nargs="?", help="the model to check (default: the first one again)")
+    command.add_argument("photo", help="both see what the first makes of it")
+    command.add_argument("--backend", default="auto", choices=BACKENDS, help="of the reference")
+    command.add_argument("--against", default="auto", choices=BACKENDS, help="backend of the second")
+    command.add_argument("--dtype", default="float32", choices=("float32", "float64"), help="of the reference")
+    command.add_argument("--tolerance", type=float, default=1e-3, help="as a share of a layer's largest value")
+
     command = _command(commands, "demo", demo)
     command.add_argument("photo", nargs="?", help="a photo of your own (default: a cat that comes along)")
 
@@ -289,11 +316,9 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int])
 
 
 def _photos(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "photos", nargs="+", metavar="PHOTO", help="files, folders, patterns, - for a list on stdin"
-    )
+    command.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders, patterns, - for a list on stdin")
     command.add_argument("-m", "--model", default=DEFAULT_MODEL, help=f"name or file (default {DEFAULT_MODEL})")
-    command.add_argument("--backend", default="auto", choices=("auto", "numba", "numpy"))
+    command.add_argument("--backend", default="auto", choices=BACKENDS)
     command.add_argument("--batch-size", type=_positive, default=8, help="photos that run at once (default 8)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     _threads(command)

