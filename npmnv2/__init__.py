@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from npmnv2.image import MobileNetV2FeatureExtractor as MobileNetV2FeatureExtractor
     from npmnv2.image import MobileNetV2ImageProcessor as MobileNetV2ImageProcessor
     from npmnv2.loading import load as load
+    from npmnv2.masks import Segmentation as Segmentation
     from npmnv2.model import MobileNetV2ForImageClassification as MobileNetV2ForImageClassification
     from npmnv2.model import MobileNetV2Model as MobileNetV2Model
     from npmnv2.results import Prediction as Prediction
+    from npmnv2.segmentation import MobileNetV2ForSemanticSegmentation as MobileNetV2ForSemanticSegmentation
 
 __version__ = "0.1.0"
 
@@ -34,10 +36,12 @@ _HOME = {
     "MobileNetV2Config": "architecture",
     "MobileNetV2FeatureExtractor": "image",
     "MobileNetV2ForImageClassification": "model",
+    "MobileNetV2ForSemanticSegmentation": "segmentation",
     "MobileNetV2ImageProcessor": "image",
     "MobileNetV2Model": "model",
     "OfflineError": "errors",
     "Prediction": "results",
+    "Segmentation": "masks",
     "WeightsError": "errors",
     "cache_info": "checkpoints",
     "clear_cache": "checkpoints",
@@ -51,10 +55,12 @@ __all__ = [
     "MobileNetV2Config",
     "MobileNetV2FeatureExtractor",
     "MobileNetV2ForImageClassification",
+    "MobileNetV2ForSemanticSegmentation",
     "MobileNetV2ImageProcessor",
     "MobileNetV2Model",
     "OfflineError",
     "Prediction",
+    "Segmentation",
     "WeightsError",
     "__version__",
     "cache_info",

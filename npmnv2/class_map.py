@@ -60,7 +60,8 @@ def class_map(logits: Array, size: tuple[int, int], variant: Variant) -> NDArray
         The lower index where two classes are level. The resized logits are never held as a whole.
     """
     if logits.shape[:2] == tuple(size):
-        return logits.argmax(-1)
+        labels: NDArray[np.int64] = logits.argmax(-1)
+        return labels
     return best_classes(logits, Grid.resize((logits.shape[0], logits.shape[1]), size, variant))
 
 
@@ -90,21 +91,27 @@ def best_classes(logits: Array, grid: Grid, dtype: DTypeLike = np.int64) -> NDAr
     return labels
 
 
-def mean_scores(maps: Sequence[Array], grids: Sequence[Grid]) -> Iterator[tuple[slice, Array]]:
-    """Softmax of each of `maps` (h, w, classes) at the points of its grid, averaged, one band of rows after the other.
+def sampled(logits: Array, grid: Grid) -> Iterator[tuple[slice, Array]]:
+    """Logits (h, w, classes) at the points of `grid`, one band of rows after the other.
 
     Yields
     ------
     rows : slice
-    scores : Array [shape=(height of the band, width, classes)]
+    values : Array [shape=(height of the band, width, classes)]
     """
-    wide = [_at_columns(logits, grid) for logits, grid in zip(maps, grids)]
-    for band in grids[0].bands(wide[0][0].nbytes):
-        total = softmax(_at_rows(wide[0], grids[0], band))
-        for values, grid in zip(wide[1:], grids[1:]):
-            total += softmax(_at_rows(values, grid, band))
-        total /= total.dtype.type(len(wide))
-        yield band, total
+    wide = _at_columns(logits, grid)
+    for band in grid.bands(wide[0].nbytes):
+        yield band, _at_rows(wide, grid, band)
+
+
+def mean_scores(maps: Sequence[Array], grids: Sequence[Grid]) -> Iterator[tuple[slice, Array]]:
+    """Softmax of each of `maps` (h, w, classes) at the points of its grid, averaged, as `sampled`.
+
+    All grids have one size.
+    """
+    for bands in zip(*(sampled(logits, grid) for logits, grid in zip(maps, grids))):
+        scores = [softmax(values) for _, values in bands]
+        yield bands[0][0], sum(scores[1:], start=scores[0]) / scores[0].dtype.type(len(scores))
 
 
 def _at_columns(logits: Array, grid: Grid) -> Array:
@@ -113,8 +120,9 @@ def _at_columns(logits: Array, grid: Grid) -> Array:
 
 
 def _at_rows(values: Array, grid: Grid, band: slice) -> Array:
-    lower, upper, weight = (part[band] for part in grid.rows)
-    return _between(values[lower], values[upper], weight.reshape(-1, *[1] * (values.ndim - 1)))
+    lower, upper, weight = grid.rows
+    across = weight[band].reshape(-1, *[1] * (values.ndim - 1))
+    return _between(values[lower[band]], values[upper[band]], across)
 
 
 def _between(start: Array, end: Array, weight: NDArray[np.float32]) -> Array:

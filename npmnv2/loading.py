@@ -15,9 +15,10 @@ from npmnv2.model import (
     MobileNetV2PreTrainedModel,
     read_checkpoint,
 )
+from npmnv2.segmentation import MobileNetV2ForSemanticSegmentation
 
 _CLASSES: dict[str, type[MobileNetV2PreTrainedModel]] = {
-    cls.task: cls for cls in (MobileNetV2Model, MobileNetV2ForImageClassification)
+    cls.task: cls for cls in (MobileNetV2Model, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation)
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from npmnv2.class_map import Grid, sampled
 from npmnv2.kernels import Array
 
 # PyTorch's mark for a label that does not count.
@@ -81,3 +82,36 @@ def classification_loss(logits: Array, labels: ArrayLike, problem_type: str | No
     if given.size != logits.size // classes:
         raise ValueError(f"labels must hold one class for each of {logits.size // classes} images, got {given.size}")
     return cross_entropy(logits, given)
+
+
+def segmentation_loss(logits: Array, labels: ArrayLike, ignore_index: int) -> float:
+    """Mean cross-entropy over all pixels other than `ignore_index`, with the logits resized to the labels' size.
+
+    The resize is bilinear in the half-pixel convention, as in transformers. NaN if every pixel is ignored.
+
+    Parameters
+    ----------
+    logits : Array [shape=(N, h, w, classes)]
+    labels : integers [shape=(N, H, W)]
+    ignore_index : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        If labels are not integers, lie out of range or are not one map per image.
+    """
+    given = np.asarray(labels)
+    if not np.issubdtype(given.dtype, np.integer):
+        raise TypeError(f"labels must be integers, got {given.dtype}")
+    if given.ndim != 3 or len(given) != len(logits):
+        raise ValueError(f"labels must have the shape (N, height, width) with N = {len(logits)}, got {given.shape}")
+    total, count = 0.0, 0
+    for image, wanted in zip(logits, given):
+        size = (wanted.shape[0], wanted.shape[1])
+        grid = Grid.resize((image.shape[0], image.shape[1]), size, "half_pixel")
+        for rows, scores in sampled(image, grid):
+            counted = int(np.count_nonzero(wanted[rows] != ignore_index))
+            if counted:
+                total += counted * cross_entropy(scores, wanted[rows], ignore_index)
+                count += counted
+    return total / count if count else float("nan")

@@ -233,7 +233,7 @@ class MobileNetV2PreTrainedModel:
         names = self._hidden_names(hidden)
         chosen = bool(names) and hidden is not True
         values = self.executable(x, names if chosen else [*outputs, *names])
-        return values, tuple(_layout(values[name], data_format) for name in names) if names else None
+        return values, tuple(layout(values[name], data_format) for name in names) if names else None
 
     # --- photos ------------------------------------------------------------------------------------------------------
 
@@ -335,8 +335,8 @@ class MobileNetV2Model(MobileNetV2PreTrainedModel):
         values, hidden = self._forward(pixel_values, output_hidden_states, outputs, data_format)
         last, pooled = (values.get(name) for name in outputs)
         output = BaseModelOutputWithPoolingAndNoAttention(
-            None if last is None else _layout(last, data_format),
-            None if pooled is None else _layout(pooled, data_format),
+            None if last is None else layout(last, data_format),
+            None if pooled is None else layout(pooled, data_format),
             hidden,
         )
         return output.to_tuple() if return_dict is False else output
@@ -479,7 +479,7 @@ def _has_default_names(config: MobileNetV2Config) -> bool:
     return all(label == f"LABEL_{index}" for index, label in config.id2label.items())
 
 
-def _layout(value: Array, data_format: str) -> Array:
+def layout(value: Array, data_format: str) -> Array:
     """A feature map (N, H, W, C) in the layout that the caller wants; anything else as it is."""
     return value.transpose(0, 3, 1, 2) if value.ndim == 4 and data_format == "channels_first" else value
 
