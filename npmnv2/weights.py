@@ -232,7 +232,7 @@ def write_h5(checkpoint: Checkpoint, path: str | Path) -> None:
     ):
         file.attrs["npmnv2"] = json.dumps(_metadata(checkpoint), ensure_ascii=False)
         layers: dict[str, list[str]] = {}
-        for name in checkpoint.weights:
+        for name in _in_order(checkpoint):
             layers.setdefault(name.rpartition("/")[0], []).append(name)
         # Keras pairs the layers of a file with those of a model by position, and these two attributes are the order.
         file.attrs["layer_names"] = [layer.encode() for layer in layers]
@@ -241,6 +241,15 @@ def write_h5(checkpoint: Checkpoint, path: str | Path) -> None:
             group.attrs["weight_names"] = [name.encode() for name in names]
             for name in names:
                 group[name] = checkpoint.weights[name]
+
+
+def _in_order(checkpoint: Checkpoint) -> list[str]:
+    """Names of the weights as backbone and classifier use them, then those of other heads as they come."""
+    if checkpoint.config is None:
+        return list(checkpoint.weights)
+    network = _expected(classifier(checkpoint.config), checkpoint.weights)
+    place = {name: at for at, name in enumerate(network)}
+    return sorted(checkpoint.weights, key=lambda name: place.get(name, len(place)))
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import numpy.testing as npt
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import arrays, channels, seeds
 
-from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2Model
+from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2Model, load
 from npmnv2.kernels import (
     NO_CLIP,
     REGISTRY,
@@ -29,12 +31,15 @@ from npmnv2.kernels import (
     same_padding,
     softmax,
 )
+from npmnv2.weights import Checkpoint, read_h5, write_h5
+from npmnv2.weights_tools import convert
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
 
 SIZES = st.integers(1, 40)
 CLIPS = st.sampled_from([NO_CLIP, RELU, RELU6])
+BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
 
 
 def same(height, width, kernel, stride, dilation):
@@ -239,13 +244,13 @@ def test_logits_of_keras(alpha, size):
     x = network_input(size)
     ref = reference(x, training=False).numpy()
     assert np.ptp(ref, axis=0).max() > 1e-2, "a dead network would agree, too"
-    model = MobileNetV2ForImageClassification(
-        MobileNetV2Config(depth_multiplier=alpha, num_labels=37), canonical(reference), backend="numpy"
-    )
-    comp = model(x, data_format="channels_last").logits
-    assert comp.shape == ref.shape
-    assert comp.dtype == np.float32
-    npt.assert_allclose(comp, ref, rtol=0, atol=tolerance(ref))
+    config, weights = MobileNetV2Config(depth_multiplier=alpha, num_labels=37), canonical(reference)
+    for backend in BACKENDS:
+        model = MobileNetV2ForImageClassification(config, weights, backend=backend)
+        comp = model(x, data_format="channels_last").logits
+        assert comp.shape == ref.shape
+        assert comp.dtype == np.float32
+        npt.assert_allclose(comp, ref, rtol=0, atol=tolerance(ref), err_msg=backend)
 
 
 def keras_layer(endpoint, model):
@@ -256,15 +261,12 @@ def keras_layer(endpoint, model):
     return next((name for name in (f"{endpoint}_relu", f"{endpoint}_BN", endpoint) if name in names), None)
 
 
-@pytest.mark.parametrize("size", [(97, 64), (32, 33)])
-def test_every_layer_of_keras(size):
-    reference = keras_model(0.5, size, include_top=False, pooling="avg")
-    model = MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.5), canonical(reference), backend="numpy")
-    x = network_input(size)
+def assert_same_layers(model, reference, x):
+    """Compare the values of all endpoints with those of a Keras network without its classifier."""
     comp = model.trace(x)
     layers = {endpoint: keras_layer(endpoint, reference) for endpoint in comp}
-    # A block of ours is the last layer of its inside; everything else has its own layer in Keras.
-    assert {endpoint for endpoint, layer in layers.items() if layer is None} == {
+    # A block of ours is the last layer of its inside; everything else but the top has its own layer in Keras.
+    assert {endpoint for endpoint, layer in layers.items() if layer is None} - TOP == {
         "expanded_conv",
         *(f"block_{i}" for i in range(1, 17)),
     }
@@ -278,3 +280,85 @@ def test_every_layer_of_keras(size):
         npt.assert_allclose(comp[endpoint], expected, rtol=0, atol=tolerance(expected), err_msg=endpoint)
     npt.assert_array_equal(comp["block_3"], comp["block_3_project"])
     npt.assert_array_equal(comp["block_2"], comp["block_2_add"])
+
+
+TOP = {"global_average_pooling2d", "predictions"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [(97, 64), (32, 33)])
+def test_every_layer_of_keras(size, backend):
+    reference = keras_model(0.5, size, include_top=False, pooling="avg")
+    model = MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.5), canonical(reference), backend=backend)
+    assert_same_layers(model, reference, network_input(size))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_keras_loads_what_we_write(tmp_path):
+    reference = keras_model(0.35, (96, 96), classes=7)
+    config = MobileNetV2Config(depth_multiplier=0.35, image_size=96, num_labels=7)
+    weights = canonical(reference)
+    # Keras pairs layers by position, so the order in which weights come in must not be the order in the file.
+    shuffled = dict(sorted(weights.items(), key=lambda item: item[0][::-1]))
+    write_h5(Checkpoint(shuffled, "classification", config), tmp_path / "ours.h5")
+    other = keras_model(0.35, (96, 96), classes=7)
+    for variable in other.variables:
+        variable.assign(tf.zeros_like(variable))
+    other.load_weights(tmp_path / "ours.h5")
+    for name, array in canonical(other).items():
+        npt.assert_array_equal(array, weights[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["model", "weights", "nested model"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_we_read_what_keras_writes(tmp_path, kind):
+    base = keras_model(0.5, (64, 64), include_top=kind != "nested model", pooling="avg", classes=7)
+    weights, path = canonical(base), tmp_path / "theirs.h5"
+    if kind == "nested model":
+        dense = keras.layers.Dense(7, name="breeds")
+        base = keras.Sequential([keras.Input((64, 64, 3)), base, keras.layers.Dropout(0.1), dense])
+        weights |= {f"predictions/{variable.name}": variable.numpy() for variable in dense.variables}
+    if kind.endswith("model"):
+        base.save(path)
+    else:
+        path = path.with_suffix(".weights.h5")
+        base.save_weights(path)
+    checkpoint = read_h5(path)
+    assert checkpoint.task == "classification"
+    assert (checkpoint.config.depth_multiplier, checkpoint.config.num_labels) == (0.5, 7)
+    assert checkpoint.weights.keys() == weights.keys()
+    for name, array in checkpoint.weights.items():
+        npt.assert_array_equal(array, weights[name], err_msg=name)
+
+
+# -- real weights ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_layer_of_a_real_keras_file(dog_breeds, backend):
+    reference = keras.models.load_model(dog_breeds, compile=False)
+    model = load(dog_breeds, backend=backend)
+    x = network_input((160, 160), batch=1)
+    assert_same_layers(model, reference.get_layer("mobilenetv2_1.00_160"), x)
+    ref = reference(x, training=False).numpy()
+    logits = model(x, data_format="channels_last").logits
+    npt.assert_allclose(softmax(logits), ref, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_photos_with_real_weights(shared_data, tmp_path, backend):
+    """The slim variables in Keras's network say of a photo what they say in ours."""
+    variables = shared_data / "weights" / "classification" / "mobilenet_v2_1.0_224_slim_variables.npz"
+    convert(variables, tmp_path / "slim.h5")
+    model = load(tmp_path / "slim.h5", backend=backend)
+    reference = keras.applications.MobileNetV2(weights=None, classes=1001, classifier_activation=None)
+    reference.load_weights(tmp_path / "slim.h5")
+    photos = [shared_data / "photos" / name for name in ("cat.bmp", "parrot.jpg", "grace_hopper.bmp")]
+    x = model.processor.to_array(photos)
+    ref = reference(x, training=False).numpy()
+    comp = model(x, data_format="channels_last").logits
+    npt.assert_allclose(comp, ref, rtol=0, atol=tolerance(ref))
+    assert comp.argmax(1).tolist() == [286, 89, 653]
