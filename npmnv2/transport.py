@@ -158,7 +158,8 @@ def _reason(error: Exception) -> str:
     if response is not None:
         return f"the server answered {response.status_code} {response.reason}"
     inner = error.args[0] if error.args else error
-    return re.sub(r"^HTTPS?Connection\w*\(.*?\): ", "", str(getattr(inner, "reason", inner)))
+    # "HTTPSConnection(host='…', port=443): " of urllib3 2, "<urllib3.connection.HTTPSConnection object at 0x…>: " of 1
+    return re.sub(r"^(HTTPS?Connection\w*\(.*?\)|<[^>]*>): ", "", str(getattr(inner, "reason", inner)))
 
 
 class _Part:

@@ -374,6 +374,7 @@ def start(home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "NPMNV2_HOME": str(home)},
+        cwd=home.parent,  # in the repository's root, Python would import the folders there
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -16,8 +16,6 @@ from npmnv2.errors import OfflineError
 from npmnv2.transport import Transport, offline_switch, pip_download, rewritten
 
 CONTENT = bytes(range(256)) * 1024
-# Half a piece that did not arrive whole is lost.
-RESUMED = f"bytes={100_000 // transport._PIECE * transport._PIECE}-"
 QUICK = Transport(first_answer=3, stall=0.3, attempts=4, pause=0.01)
 
 
@@ -46,6 +44,10 @@ def ranges(server) -> list[str | None]:
     return [asked for _, asked in server.requests]
 
 
+# After 100,000 bytes; urllib3 2 does not hand out a piece of which only a part has come.
+RESUMED = {"bytes=100000-", f"bytes={100_000 // transport._PIECE * transport._PIECE}-"}
+
+
 def test_a_file_arrives(get, server):
     assert get() == CONTENT
     assert ranges(server) == [None]
@@ -62,7 +64,9 @@ def test_no_length_is_needed(get):
 
 def test_a_cut_connection_is_resumed(get, server):
     assert get(cut(100_000)) == CONTENT
-    assert ranges(server) == [None, RESUMED]
+    first, second = ranges(server)
+    assert first is None
+    assert second in RESUMED
 
 
 def test_a_file_that_changed_in_between_is_sent_anew(get, server):
@@ -71,17 +75,23 @@ def test_a_file_that_changed_in_between_is_sent_anew(get, server):
         server.files["/weights"] = b"new" * 500
 
     assert get(change) == b"new" * 500
-    assert ranges(server) == [None, RESUMED]
+    first, second = ranges(server)
+    assert first is None
+    assert second in RESUMED
 
 
 def test_another_range_than_asked_for_is_not_taken(get, server):
     assert get(cut(100_000), wrong_range) == CONTENT
-    assert ranges(server) == [None, RESUMED, None]
+    first, second, third = ranges(server)
+    assert second in RESUMED
+    assert first is third is None
 
 
 def test_a_stalled_connection_is_resumed(get, server):
     assert get(server.stall(100_000)) == CONTENT
-    assert ranges(server) == [None, RESUMED]
+    first, second = ranges(server)
+    assert first is None
+    assert second in RESUMED
 
 
 def test_more_announced_than_sent_is_an_error(get, server):
