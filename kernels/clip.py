@@ -16,9 +16,7 @@ RELU6: Clip = (0.0, 6.0)
 
 
 def clip_in_place(x: Array, clip: Clip) -> None:
-    """Limit `x` to the range `clip`; NaN stays NaN. Infinite ends cost nothing."""
-    low, high = clip
-    if low > -math.inf:
-        np.maximum(x, x.dtype.type(low), out=x)
-    if high < math.inf:
-        np.minimum(x, x.dtype.type(high), out=x)
+    """Limit `x` to the range `clip`; NaN stays NaN. No clip costs nothing."""
+    if clip != NO_CLIP:
+        # One pass; np.maximum and np.minimum, which look for NaN, take several times as long.
+        np.clip(x, x.dtype.type(clip[0]), x.dtype.type(clip[1]), out=x)
