@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -18,7 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from npmnv2.architecture import CLASSIFIER, WIDTH_RULES, MobileNetV2Config, backbone, classifier
+from npmnv2.architecture import (
+    CLASSIFIER,
+    STAGES,
+    STEM_CHANNELS,
+    WIDTH_RULES,
+    MobileNetV2Config,
+    backbone,
+    classifier,
+)
 from npmnv2.errors import WeightsError
 from npmnv2.files import write_atomically
 from npmnv2.kernels import Array
@@ -167,31 +176,61 @@ def infer_config(weights: Mapping[str, Array], where: str = "weights", **known: 
     WeightsError
         If no configuration fits; the message says what does not fit the nearest.
     """
-    body = {name: array.shape for name, array in weights.items() if not name.startswith(f"{CLASSIFIER}/")}
-    if "Conv1/kernel" not in body:
+    config = nearest_config(weights, where, **known)
+    expected = backbone(config).parameter_shapes()
+    if any(weights[name].shape != expected[name] for name in expected if name in weights):
+        check(classifier(config) if f"{CLASSIFIER}/kernel" in weights else backbone(config), weights, where)
+    return config
+
+
+def nearest_config(weights: Mapping[str, Array], where: str = "weights", **known: Any) -> MobileNetV2Config:
+    """Find the configuration whose network has these shapes, or as many of them as any; see `infer_config`.
+
+    Raises
+    ------
+    WeightsError
+        If there is no first layer to begin with.
+    """
+    shapes = {name: array.shape for name, array in weights.items()}
+    stem = shapes.get("Conv1/kernel")
+    if stem is None:
         raise WeightsError(f"{where} holds no MobileNetV2: there is no layer Conv1")
-    shape = body["Conv1/kernel"]
-    if len(shape) != 4:
-        raise WeightsError(f"{where}: Conv1/kernel must have four dimensions, got {shape}")
+    if len(stem) != 4:
+        raise WeightsError(f"{where}: Conv1/kernel must have four dimensions, got {stem}")
+    head = shapes.get(f"{CLASSIFIER}/kernel")
+    labels = known.pop("num_labels", head[1] if head is not None and len(head) == 2 else None)
     known = {
-        "num_channels": shape[2],
-        "first_layer_is_expansion": "expanded_conv_expand/kernel" not in body,
+        "num_channels": stem[2],
+        "first_layer_is_expansion": "expanded_conv_expand/kernel" not in shapes,
         **known,
     }
-    head = weights.get(f"{CLASSIFIER}/kernel")
-    if head is not None and head.ndim == 2:
-        known.setdefault("num_labels", head.shape[1])
-    for guess in _guesses(shape[3], known):
-        expected = backbone(guess).parameter_shapes()
-        if all(expected[name] == body[name] for name in expected if name in body):
-            return guess
-    # No multiplier fits: report against 1.0, so that all differences are seen at once.
-    plain = MobileNetV2Config(**known)
-    check(classifier(plain) if head is not None else backbone(plain), weights, where)
-    raise WeightsError(f"{where} has the shapes of no MobileNetV2 that is known")
+    best, least = MobileNetV2Config(**known), math.inf
+    for guess in _guesses(known):
+        distance = _distance(guess, shapes)
+        if distance < least:
+            best, least = guess, distance
+        if distance == 0:
+            break
+    return best if labels is None else best.replace(num_labels=labels)
 
 
-def _guesses(stem: int, known: dict[str, Any]) -> Iterator[MobileNetV2Config]:
+_FIRST_BLOCKS = ("expanded_conv", "block_1", "block_3", "block_6", "block_10", "block_13", "block_16")
+# The layers that show how wide each stage is, and how wide it is at multiplier 1.
+_WIDTHS = {"Conv1": STEM_CHANNELS} | {f"{b}_project": s.channels for b, s in zip(_FIRST_BLOCKS, STAGES)}
+
+
+def _distance(config: MobileNetV2Config, shapes: Mapping[str, Shape]) -> int:
+    """Number of shapes that differ from those of the configuration's network."""
+    kernels = ((shapes.get(f"{layer}/kernel", ()), channels) for layer, channels in _WIDTHS.items())
+    wrong = sum(config.width(channels) != kernel[-1] for kernel, channels in kernels if len(kernel) == 4)
+    if wrong:
+        # Building a plan takes a millisecond, and a stage that is too wide already rules it out.
+        return wrong * len(shapes)
+    expected = backbone(config).parameter_shapes()
+    return sum(shapes[name] != expected[name] for name in expected if name in shapes)
+
+
+def _guesses(known: dict[str, Any]) -> Iterator[MobileNetV2Config]:
     """Configurations in order of likelihood: the published multipliers first, then all others by hundredths."""
     published = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35)
     multipliers = (*published, *(m / 100 for m in range(5, 301) if m / 100 not in published))
@@ -207,10 +246,7 @@ def _guesses(stem: int, known: dict[str, Any]) -> Iterator[MobileNetV2Config]:
                 "width_rule": rule,
                 **known,
             }
-            config = MobileNetV2Config(**given)
-            # Building a plan takes a millisecond; the stem rules out most guesses for nothing.
-            if config.width(32) == stem:
-                yield config
+            yield MobileNetV2Config(**given)
 
 
 # --- the native file --------------------------------------------------------------------------------------------------
