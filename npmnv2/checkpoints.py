@@ -177,7 +177,7 @@ def _row(wanted: Entry, home: Path) -> dict[str, Any]:
         "accuracy": dict(wanted.accuracy),
         "megabytes": wanted.megabytes,
         "licence": wanted.licence,
-        "url": wanted.urls[0],
+        "urls": list(wanted.urls),
         "cached": (home / wanted.file).is_file(),
     }
 

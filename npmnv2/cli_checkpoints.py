@@ -79,16 +79,28 @@ def cache(options: argparse.Namespace) -> int:
     return 0
 
 
+_COLUMNS = "{:40} {:14} {:>4} {:>7} {:>6}  {:22} {:18} {:17} {}"
+
+
 def catalogue_table(rows: list[dict[str, Any]]) -> str:
     """Rows of :func:`npmnv2.checkpoints.catalogue` as a text for people."""
-    lines = [f"{'name':40} {'task':14} {'size':>4} {'classes':>7} {'MB':>6}  {'accuracy %':22} {'sources':17} cached"]
-    for row in rows:
-        lines.append(
-            f"{row['name']:40} {row['task']:14} {row['image_size']:4} {row['classes'] or '–':>7} "
-            f"{row['megabytes'] or '–':>6}  {_accuracy(row['accuracy']):22} {', '.join(row['sources']):17} "
-            f"{'yes' if row['cached'] else ''}".rstrip()
-        )
-    return "\n".join(lines)
+    head = _COLUMNS.format("name", "task", "size", "classes", "MB", "accuracy %", "licence", "sources", "cached")
+    return "\n".join([head, *map(_line, rows)])
+
+
+def _line(row: dict[str, Any]) -> str:
+    line = _COLUMNS.format(
+        row["name"],
+        row["task"],
+        row["image_size"],
+        row["classes"] or "–",
+        row["megabytes"] or "–",
+        _accuracy(row["accuracy"]),
+        row["licence"],
+        ", ".join(row["sources"]),
+        "yes" if row["cached"] else "",
+    )
+    return line.rstrip()
 
 
 def _accuracy(accuracy: Mapping[str, float]) -> str:
