@@ -4,6 +4,7 @@ report.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,14 @@ from npmnv2.heads.deeplab import segmenter
 from npmnv2.labels import labels_for
 from npmnv2.layers import Conv, Depthwise
 from npmnv2.plan import Node, Plan
-from npmnv2.weights import Checkpoint, check, infer_config, sha256
+from npmnv2.weights import Checkpoint, check, nearest_config, sha256
 
 from .files import Array
 from .names import ROLES, layers_of, split
 
 # DeepLab's checkpoints are trained at this stride; a graph may run them at another one.
 TRAINING_OUTPUT_STRIDE = 16
+_PUBLISHED_NAME = re.compile(r"mobilenet_?v2_\d\.\d+_(96|128|160|192|224)(?!\d)")
 _PRESETS = {"classification": "slim", "features": "slim", "segmentation": "deeplab", "detection": "ssd"}
 
 
@@ -148,8 +150,14 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
     if not weights:
         raise WeightsError(f"{path}: holds no variable of a MobileNetV2{_hint(content.unexpected)}")
     try:
-        known = {"num_labels": class_count(weights), **_head_fields(weights, content.known), **content.known}
-        config = content.config or infer_config(weights, str(path), **known)
+        known = {
+            "num_labels": class_count(weights),
+            "expand_ratio": _expand_ratio(weights),
+            **_size_in_name(path),
+            **_head_fields(weights, content.known),
+            **content.known,
+        }
+        config = content.config or nearest_config(weights, str(path), **known)
         plan = plan_for(config, weights)
         check(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
     except WeightsError:
@@ -179,6 +187,19 @@ def in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:
         return order[layer], ROLES.index(role)
 
     return {name: weights[name] for name in sorted(weights, key=place)}
+
+
+def _expand_ratio(weights: Mapping[str, Array]) -> int:
+    """By the widest block, where rounding to multiples matters least; the published one where there is none."""
+    kernel = weights.get("block_16_expand/kernel")
+    known = kernel is not None and kernel.ndim == 4 and 0 not in kernel.shape
+    return max(1, round(kernel.shape[3] / kernel.shape[2])) if kernel is not None and known else 6
+
+
+def _size_in_name(path: Path) -> dict[str, int]:
+    """The image size, which published files have in their names and nowhere else."""
+    match = _PUBLISHED_NAME.search(path.name)
+    return {"image_size": int(match[1])} if match else {}
 
 
 def _hint(unexpected: tuple[str, ...]) -> str:

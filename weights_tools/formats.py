@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from npmnv2.errors import WeightsError
-from npmnv2.weights import Checkpoint, read_h5
+from npmnv2.weights import Checkpoint, check, read_h5
 
 from . import graph_def, npz, saved_model, tf_checkpoint, tflite, torchvision, transformers
+from .assemble import in_order, plan_for
 from .names import canonical_from_torchvision
 from .tensors import is_safetensors, tensor_names
 
+
+def _read_hdf5(path: Path) -> Checkpoint:
+    """As `read_h5`, but strict for every task, and in the network's order instead of the alphabet's."""
+    checkpoint = read_h5(path)
+    if checkpoint.config is None:
+        return checkpoint
+    plan = plan_for(checkpoint.config, checkpoint.weights)
+    check(plan, checkpoint.weights, str(path))
+    return replace(checkpoint, weights=in_order(plan, checkpoint.weights))
+
+
 READERS: dict[str, Callable[[Path], Checkpoint]] = {
-    "hdf5": read_h5,
+    "hdf5": _read_hdf5,
     "tf-checkpoint": tf_checkpoint.read,
     "saved-model": saved_model.read,
     "graph-def": graph_def.read,

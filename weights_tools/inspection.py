@@ -54,7 +54,7 @@ def _facts(checkpoint: Checkpoint) -> Facts:
         "classes": config.classes if config else None,
         "config": _differing(config) if config else None,
         "parameters": int(sum(value.size for value in weights.values())),
-        "tensors": {name: list(value.shape) for name, value in weights.items()},
+        "tensors": [f"{name} {value.shape}" for name, value in weights.items()],
         "batch_norm": "unfolded" if "bn_Conv1/gamma" in weights else "folded",
         "ema": source.pop("ema", None),
         "preprocessing": checkpoint.preprocessing,

@@ -1,0 +1,274 @@
+"""Small weight files in foreign formats, written by hand so that tests of the readers need no other
+framework.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from npmnv2.weights_tools.assemble import plan_for
+from npmnv2.weights_tools.crc32c import crc32c, masked
+from npmnv2.weights_tools.names import slim_name, slim_scope, split, to_slim_layout
+
+from npmnv2 import MobileNetV2Config
+from npmnv2.layers import Conv, Dense, Depthwise
+from npmnv2.plan import BATCH_NORM_VARIABLES, batch_norm_name
+from npmnv2.weights import Checkpoint, fold
+
+# 40,000 weights: small enough to be read thousands of times.
+TINY = {"depth_multiplier": 0.05, "finegrained_output": False, "expand_ratio": 2}
+
+
+def random_checkpoint(task="classification", seed=0, labels=None, **fields) -> Checkpoint:
+    """Random weights with batch norms that are not neutral."""
+    config = MobileNetV2Config(**{**TINY, "num_labels": 0 if task == "features" else 3, **fields})
+    layers = {"classification": ["predictions/kernel"], "features": [], "segmentation": ["logits_semantic/kernel"]}
+    plan = plan_for(config, dict.fromkeys([*layers[task], "Conv_1/kernel"]))
+    if labels is not None:
+        config = config.replace(id2label=dict(enumerate(labels)))
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, shape in plan.parameter_shapes().items():
+        positive = name.endswith(("gamma", "moving_variance"))
+        values = rng.uniform(0.5, 1.5, shape) if positive else rng.normal(0, 0.3, shape)
+        weights[name] = values.astype(np.float32)
+    preprocessing = {"preset": "hf", "size": config.image_size}
+    return Checkpoint(weights, task, config, labels, preprocessing, {"format": "test", "ema": False})
+
+
+def slim_variables(checkpoint: Checkpoint, detection=False) -> dict[str, np.ndarray]:
+    """The checkpoint's weights under TF-slim's names and in its layouts."""
+    return {
+        slim_name(*split(name), detection): to_slim_layout(name, value) for name, value in checkpoint.weights.items()
+    }
+
+
+def assert_same_weights(found, expected) -> None:
+    """Bit-equal, with nothing missing and nothing more."""
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == np.float32, name
+        assert found[name].shape == value.shape, name
+        assert np.array_equal(found[name], value), name
+
+
+def folded(checkpoint: Checkpoint) -> Checkpoint:
+    """The same network with its batch norms folded away, in canonical layout."""
+    plan = plan_for(checkpoint.config, checkpoint.weights)
+    shapes = plan.parameter_shapes()
+    weights = {}
+    for name, value in fold(plan, checkpoint.weights).items():
+        weights[name] = value.reshape(shapes[name]) if name in shapes else value
+    return Checkpoint(weights, checkpoint.task, checkpoint.config)
+
+
+# --- protocol buffers ---------------------------------------------------------------------------------------
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def field(number: int, value) -> bytes:
+    """One field: integers as varints, bytes and text with their length, floats as four bytes."""
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else bytes(value)
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def shape_message(shape) -> bytes:
+    return b"".join(field(2, field(1, int(extent))) for extent in shape)
+
+
+# --- TensorFlow checkpoints ---------------------------------------------------------------------------------
+
+
+def _block(entries, restart_every=16) -> bytes:
+    """Entries with shared beginnings left out, as LevelDB writes them."""
+    out, restarts, last = bytearray(), [], b""
+    for index, (key, value) in enumerate(entries):
+        shared = 0
+        if index % restart_every:
+            while shared < min(len(key), len(last)) and key[shared] == last[shared]:
+                shared += 1
+        else:
+            restarts.append(len(out))
+        out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        last = key
+    return bytes(out) + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
+
+
+def table(entries, kind=0, block_entries=64) -> bytes:
+    """A LevelDB table of sorted entries."""
+    out, index = bytearray(), []
+
+    def append(block: bytes) -> bytes:
+        handle = varint(len(out)) + varint(len(block))
+        body = block + bytes([kind])
+        out.extend(body + struct.pack("<I", masked(crc32c(body))))
+        return handle
+
+    for at in range(0, len(entries), block_entries):
+        block = entries[at : at + block_entries]
+        index.append((block[-1][0], append(_block(block))))
+    footer = append(_block([])) + append(_block(index, restart_every=1))
+    return bytes(out) + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
+def write_bundle(prefix: Path, variables: dict[str, np.ndarray], shards=1, kind=0) -> Path:
+    """Write a TensorFlow checkpoint; returns its prefix."""
+    data = [bytearray() for _ in range(shards)]
+    header = field(1, shards) + field(3, field(1, 1))
+    entries = [(b"", header)]
+    for number, (name, value) in enumerate(sorted(variables.items())):
+        dtype = {"float32": 1, "int64": 9, "float16": 19}[value.dtype.name]
+        raw, shard = value.tobytes(), number % shards
+        message = field(1, dtype) + field(2, shape_message(value.shape)) + field(3, shard)
+        message += field(4, len(data[shard])) + field(5, len(raw))
+        message += varint(6 << 3 | 5) + struct.pack("<I", masked(crc32c(raw)))
+        entries.append((name.encode(), message))
+        data[shard] += raw
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{prefix}.index").write_bytes(table(entries, kind))
+    for number, content in enumerate(data):
+        Path(f"{prefix}.data-{number:05d}-of-{shards:05d}").write_bytes(content)
+    return prefix
+
+
+# --- frozen graphs ------------------------------------------------------------------------------------------
+
+
+def node(name, kind, inputs=(), **attributes) -> bytes:
+    """One node of a GraphDef, attributes as encoded AttrValues."""
+    message = field(1, name) + field(2, kind) + b"".join(field(3, source) for source in inputs)
+    return field(1, message + b"".join(field(5, field(1, k) + field(2, v)) for k, v in attributes.items()))
+
+
+def constant(name, value) -> bytes:
+    tensor = field(1, 1) + field(2, shape_message(value.shape)) + field(4, value.tobytes())
+    return node(name, "Const", dtype=field(6, 1), value=field(8, tensor))
+
+
+def frozen_graph(checkpoint: Checkpoint) -> bytes:
+    """A GraphDef with TF-slim's names: what the reader needs of one, and an order that is the network's."""
+    out = [node("input", "Placeholder", dtype=field(6, 1), shape=field(7, shape_message((1, 64, 64, 3))))]
+    last = "input"
+    plan = plan_for(checkpoint.config, checkpoint.weights)
+    for part in plan.parts():
+        layer = part.layer
+        if not isinstance(layer, Conv | Dense | Depthwise):
+            continue
+        scope = slim_scope(part.name)
+        kernel = slim_name(part.name, "kernel")
+        out.append(constant(kernel, to_slim_layout(f"{part.name}/kernel", checkpoint.weights[f"{part.name}/kernel"])))
+        out.append(node(f"{kernel}/read", "Identity", [kernel]))
+        kind = "DepthwiseConv2dNative" if isinstance(layer, Depthwise) else "Conv2D"
+        stride = getattr(layer, "stride", 1)
+        strides = field(1, b"".join(field(3, step) for step in (1, stride, stride, 1)))
+        operation = f"{scope}/{'depthwise' if isinstance(layer, Depthwise) else 'Conv2D'}"
+        out.append(node(operation, kind, [last, f"{kernel}/read"], strides=strides))
+        if f"{part.name}/bias" in checkpoint.weights:
+            out.append(constant(f"{scope}/biases", checkpoint.weights[f"{part.name}/bias"]))
+            last = f"{scope}/BiasAdd"
+            out.append(node(last, "BiasAdd", [operation, f"{scope}/biases"]))
+            continue
+        inputs = []
+        for variable in BATCH_NORM_VARIABLES:
+            value = checkpoint.weights[f"{batch_norm_name(part.name)}/{variable}"]
+            inputs.append(f"{scope}/BatchNorm/{variable}")
+            out.append(constant(inputs[-1], value))
+        last = f"{scope}/BatchNorm/FusedBatchNorm"
+        out.append(node(last, "FusedBatchNorm", [operation, *inputs], epsilon=field(4, float(layer.norm))))
+    return b"".join(out)
+
+
+# --- TFLite -------------------------------------------------------------------------------------------------
+
+
+def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"") -> bytes:
+    """A TFLite classifier of a checkpoint with folded batch norms; needs ai-edge-litert for the schema."""
+    import flatbuffers
+    import pytest
+
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    plan = plan_for(checkpoint.config, checkpoint.weights)
+    shapes = plan.shapes(size, size)
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.buffers, model.operatorCodes, model.subgraphs = 3, [schema.BufferT()], [], [graph]
+    graph.tensors, graph.operators = [], []
+    codes, numbers = {}, {}
+
+    def tensor(name, shape, value=None) -> int:
+        made = schema.TensorT()
+        made.name, made.shape, made.type, made.buffer = name, list(shape), 0, 0
+        if value is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(value, dtype).tobytes(), np.uint8)
+            made.type = {"float32": 0, "float16": 1, "uint8": 3, "int8": 9}[np.dtype(dtype).name]
+            made.buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        graph.tensors.append(made)
+        return len(graph.tensors) - 1
+
+    def operator(kind, inputs, output, options_kind=None, **options) -> None:
+        made, code = schema.OperatorT(), getattr(schema.BuiltinOperator, kind)
+        if code not in codes:
+            codes[code] = len(model.operatorCodes)
+            entry = schema.OperatorCodeT()
+            entry.builtinCode = entry.deprecatedBuiltinCode = code
+            entry.version = 1
+            model.operatorCodes.append(entry)
+        made.opcodeIndex, made.inputs, made.outputs = codes[code], inputs, [output]
+        if options_kind:
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, options_kind)
+            made.builtinOptions = getattr(schema, f"{options_kind}T")()
+            for key, value in options.items():
+                setattr(made.builtinOptions, key, value)
+        graph.operators.append(made)
+
+    numbers["image"] = tensor("input", (1, size, size, 3))
+    for part in plan.parts():
+        layer, inputs = part.layer, [numbers[name] for name in part.inputs]
+        output = tensor(part.name, (1, *shapes[part.name]))
+        numbers[part.name] = output
+        block = part.name.rpartition("_")[0]
+        if part.name.endswith(("_project", "_add")):
+            numbers[block] = output
+        kernel = checkpoint.weights.get(f"{part.name}/kernel")
+        if kernel is None:
+            if len(inputs) == 2:
+                operator("ADD", inputs, output, "AddOptions")
+            else:
+                axes = tensor(f"{part.name}/axes", (2,), None)
+                operator("MEAN", [*inputs, axes], output, "ReducerOptions")
+            continue
+        value = checkpoint.weights[f"{part.name}/bias"]
+        bias = tensor(f"{part.name}/bias", value.shape, value)
+        value = kernel.T if isinstance(layer, Dense) else kernel.transpose(3, 0, 1, 2)
+        arguments = [*inputs, tensor(f"{part.name}/kernel", value.shape, value), bias]
+        if isinstance(layer, Dense):
+            operator("FULLY_CONNECTED", arguments, output, "FullyConnectedOptions")
+            continue
+        name = "DEPTHWISE_CONV_2D" if isinstance(layer, Depthwise) else "CONV_2D"
+        options = {"strideW": layer.stride, "strideH": layer.stride, "dilationWFactor": layer.dilation}
+        options |= {
+            "dilationHFactor": layer.dilation,
+            "fusedActivationFunction": 0 if layer.activation == "linear" else 3,
+        }
+        if isinstance(layer, Depthwise):
+            options["depthMultiplier"] = 1
+        operator(name, arguments, output, {"CONV_2D": "Conv2DOptions"}.get(name, "DepthwiseConv2DOptions"), **options)
+    graph.inputs, graph.outputs = [numbers["image"]], [output]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output()) + trailer
