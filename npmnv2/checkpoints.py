@@ -209,11 +209,16 @@ def _require_network(wanted: Entry, target: Path, local_files_only: bool) -> Non
 
 
 def _remedy(wanted: Entry) -> str:
+    """What a user can do where a download is not possible."""
     option = "" if entry(wanted.name) == wanted else f" --source {wanted.source}"
-    return (
+    advice = (
         f"Where there is a network, run `npmnv2 download {wanted.name}{option} --dir DIRECTORY`, and here set "
         f"NPMNV2_HOME to a copy of that directory; or set NPMNV2_MIRROR to a mirror that can be reached."
     )
+    original = wanted.name.rpartition("/")[2]
+    if wanted.source == "huggingface" and original in names("tensorflow"):
+        advice += f" {original} is the same network from its first publisher."
+    return advice
 
 
 def _make(wanted: Entry, target: Path, checkpoint: Checkpoint | None, workspace: Path, progress: bool) -> None:

@@ -128,22 +128,17 @@ class Transport:
         # In a thread because a name server, or a host's many addresses, may take minutes to time out.
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        if not sink.answered.is_set():
-            _wait_for_answer(thread, sink, deadline)
-        if thread.is_alive() and not sink.answered.is_set():
-            sink.cancelled = True
-            return TimeoutError(f"no answer within {self.first_answer:g} seconds")
+        while thread.is_alive() and not sink.answered.is_set():
+            if time.monotonic() > deadline:
+                sink.cancelled = True
+                return TimeoutError(f"no answer within {self.first_answer:g} seconds")
+            thread.join(0.02)
         thread.join()
         error = outcome[0]
         # Anything else, such as a full disk, is not the network's fault and no reason to try again.
         if error is None or isinstance(error, (requests.RequestException, ConnectionError)):
             return error
         raise error
-
-
-def _wait_for_answer(thread: threading.Thread, sink: _Part, deadline: float) -> None:
-    while thread.is_alive() and not sink.answered.is_set() and time.monotonic() < deadline:
-        thread.join(0.02)
 
 
 def _is_final(error: Exception) -> bool:

@@ -120,6 +120,8 @@ def test_a_missing_file_says_what_to_do(mirror, home):
     assert leftovers(home) == []
     with pytest.raises(OfflineError, match=r"download mobilenet_v2_1.0_224 --source keras --dir"):
         fetch("mobilenet_v2_1.0_224", source="keras")
+    with pytest.raises(OfflineError, match=r"mobilenet_v2_0\.35_96 is the same network from its first publisher"):
+        fetch("google/mobilenet_v2_0.35_96")
 
 
 def test_an_error_page_is_not_taken_for_weights_nor_remembered(mirror, home):

@@ -127,6 +127,14 @@ def test_a_server_that_never_answers_is_given_up(get, server):
     assert time.monotonic() - began < 3
 
 
+def test_a_name_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2))
+    began = time.monotonic()
+    with pytest.raises(OfflineError, match=r"no answer within 0\.3 seconds"):
+        Transport(first_answer=0.3).get("http://weights.example/x", tmp_path / "x")
+    assert time.monotonic() - began < 2
+
+
 def test_a_port_where_nobody_listens(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
