@@ -154,7 +154,11 @@ def clear_cache(
     chosen = names() if wanted is None else {entry(name).name for name in wanted}
     home = cache_home(cache_dir)
     targets = [home / known.file for known in ENTRIES if known.name in chosen]
-    return sum(_delete(target, forget_digests) for target in targets if target.parent.is_dir())
+    return sum(_delete(target, forget_digests) for target in targets if _left_anything(target))
+
+
+def _left_anything(target: Path) -> bool:
+    return any(target.with_suffix(suffix).exists() for suffix in (".h5", ".json", ".tmp"))
 
 
 def _delete(target: Path, forget_digests: bool) -> int:
@@ -264,20 +268,20 @@ def _verify(wanted: Entry, files: dict[str, Path], target: Path) -> list[Downloa
         digest = pooch.file_hash(str(path), alg="sha256")
         if wanted.digest is not None:
             algorithm, _, published = wanted.digest.partition(":")
-            _require_same(url, algorithm, pooch.file_hash(str(path), alg=algorithm), published, "published")
+            _require_same(url, algorithm, pooch.file_hash(str(path), alg=algorithm), published, "as published")
         elif url in recorded:
-            where = f"first downloaded, says {target.with_suffix('.json')}"
-            _require_same(url, "sha256", digest, recorded[url]["sha256"], where)
+            since = (
+                f"as at the first download, says {target.with_suffix('.json')}; if its publisher replaced the file, "
+                f"`npmnv2 cache --clear --forget {wanted.name}` makes the next one trusted anew"
+            )
+            _require_same(url, "sha256", digest, recorded[url]["sha256"], since)
         downloaded.append(Downloaded(url=url, sha256=digest, bytes=path.stat().st_size))
     return downloaded
 
 
-def _require_same(url: str, algorithm: str, found: str, expected: str, where: str) -> None:
+def _require_same(url: str, algorithm: str, found: str, expected: str, why: str) -> None:
     if found != expected:
-        raise WeightsError(
-            f"{url} must have the {algorithm} {expected} ({where}), got {found}. It was deleted. If its publisher has "
-            f"replaced the file, `npmnv2 cache --clear --forget` makes the next download trusted anew"
-        )
+        raise WeightsError(f"{url} must have the {algorithm} {expected}, got {found} and deleted it ({why})")
 
 
 # --- from files to the native file ----------------------------------------------------------------------------------
