@@ -105,7 +105,7 @@ class Transport:
     def _attempt(self, url: str, sink: _Part, deadline: float) -> Exception | None:
         """Ask once for what is missing; return what the network did wrong."""
         import pooch
-        import requests
+        import requests  # which pooch is made of
 
         downloader = pooch.HTTPDownloader(
             chunk_size=_PIECE,

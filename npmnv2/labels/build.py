@@ -37,9 +37,7 @@ def main() -> None:
         wheels = {path.name.split("-")[0]: zipfile.ZipFile(path) for path in Path(directory).glob("*.whl")}
         _write("imagenet.tsv", "timm", _imagenet(wheels["timm"]))
         for name, module in {"voc": "voc", "cityscapes": "cityscapes", "ade20k": "ade"}.items():
-            rows = _segmentation(
-                wheels["mmsegmentation"], f"mmseg/datasets/{module}.py", coloured=name != "voc"
-            )
+            rows = _segmentation(wheels["mmsegmentation"], f"mmseg/datasets/{module}.py", coloured=name != "voc")
             _write(f"{name}.tsv", "mmsegmentation", rows)
         _write("coco.tsv", "torchvision", _coco(wheels["torchvision"]))
 
