@@ -30,6 +30,7 @@ import numba
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 # Numba's settings (NUMBA_… in the environment) that change machine code.
@@ -98,7 +99,8 @@ class _Cache(NullCache):
             digest, content = stored[:_DIGEST_SIZE], stored[_DIGEST_SIZE:]
             if hashlib.sha256(content).digest() != digest:
                 return None
-            target_context.refresh()
+            # Not target_context.refresh(): that imports and registers, for 0.2 s, what only compiling needs.
+            rtsys.initialize(target_context)
             return CompileResult._rebuild(target_context, *pickle.loads(content))
         # Whatever a file of unknown origin raises (unpickling can raise anything), compiling anew is the answer.
         except Exception:
