@@ -1,0 +1,47 @@
+"""Make all figures that the documentation shows: run every benchmark, then write tables and plot.
+
+    chrt -f 10 python benchmarks/record.py [--rounds 15] [WORD …]
+
+Takes some minutes on a machine that does nothing else. With words, only the comparisons whose file names contain one of
+them are made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from recorded import COLD_START, KERNELS, RESULTS, ROOT, WORKS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="*", metavar="WORD")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+
+    def chosen(file: Path) -> bool:
+        return not options.words or any(word in file.name for word in options.words)
+
+    RESULTS.mkdir(exist_ok=True)
+    for work in filter(lambda work: chosen(work.file), WORKS):
+        arguments = [f"--{name}={value}" for name, value in work._asdict().items()]
+        run("peers.py", *arguments, f"--rounds={options.rounds}", f"--json={work.file}")
+    if chosen(KERNELS):
+        run("kernels.py", f"--json={KERNELS}")
+    if chosen(COLD_START):
+        run("cold_start.py", f"--json={COLD_START}")
+    run("plot.py")
+    for page in ("README.md", "docs/performance.md"):
+        run("table.py", "--update", str(ROOT / page))
+
+
+def run(script: str, *arguments: str) -> None:
+    """Run a script of this folder in a process of its own, so that none inherits another's threads or CPUs."""
+    subprocess.run([sys.executable, Path(__file__).parent / script, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The comparisons that the documentation shows, and the files in which their figures are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+class Work(NamedTuple):
+    """What is timed: arguments of peers.py."""
+
+    model: str
+    batch: int
+    threads: int
+    task: str = "classify"
+
+    @property
+    def file(self) -> Path:
+        return RESULTS / f"{self.task}_{self.model}_batch{self.batch}_threads{self.threads}.json"
+
+    def __str__(self) -> str:
+        task = "" if self.task == "classify" else "DeepLabV3 "
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{task}{self.model}, batch {self.batch}, {threads}"
+
+
+WORKS = (
+    Work("1.0_224", 1, 1),
+    Work("1.0_224", 1, 2),
+    Work("1.0_224", 32, 1),
+    Work("1.0_224", 32, 2),
+    Work("1.4_224", 1, 1),
+    Work("0.35_96", 1, 1),
+    Work("1.0_513", 1, 1, "segment"),
+    Work("1.0_513", 1, 2, "segment"),
+)
+KERNELS, COLD_START = RESULTS / "kernels.json", RESULTS / "cold_start.json"
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def recorded() -> dict[Work, dict[str, Any]]:
+    """Figures of all comparisons that have been made."""
+    return {work: read(work.file) for work in WORKS if work.file.exists()}

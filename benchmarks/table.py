@@ -1,0 +1,97 @@
+"""Write tables of the recorded figures between a page's markers.
+
+    python benchmarks/table.py --update README.md
+
+A table NAME stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a page may have any of performance, kernels and
+cold-start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import harness
+import recorded
+from recorded import COLD_START, KERNELS
+
+OURS, RIVALS, OTHERS = "npmnv2", ("litert", "openvino", "onnxruntime"), ("tensorflow", "transformers")
+SPLIT_OPENVINO = "openvino, 2 streams"
+
+
+def performance() -> str:
+    """Milliseconds per image of every runtime, one line per comparison, and what they were measured with."""
+    lines, about = [], {}
+    for work, measured in recorded.recorded().items():
+        about = measured
+        results = measured["results"]
+        rounds = {name: r["rounds_ms_per_image"] for name, r in results.items()}
+        times = {name: r["ms_per_image"] for name, r in results.items()}
+        if SPLIT_OPENVINO in times and times[SPLIT_OPENVINO] < times["openvino"]:
+            rounds["openvino"], times["openvino"] = rounds[SPLIT_OPENVINO], times[SPLIT_OPENVINO]
+        best = min(RIVALS, key=lambda name: times[name])
+        share = harness.ratio(rounds[OURS], rounds[best])
+        cells = [f"{times[name]:.2f}" if name in times else "–" for name in (*RIVALS, *OTHERS)]
+        lines.append([str(work), f"**{times[OURS]:.2f}**", *cells, f"{share:.2f}"])
+    header = ["ms per image", OURS, *RIVALS, *OTHERS, "of the best"]
+    return f"{harness.table(header, lines)}\n\n{basis(about)}"
+
+
+def basis(about: dict) -> str:
+    machine, versions = about["machine"], about["versions"]
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items() if name != OURS)
+    return f"{machine['processor']}, {' '.join(machine['vectors'])}, {machine['system']}, {about['date']}; {shown}."
+
+
+def kernels() -> str:
+    """Every kernel on the shapes of the classification network."""
+    measured = recorded.read(KERNELS)
+    rows = [
+        [
+            row["kernel"],
+            row["input"],
+            row["output"],
+            row["details"],
+            f"{row['us']:.1f}",
+            f"{row['gflops']:.0f}",
+            f"{row['of_peak']:.0%}",
+            f"{row['gb_per_s']:.0f}",
+        ]
+        for row in measured["rows"]
+    ]
+    header = ["kernel", "input", "output", "", "µs", "GFLOP/s", "of peak", "GB/s"]
+    return f"{harness.table(header, rows)}\n\nPeak of one core: {measured['peak_gflops']:.0f} GFLOP/s."
+
+
+def cold_start() -> str:
+    """Seconds to the first prediction in a new process, and megabytes installed."""
+    results = recorded.read(COLD_START)["results"]
+    rows = [[name, f"{r['seconds']:.2f}", f"{r['mb']:.0f}"] for name, r in results.items()]
+    rows.insert(1, [f"{OURS}, nothing compiled yet", f"{results[OURS]['cold_seconds']:.1f}", ""])
+    return harness.table(["runtime", "first prediction, s", "installed, MB"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"performance": performance, "kernels": kernels, "cold-start": cold_start}
+
+
+def update(page: str) -> str:
+    """Return a page with the tables between its markers made anew."""
+    for name, make in TABLES.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if start in page:
+            content = f"{start}\n{make()}\n{end}"
+            page = re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _, c=content: c, page, flags=re.DOTALL)
+    return page
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--update", type=Path, metavar="PAGE", required=True)
+    page = parser.parse_args().update
+    page.write_text(update(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
