@@ -39,8 +39,8 @@ from npmnv2.plan import IMAGE, Node, Plan, Schedule, parts_of
 Weights = Mapping[str, Array]
 
 # A panel's rows should stay in the first-level cache (32 to 48 KB), a filtered strip in part of the second.
-_RING_BYTES = 40 * 1024
-_STRIP_BYTES = 192 * 1024
+_RING_BYTES = int(__import__('os').environ.get('RB', 64)) * 1024
+_STRIP_BYTES = int(__import__('os').environ.get('SB', 192)) * 1024
 _LINE = 64
 
 
@@ -132,7 +132,7 @@ class Program:
     tables: NDArray[np.uint8]
     outputs: list[tuple[str, Shape]]
     input_bytes: int
-    multiply_adds: dict[str, int] = field(default_factory=dict)
+    results: dict[str, str]
 
 
 class PackedWeights:
@@ -194,6 +194,11 @@ class Lowering:
         zeros = steps.reference(steps.TABLES, self.tables.add(np.zeros(self.zero_bytes, np.uint8)))
         for step in self.steps:
             step["zeros"] = zeros
+        # In the tail, images take the place of pixels: from one to the next is the whole batch entry of an image.
+        for step in self.tail:
+            for end in ("source", "target"):
+                if step[end] >> 48 == steps.BATCH:
+                    step[f"{end}_step"] = self.batch.size
         outputs = [(node, self.shapes[node]) for node in self.wanted]
         height, width, channels = self.shapes[IMAGE]
         empty = np.zeros(0, steps.STEP)
@@ -207,6 +212,7 @@ class Lowering:
             batch_bytes=self.batch.size,
             tables=self.tables.block(),
             outputs=outputs,
+            results=self.schedule.results,
             input_bytes=height * width * channels * FLOAT_BYTES,
         )
 
@@ -289,8 +295,6 @@ class Lowering:
                 **_maps(source, target),
                 **self._windowed(node.name, layer, source),
                 "operation": steps.CONV,
-                "wide_height": target.height,
-                "wide_width": target.width,
                 "rows": rows,
                 "staged": steps.reference(steps.SCRATCH, 0),
             },
@@ -304,13 +308,15 @@ class Lowering:
         kernel, bias = self.packed.of(name)
         filters = layer.filters if isinstance(layer, Conv) else layer.units
         clip = activation(layer.activation).clip if isinstance(layer, Conv) else (-np.inf, np.inf)
-        return {"weights": kernel, "bias": bias, "vectors": vectors().count(filters), "low": clip[0], "high": clip[1]}
+        return {"weights": kernel, "bias": bias, "vectors": vectors().count(filters),
+                "half": packing.has_half(filters), "low": clip[0], "high": clip[1]}
 
     def _windowed(self, name: str, layer: Conv, source: Value) -> dict[str, Any]:
         geometry = layer.geometry(source.height, source.width)
         return {
             **self._pointwise(name, layer, source),
             "kernel": layer.kernel,
+            "conv_width": layer.output_shape((source.height, source.width, source.channels))[1],
             "stride": geometry.stride,
             "top": geometry.padding[0][0],
             "left": geometry.padding[1][0],
@@ -319,7 +325,8 @@ class Lowering:
     def _dense(self, node: Node, source: Value, shape: Shape) -> None:
         batched = self._is_batched(source)
         target = self._new(node.name, shape, batched=batched)
-        fields = {**_maps(source, target), **self._pointwise(node.name, node.layer, source), "operation": steps.POINTWISE}
+        fields = {**_maps(source, target), **self._pointwise(node.name, node.layer, source)}
+        fields["operation"] = steps.DENSE if source.height * source.width == 1 else steps.POINTWISE
         self._emit(node.name, fields, batched=batched)
 
     def _concat(self, node: Node, inputs: Sequence[Value], shape: Shape) -> None:
@@ -388,7 +395,7 @@ class Lowering:
             self._emit(node.name, {**_maps(source, filtered), **common, **self._strips(depthwise, wide_shape, filtered_shape, stage, filtered), "by_panels": 1})
             clip = (-np.inf, np.inf)
             self._emit(node.name, {**_maps(filtered, target), "operation": steps.POINTWISE, "weights": project, "bias": project_bias,
-                                   "vectors": target.vectors, "low": clip[0], "high": clip[1], "residual": residual})
+                                   "vectors": target.vectors, "half": packing.has_half(target.channels), "low": clip[0], "high": clip[1], "residual": residual})
             self.arena.give_back(filtered.place)
             return
         self._emit(
@@ -398,6 +405,7 @@ class Lowering:
                 **common,
                 **self._strips(depthwise, wide_shape, filtered_shape, stage, None),
                 "project_vectors": target.vectors,
+                "project_half": packing.has_half(target.channels),
                 "project": project,
                 "project_bias": project_bias,
                 "residual": residual,
@@ -425,40 +433,44 @@ class Lowering:
         self, layer: Depthwise, wide: Shape, filtered: Shape, stage: tuple[Conv, Value] | None, target: Value | None
     ) -> dict[str, Any]:
         """Choose how many output rows are computed at a time, and lay out SCRATCH for them."""
-        lanes = vectors().lanes
+        pixel = vectors().lanes * FLOAT_BYTES
         count = vectors().count(wide[2])
-        geometry = layer.geometry(*wide[:2])
         reach = 2 * layer.dilation + 1
-        columns = (filtered[1] - 1) * layer.stride + reach
-        columns = max(columns, geometry.padding[1][0] + wide[1])
-        row = columns * 2 * lanes * FLOAT_BYTES
-        filtered_row = filtered[1] * count * lanes * FLOAT_BYTES
-        rows = 1
-        while rows < filtered[0] and (rows * layer.stride + reach) * row <= _RING_BYTES and (
-            target is not None or (rows + 1) * filtered_row <= _STRIP_BYTES
-        ):
-            rows += 1
+        # Narrow blocks cost the columns that two of them share, so columns are cut only where few rows would fit.
+        blocks = 1
+        while self._ring_bytes(layer, reach, -(-filtered[1] // blocks), 1) > _RING_BYTES and filtered[1] // blocks > 28:
+            blocks += 1
+        columns = -(-filtered[1] // blocks)
+        turn_rows = 1
+        while self._ring_bytes(layer, reach, columns, turn_rows + 1) <= _RING_BYTES and turn_rows < filtered[0]:
+            turn_rows += 1
+        filtered_row = filtered[1] * count * pixel
+        rows = filtered[0] if target is not None else max(turn_rows, min(filtered[0], _STRIP_BYTES // filtered_row))
         rows = -(-filtered[0] // -(-filtered[0] // rows))
-        ring_rows = min((rows - 1) * layer.stride + reach, wide[0])
-        self.zero_bytes = max(self.zero_bytes, columns * 3 * lanes * FLOAT_BYTES)
-        ring, at = 0, _round_up(ring_rows * columns * count * lanes * FLOAT_BYTES)
+        turn_rows = min(turn_rows, rows)
+        ring_rows = min((turn_rows - 1) * layer.stride + reach, wide[0])
+        ring_columns = (columns - 1) * layer.stride + reach
+        self.zero_bytes = max(self.zero_bytes, ring_columns * 3 * pixel)
+        ring, at = 0, _round_up(ring_rows * ring_columns * count * blocks * pixel)
         staged = at
         if stage is not None:
             conv, source = stage
-            fake = Value(0, 0, wide[0], wide[1], wide[2])
-            at += self._stage_bytes(conv, source, fake, ring_rows)
+            at += self._stage_bytes(conv, source, Value(0, 0, *wide), (rows - 1) * layer.stride + reach)
         place = steps.reference(steps.SCRATCH, at)
         if target is None:
             at += rows * filtered_row
         self.scratch_bytes = max(self.scratch_bytes, at)
         return {
-            "rows": rows,
-            "ring": steps.reference(steps.SCRATCH, ring), "ring_rows": ring_rows, "ring_columns": columns,
+            "rows": rows, "columns": columns, "turn_rows": turn_rows,
+            "ring": steps.reference(steps.SCRATCH, ring), "ring_rows": ring_rows, "ring_columns": ring_columns,
             "staged": steps.reference(steps.SCRATCH, staged),
             "filtered": place if target is None else target.place,
-            "filtered_step": count * lanes * FLOAT_BYTES,
+            "filtered_step": count * pixel,
             "out_height": filtered[0], "out_width": filtered[1],
         }  # fmt: skip
+
+    def _ring_bytes(self, layer: Depthwise, reach: int, columns: int, rows: int) -> int:
+        return ((rows - 1) * layer.stride + reach) * ((columns - 1) * layer.stride + reach) * 2 * vectors().lanes * FLOAT_BYTES
 
     def _depthwise(self, node: Node, layer: Depthwise, source: Value, shape: Shape) -> None:
         target = self._new(node.name, shape)
@@ -560,5 +572,4 @@ class NumbaExecutable:
         with workers(self.n_threads) as crew:
             program.run_on_all(crew, *arguments, crew)
         values = {name: result for (name, _), result in zip(found.outputs, results)}
-        schedule = self.plan.schedule(outputs)
-        return {name: values[node] for name, node in schedule.results.items()}
+        return {name: values[node] for name, node in found.results.items()}

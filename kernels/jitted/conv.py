@@ -7,66 +7,71 @@ product whose pixels have three segments each, and neighbouring pixels overlap i
 from __future__ import annotations
 
 from .jit import njit
-from .pointwise import VECTOR, multiply, panel_vectors, panels
+from .pointwise import VECTOR, multiply, panels, tile_kind
 from .simd import FLOAT_BYTES, copy_bytes, zero_bytes
-from .steps import address, share
+from .steps import ZERO64, address, share
 
 
 @njit(cached=False)
-def staged_row_bytes(step):
-    """Bytes of one staged image row: as much as the windows of one output row reach over."""
-    columns = (step.wide_width - 1) * step.stride + step.kernel
-    return columns * step.channels * FLOAT_BYTES
+def staged_columns(step):
+    """Columns of the image, zeros around it included, that the windows of an output row reach over."""
+    return (step.conv_width - 1) * step.stride + step.kernel
 
 
 @njit(cached=False)
 def stage_rows(step, bases, first, last):
-    """Copy the image rows under the output rows [first, last) to the staging place, with zeros around the image."""
+    """Copy the image under the output rows [first, last), with zeros around it."""
     pixel = step.channels * FLOAT_BYTES
-    row_bytes = staged_row_bytes(step)
-    columns = row_bytes // pixel
-    before = min(step.left, columns)
-    inside = min(step.width, columns - before)
+    width = staged_columns(step)
+    before = min(step.left, width)
+    inside = min(step.width, width - before)
     target = address(bases, step.staged)
     for y in range(first * step.stride - step.top, (last - 1) * step.stride - step.top + step.kernel):
         if y < 0 or y >= step.height:
-            zero_bytes(target, row_bytes)
+            zero_bytes(target, width * pixel)
         else:
-            zero_bytes(target, before * pixel)
             source = address(bases, step.source) + y * step.width * step.source_step
-            if step.source_step == pixel:
-                copy_bytes(target + before * pixel, source, inside * pixel)
-            else:
-                for x in range(inside):
-                    copy_bytes(target + (before + x) * pixel, source + x * step.source_step, pixel)
-            zero_bytes(target + (before + inside) * pixel, row_bytes - (before + inside) * pixel)
-        target += row_bytes
+            zero_bytes(target, before * pixel)
+            copy_pixels(target + before * pixel, source, inside, pixel, step.source_step)
+            zero_bytes(target + (before + inside) * pixel, (width - before - inside) * pixel)
+        target += width * pixel
 
 
 @njit(cached=False)
-def convolve_staged(step, bases, panel, skipped, target, target_step, target_jump, rows):
-    """Compute one panel of output channels for `rows` rows, after the `skipped` first of those that have been staged."""
+def copy_pixels(target, source, count, pixel, source_step):
+    """Copy pixels into one contiguous piece."""
+    if source_step == pixel:
+        copy_bytes(target, source, count * pixel)
+    else:
+        for x in range(count):
+            copy_bytes(target + x * pixel, source + x * source_step, pixel)
+
+
+@njit(cached=False)
+def convolve_staged(step, bases, panel, skipped, left, target, target_step, target_jump, rows, columns):
+    """Compute one panel of `columns` × `rows` output pixels, after the first `skipped` rows and `left` columns staged."""
     pixel = step.channels * FLOAT_BYTES
-    row_bytes = staged_row_bytes(step)
+    row_bytes = staged_columns(step) * pixel
     length = step.kernel * step.channels
-    count = panel_vectors(panel, step.vectors)
-    a_step = step.stride * pixel
+    a_step, a_row = step.stride * pixel, step.stride * row_bytes
     multiply(
-        address(bases, step.staged) + skipped * step.stride * row_bytes, a_step, step.stride * row_bytes - step.wide_width * a_step,
+        address(bases, step.staged) + skipped * a_row + left * a_step, a_step, a_row - columns * a_step,
         step.kernel, row_bytes, length,
         address(bases, step.weights) + panel * 2 * VECTOR * step.kernel * length,
-        address(bases, step.bias) + panel * 2 * VECTOR, 0,
-        target, target_step, target_jump, rows * step.wide_width, step.wide_width, count, step.low, step.high,
+        address(bases, step.bias) + panel * 2 * VECTOR, ZERO64, target, target_step, target_jump,
+        rows * columns, columns, tile_kind(panel, step.vectors, step.half), step.low, step.high,
     )  # fmt: skip
 
 
 @njit(cached=False)
 def run_conv(step, bases, worker, workers):
     """Convolve, strip by strip."""
-    first, last = share(step.wide_height, worker, workers)
+    width = step.out_width
+    first, last = share(step.out_height, worker, workers)
     for y in range(first, last, step.rows):
         rows = min(step.rows, last - y)
         stage_rows(step, bases, y, y + rows)
-        target = address(bases, step.target) + y * step.wide_width * step.target_step
+        target = address(bases, step.target) + y * width * step.target_step
         for panel in range(panels(step.vectors)):
-            convolve_staged(step, bases, panel, 0, target + panel * 2 * VECTOR, step.target_step, 0, rows)
+            at = target + panel * 2 * VECTOR
+            convolve_staged(step, bases, panel, ZERO64, ZERO64, at, step.target_step, ZERO64, rows, width)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .conv import convolve_staged, stage_rows
+from .conv import convolve_staged, copy_pixels, stage_rows
 from .depthwise import TAPS, filter_row
 from .jit import njit
-from .pointwise import VECTOR, multiply, panel_vectors, panels
-from .simd import copy_bytes, zero_vector
-from .steps import FROM_CONV, FROM_POINTWISE, address, share
+from .pointwise import VECTOR, multiply, panel_vectors, panels, tile_kind
+from .simd import zero_vector
+from .steps import FROM_CONV, FROM_POINTWISE, ONE64, ZERO64, address, share
 
 # A projection has no activation.
 UNBOUNDED_LOW, UNBOUNDED_HIGH = np.float32(-np.inf), np.float32(np.inf)
@@ -31,87 +31,108 @@ def run_filter(step, bases, worker, workers):
     produced = 0
     for y in range(first_row, last_row, step.rows):
         rows = min(step.rows, last_row - y)
-        top = y * step.filter_stride - step.filter_top
-        bottom = top + (rows - 1) * step.filter_stride + 2 * step.filter_dilation + 1
-        produced = max(produced, top, 0)
-        bottom = min(bottom, step.wide_height)
-        if step.producer == FROM_CONV and produced < bottom:
-            stage_rows(step, bases, produced, bottom)
-        for panel in range(first_panel, last_panel):
-            produce(step, bases, panel, produced, bottom)
-            filter_rows(step, bases, panel, y, rows)
-        produced = max(produced, bottom)
+        staged = max(produced, y * step.filter_stride - step.filter_top, 0)
+        if step.producer == FROM_CONV:
+            stage_rows(step, bases, staged, rows_needed(step, y + rows))
+        for column in range(0, step.out_width, step.columns):
+            for panel in range(first_panel, last_panel):
+                fill_strip(step, bases, y, rows, column, panel, staged)
+        produced = rows_needed(step, y + rows)
         if step.project_vectors:
             project(step, bases, y, rows)
 
 
 @njit(cached=False)
-def ring_of(step, bases, panel):
-    """Address of a panel's ring of rows."""
-    return address(bases, step.ring) + panel * 2 * VECTOR * step.ring_rows * step.ring_columns
+def rows_needed(step, rows):
+    """Rows of the wide map, counted from its top, that the first `rows` output rows read."""
+    reach = (rows - 1) * step.filter_stride - step.filter_top + 2 * step.filter_dilation + 1
+    return max(0, min(reach, step.wide_height))
 
 
 @njit(cached=False)
-def produce(step, bases, panel, first, last):
-    """Bring the rows [first, last) of the wide map into the ring, in runs that do not wrap round its end."""
-    count = panel_vectors(panel, step.vectors)
-    pixel = count * VECTOR
+def fill_strip(step, bases, first, rows, column, panel, start):
+    """Compute one panel of a strip, for one block of columns, a few rows at a time so that they stay in the cache.
+
+    The rows of the wide map before `start` are in the ring already or not needed.
+    """
+    columns = min(step.columns, step.out_width - column)
+    block = column // step.columns
+    ring = address(bases, step.ring) + (block * step.vectors + panel * 2) * VECTOR * step.ring_rows * step.ring_columns
+    # A filtered map that is about to be projected holds one strip, else the whole image.
+    above = 0 if step.project_vectors else first
+    target = address(bases, step.filtered) + panel * 2 * VECTOR
+    produced = start
+    for y in range(first, first + rows, step.turn_rows):
+        turn = min(step.turn_rows, first + rows - y)
+        needed = rows_needed(step, y + turn)
+        produce(step, bases, ring, panel, produced, needed, column, columns, produced - start)
+        produced = max(produced, needed)
+        pixel = (y - first + above) * step.out_width + column
+        filter_rows(step, bases, ring, panel, y, turn, columns, target + pixel * step.filtered_step)
+
+
+@njit(cached=False)
+def produce(step, bases, ring, panel, first, last, column, columns, skipped):
+    """Bring the rows [first, last) of the wide map under some output columns into the ring.
+
+    Rows are made in runs that do not wrap round the end of the ring. `skipped` of the strip's rows have been made before.
+    """
+    pixel = panel_vectors(panel, step.vectors) * VECTOR
     row_bytes = step.ring_columns * pixel
-    ring = ring_of(step, bases, panel)
+    left = column * step.filter_stride - step.filter_left
+    right = left + (columns - 1) * step.filter_stride + 2 * step.filter_dilation + 1
+    inside, outside = max(left, 0), min(right, step.wide_width)
     at = first
     while at < last:
         slot = at % step.ring_rows
         rows = min(last - at, step.ring_rows - slot)
         target = ring + slot * row_bytes
         for row in range(rows):
-            surround_with_zeros(step, target + row * row_bytes, pixel)
-        target += step.filter_left * pixel
-        jump = (step.ring_columns - step.wide_width) * pixel
-        if step.producer == FROM_POINTWISE:
-            multiply(
-                address(bases, step.source) + at * step.width * step.source_step, step.source_step, 0,
-                1, 0, step.channels,
-                address(bases, step.weights) + panel * 2 * VECTOR * step.channels,
-                address(bases, step.bias) + panel * 2 * VECTOR, 0,
-                target, pixel, jump, rows * step.wide_width, step.wide_width, count, step.low, step.high,
-            )  # fmt: skip
-        elif step.producer == FROM_CONV:
-            convolve_staged(step, bases, panel, at - first, target, pixel, jump, rows)
-        else:
-            copy_rows(step, bases, panel, at, rows, target, row_bytes)
+            zero_vectors(target + row * row_bytes, (inside - left) * pixel)
+            zero_vectors(target + row * row_bytes + (outside - left) * pixel, (right - outside) * pixel)
+        if inside < outside:
+            to = target + (inside - left) * pixel
+            make_rows(step, bases, panel, at, rows, inside, outside - inside, to, skipped + at - first)
         at += rows
 
 
 @njit(cached=False)
-def surround_with_zeros(step, row, pixel):
-    """Clear the columns of a ring row that lie outside the image."""
-    inside = step.filter_left * pixel
-    for at in range(0, inside, VECTOR):
-        zero_vector(row + at)
-    for at in range(inside + step.wide_width * pixel, step.ring_columns * pixel, VECTOR):
-        zero_vector(row + at)
+def zero_vectors(target, size):
+    """Clear `size` bytes, a multiple of a vector."""
+    for at in range(target, target + size, VECTOR):
+        zero_vector(at)
 
 
 @njit(cached=False)
-def copy_rows(step, bases, panel, first, rows, target, row_bytes):
-    """Copy rows of an existing map into the ring."""
+def make_rows(step, bases, panel, first, rows, left, columns, target, skipped):
+    """Compute or copy a piece of the wide map."""
     pixel = panel_vectors(panel, step.vectors) * VECTOR
-    for row in range(rows):
-        source = address(bases, step.source) + (first + row) * step.width * step.source_step + panel * 2 * VECTOR
-        for x in range(step.width):
-            copy_bytes(target + row * row_bytes + x * pixel, source + x * step.source_step, pixel)
+    jump = (step.ring_columns - columns) * pixel
+    source = address(bases, step.source) + (first * step.width + left) * step.source_step
+    if step.producer == FROM_POINTWISE:
+        at = panel * 2 * VECTOR
+        multiply(
+            source, step.source_step, (step.width - columns) * step.source_step, ONE64, ZERO64, step.channels,
+            address(bases, step.weights) + at * step.channels, address(bases, step.bias) + at, ZERO64,
+            target, pixel, jump, rows * columns, columns, tile_kind(panel, step.vectors, step.half), step.low, step.high,
+        )  # fmt: skip
+    elif step.producer == FROM_CONV:
+        convolve_staged(step, bases, panel, skipped, left, target, pixel, jump, rows, columns)
+    else:
+        for row in range(rows):
+            copy_pixels(
+                target + row * step.ring_columns * pixel,
+                source + row * step.width * step.source_step + panel * 2 * VECTOR, columns, pixel, step.source_step,
+            )  # fmt: skip
 
 
 @njit(cached=False)
-def filter_rows(step, bases, panel, first, rows):
+def filter_rows(step, bases, ring, panel, first, rows, columns, target):
     """Compute `rows` rows of the depthwise convolution for one panel from the rows in its ring."""
     count = panel_vectors(panel, step.vectors)
     pixel = count * VECTOR
     row_bytes = step.ring_columns * pixel
-    ring, zeros = ring_of(step, bases, panel), address(bases, step.zeros)
-    # A filtered map that is about to be projected holds one strip, else the whole image.
-    skipped = 0 if step.project_vectors else first * step.out_width
-    target = address(bases, step.filtered) + skipped * step.filtered_step + panel * 2 * VECTOR
+    zeros = address(bases, step.zeros)
     for y in range(first, first + rows):
         top = y * step.filter_stride - step.filter_top
         filter_row(
@@ -121,7 +142,7 @@ def filter_rows(step, bases, panel, first, rows):
             pixel, step.filter_stride, step.filter_dilation,
             address(bases, step.filters) + panel * 2 * VECTOR * TAPS,
             address(bases, step.filter_bias) + panel * 2 * VECTOR,
-            target, step.filtered_step, step.out_width, count, step.filter_low, step.filter_high,
+            target, step.filtered_step, columns, count, step.filter_low, step.filter_high,
         )  # fmt: skip
         target += step.out_width * step.filtered_step
 
@@ -139,13 +160,13 @@ def project(step, bases, first, rows):
     """Project the filtered strip, and add the residual."""
     skipped = first * step.out_width * step.target_step
     target = address(bases, step.target) + skipped
-    residual = address(bases, step.residual) + skipped if step.residual >= 0 else 0
+    residual = address(bases, step.residual) + skipped if step.residual >= 0 else ZERO64
     pixels = rows * step.out_width
     for panel in range(panels(step.project_vectors)):
         at = panel * 2 * VECTOR
         multiply(
-            address(bases, step.filtered), step.filtered_step, 0, 1, 0, step.wide_channels,
+            address(bases, step.filtered), step.filtered_step, ZERO64, ONE64, ZERO64, step.wide_channels,
             address(bases, step.project) + at * step.wide_channels, address(bases, step.project_bias) + at,
-            residual + at if residual != 0 else 0, target + at, step.target_step, 0,
-            pixels, pixels, panel_vectors(panel, step.project_vectors), UNBOUNDED_LOW, UNBOUNDED_HIGH,
+            residual + at if residual != 0 else ZERO64, target + at, step.target_step, ZERO64,
+            pixels, pixels, tile_kind(panel, step.project_vectors, step.project_half), UNBOUNDED_LOW, UNBOUNDED_HIGH,
         )  # fmt: skip

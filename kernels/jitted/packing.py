@@ -10,14 +10,21 @@ from .simd import vectors
 Floats = NDArray[np.float32]
 
 
+def has_half(channels: int) -> bool:
+    """Whether so many output channels end with a tile of one and a half vectors; pays where vectors are long."""
+    lanes = vectors().lanes
+    return lanes == 16 and lanes < channels % (2 * lanes) <= lanes + lanes // 2
+
+
 def pack_matrix(kernel: Floats) -> Floats:
     """Cut a matrix (K, N) into panels of two vectors of columns, each stored as (K, columns) in one piece.
 
-    The last panel holds the one to three vectors that are left. Columns beyond N are zeros.
+    The last panel holds the one to three vectors that are left. Columns beyond N are zeros, but if only half of the last
+    vector is filled, then it is filled twice (see `pointwise`).
     """
     lanes = vectors().lanes
     count = vectors().count(kernel.shape[1])
-    padded = _pad_columns(kernel, count * lanes)
+    padded = _fill_half(_pad_columns(kernel, count * lanes), kernel.shape[1])
     starts = range(0, max(1, count // 2) * 2, 2)
     ends = [*starts[1:], count]
     return np.concatenate([padded[:, a * lanes : b * lanes].ravel() for a, b in zip(starts, ends)])
@@ -32,9 +39,17 @@ def pack_filters(kernel: Floats) -> Floats:
 
 
 def pack_bias(bias: Floats) -> Floats:
-    """Fill up a bias (N,) with zeros to whole vectors."""
-    return _pad_columns(bias[None], vectors().count(len(bias)) * vectors().lanes)[0]
+    """Fill up a bias (N,) of a matrix to whole vectors, like the matrix."""
+    padded = _pad_columns(bias[None], vectors().count(len(bias)) * vectors().lanes)
+    return _fill_half(padded, len(bias))[0]
 
 
 def _pad_columns(matrix: Floats, columns: int) -> Floats:
     return np.pad(matrix.astype(np.float32, copy=False), ((0, 0), (0, columns - matrix.shape[1])))
+
+
+def _fill_half(padded: Floats, channels: int) -> Floats:
+    half = vectors().lanes // 2
+    if has_half(channels):
+        padded[:, -half:] = padded[:, -2 * half : -half]
+    return padded

@@ -10,7 +10,7 @@ number of vectors ends with a panel of three vectors, or of one if that is all.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -18,19 +18,40 @@ from numba.extending import intrinsic
 
 from .jit import njit
 from .simd import FLOAT_BYTES, INT64, Emitter, Loop, vectors
-from .steps import address, share
+from .steps import ONE64, ZERO64, address, share
 
 LANES = vectors().lanes
 VECTOR = LANES * FLOAT_BYTES
-# Pixels per tile by vectors of channels. Sums, weights and one input must fit in the registers, at least eight sums must
-# be in flight to hide the latency of an FMA, and 7 divides the widths 112, 56, 28, 14 and 7 of the usual image.
-# Measured on Zen 5 (AVX-512): 7 × 2 and 7 × 3 run at 95-98 % of peak, 12 × 2 no better, 14 × 1 at 70-80 %.
-ROWS = {1: 14, 2: 7, 3: 7} if vectors().registers == 32 else {1: 12, 2: 6, 3: 4}
-ROWS_1, ROWS_2, ROWS_3 = ROWS[1], ROWS[2], ROWS[3]
+# Kinds of tiles by the vectors of channels that they compute. A tile of one and a half vectors is laid out like one of
+# two: its second vector of weights holds the same half vector twice, once for each of two pixels.
+ONE, TWO, THREE, ONE_AND_A_HALF = 1, 2, 3, 4
+# Pixels per tile. Sums, weights and one input must fit in the registers, at least eight sums must be in flight to hide
+# the latency of an FMA, the addresses of the pixels must fit in the general registers, and 7 divides the widths 112, 56,
+# 28, 14 and 7 of the usual image. Measured on Zen 5 (AVX-512), in percent of peak: 7 × 2 and 7 × 3: 95 to 98, 12 × 2:
+# 96, 14 × 2: 93, 7 × 4: 80; 12 × 1: 84, 14 × 1: 67.
+_MANY = {ONE: 12, TWO: 7, THREE: 7, ONE_AND_A_HALF: 8}
+_FEW = {ONE: 12, TWO: 6, THREE: 4, ONE_AND_A_HALF: 6}
+ROWS = _MANY if vectors().registers == 32 else _FEW
+ROWS_1, ROWS_2, ROWS_3, ROWS_4 = ROWS.values()
 
 
-def make_tile(rows: int, count: int) -> Any:
-    """Return an intrinsic that computes `rows` pixels × `count` vectors of output channels.
+class Sum(NamedTuple):
+    """One register of sums: the pixels that it belongs to (two halves if there are two) and its vector of channels."""
+
+    pixels: tuple[int, ...]
+    vector: int
+
+
+def _sums(kind: int) -> list[Sum]:
+    rows = ROWS[kind]
+    if kind != ONE_AND_A_HALF:
+        return [Sum((pixel,), vector) for pixel in range(rows) for vector in range(kind)]
+    whole = [Sum((pixel,), 0) for pixel in range(rows)]
+    return whole + [Sum((pixel, pixel + 1), 1) for pixel in range(0, rows, 2)]
+
+
+def make_tile(kind: int) -> Any:
+    """Return an intrinsic that computes one tile.
 
     Its arguments, all addresses, steps and jumps in bytes:
 
@@ -48,33 +69,45 @@ def make_tile(rows: int, count: int) -> Any:
         tile repeats the last of them, which costs time only.
     low, high
         Clip range.
+    ahead, ahead_step
+        Memory to be fetched into the cache meanwhile: a place, and the way to the next one with every turn of the loop.
     """
+    sums = _sums(kind)
 
     @intrinsic
     def tile(
         typing, a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
-        x, width, valid, low, high
+        x, width, valid, low, high, ahead, ahead_step
     ):  # fmt: skip
         integer = types.int64
-        signature = types.void(*[integer] * 15, types.float32, types.float32)
+        signature = types.void(*[integer] * 15, types.float32, types.float32, integer, integer)
 
         def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
             (a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
-             x, width, valid, low, high) = arguments  # fmt: skip
+             x, width, valid, low, high, ahead, ahead_step) = arguments  # fmt: skip
             emit = Emitter(builder, LANES)
-            inputs, outputs = _walk(builder, rows, (a, a_step, a_jump), (c, c_step, c_jump), x, width, valid)
-            sums = emit.load_all(bias, count) * rows
-            sums = _multiply(emit, inputs, (segments, segment_step, length), weights, sums)
-            sums = _add_residual(emit, builder.sub(residual, c), residual, outputs, sums)
+            inputs, outputs = _walk(
+                builder, ROWS[kind], (a, a_step, a_jump), (c, c_step, c_jump), x, width, valid
+            )
+            start = emit.load_all(bias, _vectors(sums))
+            values = [start[total.vector] for total in sums]
+            piece = (segments, segment_step, length)
+            values = _multiply(emit, sums, inputs, piece, weights, values, (ahead, ahead_step))
+            values = _add_residual(emit, sums, residual, builder.sub(residual, c), outputs, values)
             low, high = emit.splat(low), emit.splat(high)
-            for pixel, output in enumerate(outputs):
-                for vector in range(count):
-                    emit.store(emit.clip(sums[pixel * count + vector], low, high), output, vector)
+            for total, value in zip(sums, values):
+                places = [outputs[pixel] for pixel in total.pixels]
+                store = emit.store if len(places) == 1 else emit.store_halves
+                store(emit.clip(value, low, high), *places, total.vector)
             return context.get_dummy_value()
 
         return signature, codegen
 
     return tile
+
+
+def _vectors(sums: list[Sum]) -> int:
+    return max(total.vector for total in sums) + 1
 
 
 def _walk(
@@ -94,90 +127,133 @@ def _walk(
     return inputs, outputs
 
 
-def _multiply(emit: Emitter, inputs: list[Any], piece: tuple[Any, ...], weights: Any, sums: list[Any]) -> list[Any]:
-    """Add all products to the sums, segment by segment and channel by channel."""
+def _multiply(
+    emit: Emitter, sums: list[Sum], inputs: list[Any], piece: tuple[Any, ...], weights: Any, values: list[Any],
+    ahead: tuple[Any, Any],
+) -> list[Any]:  # fmt: skip
+    """Add all products to the values of the sums, segment by segment and channel by channel."""
     builder = emit.builder
-    count = len(sums) // len(inputs)
     segments, segment_step, length = piece
     stop = builder.mul(length, INT64(FLOAT_BYTES))
-    outer = Loop(builder, [INT64(0), INT64(0), weights, *sums])
-    segment, offset, weights, *sums = outer.values
-    inner = Loop(builder, [INT64(0), weights, *sums])
-    at, weights, *sums = inner.values
-    row = emit.load_all(weights, count)
+    outer = Loop(builder, [INT64(0), INT64(0), ahead[0], weights, *values])
+    segment, offset, soon, weights, *values = outer.values
+    inner = Loop(builder, [INT64(0), soon, weights, *values])
+    at, soon, weights, *values = inner.values
+    emit.prefetch(soon)
+    row = emit.load_all(weights, _vectors(sums))
     place = builder.add(offset, at)
+    pixels = [emit.broadcast(builder.add(address, place)) for address in inputs]
     following = []
-    for pixel, address in enumerate(inputs):
-        value = emit.broadcast(builder.add(address, place))
-        following += [emit.fma(value, row[i], sums[pixel * count + i]) for i in range(count)]
+    for total, value in zip(sums, values):
+        operand = pixels[total.pixels[0]]
+        if len(total.pixels) == 2:
+            operand = emit.blend(operand, pixels[total.pixels[1]])
+        following.append(emit.fma(operand, row[total.vector], value))
     at = builder.add(at, INT64(FLOAT_BYTES))
-    weights = builder.add(weights, INT64(count * VECTOR))
-    inner.repeat(builder.icmp_signed("<", at, stop), [at, weights, *following])
+    soon = builder.add(soon, ahead[1])
+    weights = builder.add(weights, INT64(_vectors(sums) * VECTOR))
+    inner.repeat(builder.icmp_signed("<", at, stop), [at, soon, weights, *following])
     segment = builder.add(segment, INT64(1))
     offset = builder.add(offset, segment_step)
     outer.repeat(builder.icmp_signed("<", segment, segments), [segment, offset, *inner.values[1:]])
-    return outer.values[3:]
+    return outer.values[4:]
 
 
-def _add_residual(emit: Emitter, distance: Any, residual: Any, outputs: list[Any], sums: list[Any]) -> list[Any]:
-    """Add the residual where there is one."""
+def _add_residual(
+    emit: Emitter, sums: list[Sum], residual: Any, distance: Any, outputs: list[Any], values: list[Any]
+) -> list[Any]:
+    """Add the residual, which lies at a distance from the output, where there is one."""
     builder = emit.builder
-    count = len(sums) // len(outputs)
     before = builder.block
     add, after = builder.append_basic_block("residual"), builder.append_basic_block("store")
     builder.cbranch(builder.icmp_signed("!=", residual, INT64(0)), add, after)
     builder.position_at_end(add)
     added = []
-    for pixel, output in enumerate(outputs):
-        others = emit.load_all(builder.add(output, distance), count)
-        added += [builder.fadd(sums[pixel * count + i], other) for i, other in enumerate(others)]
+    for total, value in zip(sums, values):
+        places = [builder.add(outputs[pixel], distance) for pixel in total.pixels]
+        load = emit.load if len(places) == 1 else emit.load_halves
+        added.append(builder.fadd(value, load(*places, total.vector)))
     builder.branch(after)
     builder.position_at_end(after)
-    phis = [builder.phi(emit.type) for _ in sums]
-    for phi, old, new in zip(phis, sums, added):
+    phis = [builder.phi(emit.type) for _ in values]
+    for phi, old, new in zip(phis, values, added):
         phi.add_incoming(old, before)
         phi.add_incoming(new, add)
     return phis
 
 
-_tile_1, _tile_2, _tile_3 = (make_tile(ROWS[count], count) for count in (1, 2, 3))
+@njit(cached=False)
+def panels(vectors):
+    """Panels that so many vectors of output channels are cut into."""
+    return max(1, vectors // 2)
 
 
 @njit(cached=False)
-def panels(count):
-    """Panels that `count` vectors of output channels are cut into."""
-    return max(1, count // 2)
-
-
-@njit(cached=False)
-def panel_vectors(panel, count):
+def panel_vectors(panel, vectors):
     """Vectors in a panel: two, and in the last one what is left."""
-    return 2 if panel + 1 < panels(count) else count - 2 * panel
+    return 2 if panel + 1 < panels(vectors) else vectors - 2 * panel
+
+
+@njit(cached=False)
+def tile_kind(panel, vectors, half):
+    """Kind of tile for a panel; `half` tells that the last of all vectors is filled to its half only."""
+    if half and panel + 1 == panels(vectors):
+        return ONE_AND_A_HALF
+    return panel_vectors(panel, vectors)
+
+
+def make_multiply(kind: int) -> Any:
+    """Return a compiled function that computes one panel for all pixels by tiles of one kind.
+
+    Its arguments are those of a tile, but for `pixels`, which are all in place of those of one tile.
+    """
+    tile, rows = make_tile(kind), ROWS[kind]
+    line = (2 if kind == ONE_AND_A_HALF else kind) * VECTOR
+
+    @njit(cached=False, variant=str(kind))
+    def multiply(
+        a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
+        pixels, width, low, high
+    ):  # fmt: skip
+        # While this panel is in use, the next one is fetched, a piece with every turn of every tile.
+        ahead, ahead_step = weights + segments * length * line, (line * rows + pixels - 1) // pixels
+        # Where there is no residual, the tile must find 0 at every pixel.
+        distance = residual - c if residual != 0 else 0
+        x = 0
+        for first in range(0, pixels, rows):
+            other = c + distance if distance != 0 else 0
+            tile(a, a_step, a_jump, segments, segment_step, length, weights, bias, other, c, c_step, c_jump,
+                 x, width, min(rows, pixels - first), low, high, ahead, ahead_step)  # fmt: skip
+            x += rows
+            a, c = a + rows * a_step, c + rows * c_step
+            while x >= width:
+                x, a, c = x - width, a + a_jump, c + c_jump
+            ahead += segments * length * ahead_step
+
+    return multiply
+
+
+_multiply_1, _multiply_2, _multiply_3, _multiply_4 = (make_multiply(kind) for kind in ROWS)
 
 
 @njit(cached=False)
 def multiply(
     a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
-    pixels, width, count, low, high
+    pixels, width, kind, low, high
 ):  # fmt: skip
-    """Compute one panel of `count` vectors for all `pixels`; the arguments are those of a tile."""
-    rows = ROWS_1 if count == 1 else ROWS_2 if count == 2 else ROWS_3
-    for first in range(0, pixels, rows):
-        y = first // width
-        x = first - y * width
-        pa = a + first * a_step + y * a_jump
-        pc = c + first * c_step + y * c_jump
-        other = residual + (pc - c) if residual != 0 else 0
-        valid = min(rows, pixels - first)
-        if count == 2:
-            _tile_2(pa, a_step, a_jump, segments, segment_step, length, weights, bias, other, pc, c_step, c_jump,
-                    x, width, valid, low, high)  # fmt: skip
-        elif count == 3:
-            _tile_3(pa, a_step, a_jump, segments, segment_step, length, weights, bias, other, pc, c_step, c_jump,
-                    x, width, valid, low, high)  # fmt: skip
-        else:
-            _tile_1(pa, a_step, a_jump, segments, segment_step, length, weights, bias, other, pc, c_step, c_jump,
-                    x, width, valid, low, high)  # fmt: skip
+    """Compute one panel for all `pixels` by tiles of one kind; the arguments are those of a tile."""
+    if kind == TWO:
+        _multiply_2(a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
+                    pixels, width, low, high)  # fmt: skip
+    elif kind == THREE:
+        _multiply_3(a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
+                    pixels, width, low, high)  # fmt: skip
+    elif kind == ONE:
+        _multiply_1(a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
+                    pixels, width, low, high)  # fmt: skip
+    else:
+        _multiply_4(a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
+                    pixels, width, low, high)  # fmt: skip
 
 
 @njit(cached=False)
@@ -187,7 +263,7 @@ def run_pointwise(step, bases, worker, workers):
     rows = ROWS_2 if step.vectors > 1 else ROWS_1
     tiles = (pixels + rows - 1) // rows
     first, last = share(tiles * panels(step.vectors), worker, workers)
-    residual = address(bases, step.residual) if step.residual >= 0 else 0
+    residual = address(bases, step.residual) if step.residual >= 0 else ZERO64
     source, target = address(bases, step.source), address(bases, step.target)
     while first < last:
         panel = first // tiles
@@ -197,9 +273,9 @@ def run_pointwise(step, bases, worker, workers):
         at = panel * 2 * VECTOR
         c = target + start * step.target_step + at
         multiply(
-            source + start * step.source_step, step.source_step, 0, 1, 0, step.channels,
+            source + start * step.source_step, step.source_step, ZERO64, ONE64, ZERO64, step.channels,
             address(bases, step.weights) + at * step.channels, address(bases, step.bias) + at,
-            residual + (c - target) if residual != 0 else 0, c, step.target_step, 0,
-            min(stop * rows, pixels) - start, pixels, panel_vectors(panel, step.vectors), step.low, step.high,
+            residual + (c - target) if residual != 0 else ZERO64, c, step.target_step, ZERO64,
+            min(stop * rows, pixels) - start, pixels, tile_kind(panel, step.vectors, step.half), step.low, step.high,
         )  # fmt: skip
         first += stop - tile

@@ -6,12 +6,13 @@ import numpy as np
 
 from .add import run_add, run_copy
 from .conv import run_conv
+from .dense import run_dense
 from .inverted_residual import run_filter
 from .jit import njit
 from .pointwise import run_pointwise
 from .pool import run_pool
 from .resize import run_resize
-from .steps import ADD, ARENA, CONV, COPY, FILTER, POINTWISE, POOL
+from .steps import ADD, ARENA, CONV, COPY, DENSE, FILTER, ONE64, POINTWISE, POOL, ZERO64
 from .threads import barrier, in_parallel
 
 
@@ -28,6 +29,8 @@ def run_step(step, bases, worker, workers):  # type: ignore[no-untyped-def]
         run_pool(step, bases, worker, workers)
     elif step.operation == ADD:
         run_add(step, bases, worker, workers)
+    elif step.operation == DENSE:
+        run_dense(step, bases, worker, workers)
     elif step.operation == COPY:
         run_copy(step, bases, worker, workers)
     else:
@@ -43,15 +46,15 @@ def run(steps, tail, buffers, strides, batch, sync, worker, workers):  # type: i
     for image in range(worker, alone, workers):
         bases = bases_of(buffers, strides, worker, worker, image)
         for i in range(len(steps)):
-            run_step(steps[i], bases, 0, 1)
+            run_step(steps[i], bases, ZERO64, ONE64)
     barrier(sync, workers)
     for image in range(alone, batch):
-        bases = bases_of(buffers, strides, worker, 0, image)
+        bases = bases_of(buffers, strides, worker, ZERO64, image)
         for i in range(len(steps)):
             run_step(steps[i], bases, worker, workers)
             barrier(sync, workers)
     # What has no height and width any more runs once for the whole batch.
-    bases = bases_of(buffers, strides, worker, 0, 0)
+    bases = bases_of(buffers, strides, worker, ZERO64, ZERO64)
     for i in range(len(tail)):
         run_step(tail[i], bases, worker, workers)
         barrier(sync, workers)

@@ -105,6 +105,29 @@ class Emitter:
         """Store the `index`-th vector behind `address`."""
         self.builder.store(value, self._pointer(address, index * self.lanes, self.type), align=FLOAT_BYTES)
 
+    def blend(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The lower half of `a` beside the upper half of `b`."""
+        half = self.lanes // 2
+        kept = [*range(half), *range(self.lanes + half, 2 * self.lanes)]
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, self.lanes), kept))
+
+    def load_halves(self, lower: ir.Value, upper: ir.Value, index: int) -> ir.Value:
+        """Load the first half of the `index`-th vector behind each of two addresses."""
+        kind = ir.VectorType(FLOAT, self.lanes // 2)
+        places = [self._pointer(address, index * self.lanes, kind) for address in (lower, upper)]
+        halves = [self.builder.load(place, align=FLOAT_BYTES) for place in places]
+        both = ir.Constant(ir.VectorType(INT32, self.lanes), list(range(self.lanes)))
+        return self.builder.shuffle_vector(*halves, both)
+
+    def store_halves(self, value: ir.Value, lower: ir.Value, upper: ir.Value, index: int) -> None:
+        """Store each half of a vector as the first half of the `index`-th vector behind an address."""
+        half = self.lanes // 2
+        kind = ir.VectorType(FLOAT, half)
+        for address, first in ((lower, 0), (upper, half)):
+            lanes = ir.Constant(ir.VectorType(INT32, half), list(range(first, first + half)))
+            part = self.builder.shuffle_vector(value, value, lanes)
+            self.builder.store(part, self._pointer(address, index * self.lanes, kind), align=FLOAT_BYTES)
+
     def load_all(self, address: ir.Value, count: int) -> list[ir.Value]:
         """Load `count` vectors that lie side by side."""
         return [self.load(address, index) for index in range(count)]
@@ -134,6 +157,15 @@ class Emitter:
         builder = self.builder
         value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
         return builder.select(builder.fcmp_ordered("<", high, value), high, value)
+
+    def prefetch(self, address: ir.Value) -> None:
+        """Ask for the cache line behind `address`, which need not be valid memory."""
+        module = self.builder.module
+        kinds = [BYTES, INT32, INT32, INT32]
+        function = _declared("llvm.prefetch.p0i8", module, kinds)
+        pointer = self.builder.inttoptr(address, BYTES)
+        read, second_level, data = INT32(0), INT32(3), INT32(1)
+        self.builder.call(function, [pointer, read, second_level, data])
 
     def _pointer(self, address: ir.Value, floats: int, kind: ir.Type) -> ir.Value:
         pointer = self.builder.inttoptr(address, FLOAT.as_pointer())
@@ -172,7 +204,7 @@ class Loop:
         self.values = list(following)
 
 
-def _memory(name: str, module: ir.Module, parameters: list[ir.Type]) -> ir.Function:
+def _declared(name: str, module: ir.Module, parameters: list[ir.Type]) -> ir.Function:
     known = module.globals.get(name)
     return known or ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
 
@@ -184,7 +216,7 @@ def copy_bytes(typing: Any, target: Any, source: Any, count: Any) -> Any:
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
         target, source, count = arguments
         pointers = [builder.inttoptr(address, BYTES) for address in (target, source)]
-        copy = _memory("llvm.memcpy.p0i8.p0i8.i64", builder.module, [BYTES, BYTES, INT64, BOOL])
+        copy = _declared("llvm.memcpy.p0i8.p0i8.i64", builder.module, [BYTES, BYTES, INT64, BOOL])
         builder.call(copy, [*pointers, count, BOOL(0)])
         return context.get_dummy_value()
 
@@ -197,7 +229,7 @@ def zero_bytes(typing: Any, target: Any, count: Any) -> Any:
 
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
         target, count = arguments
-        fill = _memory("llvm.memset.p0i8.i64", builder.module, [BYTES, BYTE, INT64, BOOL])
+        fill = _declared("llvm.memset.p0i8.i64", builder.module, [BYTES, BYTE, INT64, BOOL])
         builder.call(fill, [builder.inttoptr(target, BYTES), BYTE(0), count, BOOL(0)])
         return context.get_dummy_value()
 

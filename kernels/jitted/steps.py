@@ -12,7 +12,7 @@ import numpy as np
 from .jit import njit
 
 # Operations.
-POINTWISE, CONV, FILTER, POOL, RESIZE, ADD, COPY = range(7)
+POINTWISE, CONV, FILTER, POOL, RESIZE, ADD, COPY, DENSE = range(8)
 # How a FILTER step gets the rows that its depthwise convolution reads.
 FROM_COPY, FROM_POINTWISE, FROM_CONV = range(3)
 # Buffers. ARENA holds the activations of one image, SCRATCH belongs to one worker, BATCH holds one piece per image,
@@ -20,6 +20,8 @@ FROM_COPY, FROM_POINTWISE, FROM_CONV = range(3)
 ARENA, SCRATCH, BATCH, WEIGHTS, TABLES, INPUT, OUTPUT = range(7)
 
 NOTHING = -1
+# Numba compiles a function anew for every combination of literal arguments (such as 0); these are not literal.
+ZERO64, ONE64 = np.int64(0), np.int64(1)
 _OFFSET_BITS = 48
 
 STEP = np.dtype(
@@ -31,19 +33,22 @@ STEP = np.dtype(
             "source", "source_step", "height", "width", "channels",
             # Output map: place, bytes from pixel to pixel, size; and the map that is added to it, or NOTHING.
             "target", "target_step", "out_height", "out_width", "residual",
-            # First convolution: window, geometry, packed weights and bias, vectors of its output.
-            "kernel", "stride", "top", "left", "weights", "bias", "vectors",
+            # First convolution: window, geometry, packed weights and bias, vectors of its output,
+            # whether the last of them is half empty, width of its output.
+            "kernel", "stride", "top", "left", "weights", "bias", "vectors", "half", "conv_width",
             # POOL: the window.
             "kernel_height", "kernel_width",
             # FILTER: where the rows of the wide map come from, and the size of that map.
             "producer", "wide_height", "wide_width", "wide_channels",
             # FILTER: depthwise convolution.
             "filter_stride", "filter_dilation", "filter_top", "filter_left", "filters", "filter_bias",
-            # FILTER: work per strip in output rows, whether workers share rows or panels, and places in SCRATCH:
-            # the ring of so many rows of so many columns, a row of zeros, image rows for the first convolution.
-            "rows", "by_panels", "ring", "ring_rows", "ring_columns", "zeros", "staged",
+            # FILTER: how it is cut, see kernels/README.md. Strips of `rows` output rows, blocks of `columns` output
+            # columns, `turn_rows` output rows between which a panel changes hands; whether workers share rows or panels.
+            "rows", "columns", "turn_rows", "by_panels",
+            # FILTER: a ring of so many rows and columns, a row of zeros, image rows for the first convolution.
+            "ring", "ring_rows", "ring_columns", "zeros", "staged",
             # FILTER: the filtered map, and its projection to so many vectors (0: it is the output itself).
-            "filtered", "filtered_step", "project_vectors", "project", "project_bias",
+            "filtered", "filtered_step", "project_vectors", "project_half", "project", "project_bias",
         )
     ]
     + [(name, np.float32) for name in ("low", "high", "filter_low", "filter_high")],
