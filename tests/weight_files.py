@@ -195,7 +195,7 @@ def frozen_graph(checkpoint: Checkpoint) -> bytes:
 # --- TFLite -------------------------------------------------------------------------------------------------
 
 
-def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"") -> bytes:
+def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"", channels=3) -> bytes:
     """A TFLite classifier of a checkpoint with folded batch norms; needs ai-edge-litert for the schema."""
     import flatbuffers
     import pytest
@@ -213,8 +213,9 @@ def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"")
         made.name, made.shape, made.type, made.buffer = name, list(shape), 0, 0
         if value is not None:
             buffer = schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(value, dtype).tobytes(), np.uint8)
-            made.type = {"float32": 0, "float16": 1, "uint8": 3, "int8": 9}[np.dtype(dtype).name]
+            value = np.ascontiguousarray(value, dtype if np.asarray(value).dtype == np.float32 else None)
+            buffer.data = np.frombuffer(value.tobytes(), np.uint8)
+            made.type = {"float32": 0, "float16": 1, "int32": 2, "int8": 9}[value.dtype.name]
             made.buffer = len(model.buffers)
             model.buffers.append(buffer)
         graph.tensors.append(made)
@@ -236,7 +237,7 @@ def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"")
                 setattr(made.builtinOptions, key, value)
         graph.operators.append(made)
 
-    numbers["image"] = tensor("input", (1, size, size, 3))
+    numbers["image"] = tensor("input", (1, size, size, channels))
     for part in plan.parts():
         layer, inputs = part.layer, [numbers[name] for name in part.inputs]
         output = tensor(part.name, (1, *shapes[part.name]))
@@ -249,7 +250,7 @@ def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"")
             if len(inputs) == 2:
                 operator("ADD", inputs, output, "AddOptions")
             else:
-                axes = tensor(f"{part.name}/axes", (2,), None)
+                axes = tensor(f"{part.name}/axes", (2,), np.array([1, 2], np.int32))
                 operator("MEAN", [*inputs, axes], output, "ReducerOptions")
             continue
         value = checkpoint.weights[f"{part.name}/bias"]

@@ -190,7 +190,7 @@ def in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _expand_ratio(weights: Mapping[str, Array]) -> int:
-    """By the widest block, where rounding to multiples matters least; the published one where there is none."""
+    """By the widest block, where rounding matters least; the published ratio where that is not there."""
     kernel = weights.get("block_16_expand/kernel")
     known = kernel is not None and kernel.ndim == 4 and 0 not in kernel.shape
     return max(1, round(kernel.shape[3] / kernel.shape[2])) if kernel is not None and known else 6

@@ -76,8 +76,8 @@ def model_config(plan: Plan, channels: int) -> dict[str, Any]:
         "config": {
             "name": "mobilenetv2",
             "layers": layers,
-            "input_layers": [[IMAGE, 0, 0]],
-            "output_layers": [[layers[-1]["name"], 0, 0]],
+            "input_layers": [IMAGE, 0, 0],
+            "output_layers": [layers[-1]["name"], 0, 0],
         },
     }
 
