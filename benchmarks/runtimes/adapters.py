@@ -112,10 +112,13 @@ class OpenVino(ChannelsFirst):
             request.set_input_tensor(openvino.Tensor(channels_first(part)))
 
     def run(self) -> list[np.ndarray]:
-        for request in self.requests:
-            request.start_async()
-        for request in self.requests:
-            request.wait()
+        if self.streams == 1:
+            self.requests[0].infer()
+        else:
+            for request in self.requests:
+                request.start_async()
+            for request in self.requests:
+                request.wait()
         return [request.get_output_tensor().data for request in self.requests]
 
     def logits(self, output: list[np.ndarray]) -> np.ndarray:
