@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import npmnv2
-from npmnv2 import cli_checkpoints
+from npmnv2 import cli_checkpoints, cli_segmentation
 
 DEFAULT_MODEL = "mobilenet_v2_1.0_224"
 BACKENDS = ("auto", "numba", "numpy")
@@ -55,12 +55,13 @@ def complain(message: str) -> None:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Name what is on photos."""
+    """Name what is on photos, or the class of every pixel if the model is for segmentation."""
     model = _load(options)
     paths = list(photos(options.photos))
     write = _writer(options)
+    choices, keep = _choices(options, model.task, paths)
     failed = 0
-    for _, result in each(lambda batch: model.predict(batch, **_choices(options)), paths, options):
+    for _, result in each(lambda batch: [keep(r) for r in model.predict(batch, **choices)], paths, options):
         if isinstance(result, Exception):
             failed += 1
         else:
@@ -231,11 +232,23 @@ def _exit_code(failed: int, total: int) -> int:
 
 
 def _load(options: argparse.Namespace) -> Any:
-    return npmnv2.load(options.model, backend=options.backend, n_threads=options.threads)
+    model = npmnv2.load(options.model, backend=options.backend, n_threads=options.threads)
+    if options.batch_size is None:
+        # A segmented photo is large, and its network fills the processor alone.
+        options.batch_size = 1 if model.task == "segmentation" else 8
+    return model
 
 
-def _choices(options: argparse.Namespace) -> dict[str, Any]:
-    return {"top_k": options.top_k, "batch_size": options.batch_size}
+def _choices(
+    options: argparse.Namespace, task: str, paths: Sequence[str]
+) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """Arguments of `predict` for a model of this `task`, and what to do with each result before it is printed."""
+    if task == "segmentation":
+        choices = cli_segmentation.choices(options)
+        return {**choices, "batch_size": options.batch_size}, cli_segmentation.saver(options, paths)
+    cli_segmentation.refuse_options(options, task)
+    top_k = 5 if options.top_k is None else options.top_k
+    return {"top_k": top_k, "batch_size": options.batch_size}, lambda result: result
 
 
 def _writer(options: argparse.Namespace) -> Callable[[Any], None]:
@@ -264,10 +277,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "predict", predict)
     _photos(command)
-    command.add_argument("-k", "--top-k", type=int, default=5, help="classes per photo (default 5)")
+    command.add_argument("-k", "--top-k", type=int, help="classes per photo (default 5)")
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line")
     form.add_argument("--csv", action="store_true", help="one line a class")
+    cli_segmentation.add_options(command)
 
     command = _command(commands, "features", features)
     _photos(command)
@@ -319,7 +333,7 @@ def _photos(command: argparse.ArgumentParser) -> None:
     command.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders, patterns, - for a list on stdin")
     command.add_argument("-m", "--model", default=DEFAULT_MODEL, help=f"name or file (default {DEFAULT_MODEL})")
     command.add_argument("--backend", default="auto", choices=BACKENDS)
-    command.add_argument("--batch-size", type=_positive, default=8, help="photos that run at once (default 8)")
+    command.add_argument("--batch-size", type=_positive, help="photos that run at once (default 8; 1 to segment)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     _threads(command)
 

@@ -155,7 +155,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         -----
         Scores, not labels, are resized to the photo: bilinearly, in TensorFlow's ``align_corners`` convention. For a
         photo whose longest side is the model's size this is DeepLab's own arithmetic. Memory is the network's plus
-        about 12 bytes for every pixel of the photo.
+        about 14 bytes for every pixel of the photo.
         """
         processor, stretch = self._transform(transform)
         scales = _checked_scales(scales)
