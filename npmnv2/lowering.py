@@ -199,11 +199,6 @@ class Lowering:
             for end in ("source", "target"):
                 if step[end] >> 48 == steps.BATCH:
                     step[f"{end}_step"] = self.batch.size
-        # In the tail, images take the place of pixels: from one to the next is the whole batch entry of an image.
-        for step in self.tail:
-            for end in ("source", "target"):
-                if step[end] >> 48 == steps.BATCH:
-                    step[f"{end}_step"] = self.batch.size
         outputs = [(node, self.shapes[node]) for node in self.wanted]
         height, width, channels = self.shapes[IMAGE]
         empty = np.zeros(0, steps.STEP)
