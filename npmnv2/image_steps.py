@@ -162,24 +162,22 @@ class TensorFlowResize:
         height, width = resized_size((pixels.shape[0], pixels.shape[1]), self.target)
         rows = samples(pixels.shape[0], height, self.variant)
         columns = samples(pixels.shape[1], width, self.variant)
+        # A row of pixels is one long axis: NumPy is slow where the last axis is as short as three channels.
+        horizontal = np.repeat(columns.weight, pixels.shape[2])
         upper, lower = (
-            _between(
-                self._pick(pixels, row, columns.lower),
-                self._pick(pixels, row, columns.upper),
-                columns.weight[:, None],
-            )
+            _between(self._pick(pixels, row, columns.lower), self._pick(pixels, row, columns.upper), horizontal)
             for row in (rows.lower, rows.upper)
         )
-        return _between(upper, lower, rows.weight[:, None, None])
+        return _between(upper, lower, rows.weight[:, None]).reshape(height, width, -1)
 
     def place(self, placement: Placement) -> Placement:
         return placement.resized(resized_size(placement.size, self.target))
 
     def _pick(self, pixels: Pixels, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
+        picked = pixels.take(rows, axis=0).take(columns, axis=1).astype(np.float32)
         # TensorFlow scales the whole image first; scaling only what is read gives the same bits.
-        picked = pixels[rows[:, None], columns].astype(np.float32)
         picked *= np.float32(self.factor)
-        return picked
+        return picked.reshape(len(rows), -1)
 
 
 def _between(start: NDArray[np.float32], end: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -261,21 +259,23 @@ class Scale:
             return pixels
         floats = pixels if np.issubdtype(pixels.dtype, np.floating) else pixels.astype(np.float32)
         # In the image's own precision, which also is that of mean and std: the arithmetic of transformers.
-        result: Pixels = floats - self._per_channel(self.mean, floats)
-        result /= self._per_channel(self.std, floats)
-        return result
+        result: Pixels = floats.reshape(len(floats), -1) - self._per_entry(self.mean, floats)
+        result /= self._per_entry(self.std, floats)
+        return result.reshape(floats.shape)
 
     def place(self, placement: Placement) -> Placement:
         return placement
 
     @staticmethod
-    def _per_channel(values: tuple[float, ...] | float, pixels: Pixels) -> Pixels:
+    def _per_entry(values: tuple[float, ...] | float, pixels: Pixels) -> Pixels:
+        """One value for every entry of a row of pixels."""
         if isinstance(values, tuple) and len(values) != pixels.shape[-1]:
             raise ImageError(
                 f"image_mean and image_std (={values}) must have one entry per channel, "
                 f"got an image of {pixels.shape[-1]} channels"
             )
-        return np.asarray(values, dtype=pixels.dtype)
+        _, width, channels = pixels.shape
+        return np.tile(np.broadcast_to(np.asarray(values, pixels.dtype), channels), width)
 
 
 def rescale(pixels: Pixels, factor: float) -> NDArray[np.float32]:
