@@ -188,6 +188,21 @@ def test_both_backends_agree_with_double_precision(fields):
         npt.assert_allclose(comp, exact[LOGITS], rtol=0, atol=1e-5 * np.abs(exact[LOGITS]).max())
 
 
+@pytest.mark.parametrize("size", [(65, 97), (129, 33)])
+def test_the_coarser_map_is_part_of_the_denser_one(size):
+    """With odd sides, dilation computes exactly what halving would have, and the pixels in between."""
+    weights = lively_weights(segmenter(SMALL))
+    x = np.random.default_rng(3).uniform(-1, 1, (1, *size, 3)).astype(np.float32)
+    dense, medium, coarse = (
+        MobileNetV2ForSemanticSegmentation(SMALL.replace(output_stride=stride), weights, backend="numpy").run(
+            x, ("block_16",)
+        )["block_16"]
+        for stride in (8, 16, 32)
+    )
+    npt.assert_allclose(dense[:, ::2, ::2], medium, rtol=0, atol=1e-5 * np.abs(medium).max())
+    npt.assert_allclose(medium[:, ::2, ::2], coarse, rtol=0, atol=1e-5 * np.abs(medium).max())
+
+
 @given(st.integers(32, 130), st.integers(32, 130), st.sampled_from([8, 16, 32]), st.booleans())
 @settings(max_examples=40)
 def test_logits_have_the_strides_resolution(height, width, stride, decoder):
