@@ -10,6 +10,7 @@ import pytest
 from bounds import assert_within, bound
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from strategies import arrays, channels, seeds
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2Model, load
@@ -293,6 +294,23 @@ def test_every_layer_of_keras(size, backend):
     assert_same_layers(model, reference, network_input(size))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("window", "stride"), [(2, 1), (3, 2)])
+def test_fixed_pooling_window(window, stride, backend):
+    """The original graphs average over a fixed window and classify every position of it."""
+    reference = keras_model(0.35, (160, 129), include_top=False)
+    maps = reference(network_input((160, 129)), training=False)
+    rng = np.random.default_rng(3)
+    kernel, bias = rng.normal(0, 0.05, (1280, 7)).astype(np.float32), rng.normal(size=7).astype(np.float32)
+    ref = (tf.nn.avg_pool2d(maps, window, stride, "VALID") @ kernel + bias).numpy()
+    config = MobileNetV2Config(depth_multiplier=0.35, num_labels=7, pooling_window=window, pooling_stride=stride)
+    weights = {**canonical(reference), "predictions/kernel": kernel, "predictions/bias": bias}
+    model = MobileNetV2ForImageClassification(config, weights, backend=backend)
+    comp = model(network_input((160, 129)), data_format="channels_last").logits
+    assert comp.shape == ref.shape
+    npt.assert_allclose(comp, ref, rtol=0, atol=tolerance(ref))
+
+
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +364,20 @@ def test_every_layer_of_a_real_keras_file(dog_breeds, backend):
     ref = reference(x, training=False).numpy()
     logits = model(x, data_format="channels_last").logits
     npt.assert_allclose(softmax(logits), ref, rtol=0, atol=1e-5)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("size", [(300, 200), (160, 160), (90, 411)])
+def test_a_photo_goes_through_as_in_keras(dog_breeds, tmp_path, size):
+    """From the file to the probabilities, with Keras's own loading and preprocessing on the other side."""
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)).save(photo)
+    image = keras.utils.load_img(photo, target_size=(160, 160), interpolation="bilinear")
+    x = keras.applications.mobilenet_v2.preprocess_input(keras.utils.img_to_array(image))
+    ref = keras.models.load_model(dog_breeds, compile=False)(x[None], training=False).numpy()[0]
+    comp = load(dog_breeds, backend="numpy").predict(photo, top_k=19)
+    assert [entry.index for entry in comp] == np.argsort(-ref, kind="stable").tolist()
+    npt.assert_allclose([entry.score for entry in comp], np.sort(ref)[::-1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
