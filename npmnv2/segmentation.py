@@ -183,7 +183,14 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         # The model's own processor may say more than its size: another size of padding, or other statistics.
         if (self.processor.pad_size is not None) == (transform == "deeplab"):
             return self.processor, transform == "hf"
-        return MobileNetV2ImageProcessor.preset(transform, self.config.image_size), transform == "hf"
+        return MobileNetV2ImageProcessor.preset(transform, self._input_size()), transform == "hf"
+
+    def _input_size(self) -> Pair:
+        """(height, width) of the input that the model's processor makes, or else of the configuration."""
+        own = self.processor
+        sides = own.pad_size or (own.crop_size if own.do_center_crop else own.size)
+        size = self.config.image_size
+        return sides.get("height", size), sides.get("width", size)
 
     def _check_score_size(self, photo: _Photo) -> None:
         height, width = photo.pixels.shape[:2]

@@ -221,6 +221,26 @@ def test_hf_transform_is_that_of_transformers(segmenter_on_numpy):
     npt.assert_array_equal(segmenter_on_numpy.predict(image, transform="hf").label_map, ref)
 
 
+def test_each_transform_has_the_size_of_the_models_own(segmenter_on_numpy):
+    """A directory of transformers says 513 in its processor, whatever its configuration says."""
+    for preset, size in (("hf", (97, 97)), ("deeplab", (65, 129)), ("keras", (64, 96))):
+        model = MobileNetV2ForSemanticSegmentation(
+            SMALL, segmenter_on_numpy.weights, backend="numpy", processor=MobileNetV2ImageProcessor.preset(preset, size)
+        )
+        image = photo(100, 140)
+        for name in ("deeplab", "hf"):
+            used = MobileNetV2ImageProcessor.preset(name, size)
+            if (preset, name) == ("keras", "hf"):
+                used = model.processor
+            logits = model.run(used.to_array([image]), (LOGITS,))[LOGITS]
+            assert logits.shape[1:3] == tuple(-(-side // 16) for side in size)
+            if name == "hf":
+                ref = best_classes(logits[0], Grid.resize(logits.shape[1:3], (100, 140), "half_pixel"))
+            else:
+                ref = best_classes(logits[0], unpadding_grid(used.placement((100, 140)), logits.shape[1:3]))
+            npt.assert_array_equal(model.predict(image, transform=name).label_map, ref)
+
+
 # --- masks lie where they should --------------------------------------------------------------------------------------
 
 
