@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from npmnv2.architecture import MINIMUM_IMAGE_SIZE
 from npmnv2.class_map import class_map, resized_logits
 from npmnv2.errors import ImageError
 from npmnv2.files import write_atomically
@@ -56,9 +57,6 @@ __all__ = [
 ]
 
 PROCESSOR_FILE = "preprocessor_config.json"
-
-# Five halvings: what is smaller leaves less than one pixel per stride of the network.
-MIN_SIDE = 32
 
 _SIZE_FORMS = ({"shortest_edge"}, {"height", "width"}, {"max_height", "max_width"})
 _CROP_FORMS = ({"height", "width"},)
@@ -390,7 +388,7 @@ class MobileNetV2ImageProcessor:
         ImageError
             Also if an image is below 32 × 32 pixels, or if they end up with different sizes.
         """
-        arrays = [self._run(image, self.do_convert_rgb, min_side=MIN_SIDE) for image in _listed(images, 3)]
+        arrays = [self._run(image, self.do_convert_rgb, min_side=MINIMUM_IMAGE_SIZE) for image in _listed(images, 3)]
         return _stacked(arrays).astype(np.float32, copy=False)
 
     def placement(self, photo: Pair) -> Placement:
