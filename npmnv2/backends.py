@@ -2,7 +2,7 @@
 
 A backend compiles a plan and its folded weights to an executable; an executable takes images and the names of the
 endpoints that somebody wants, runs nothing else, and returns their values. The NumPy backend is the definition: one
-loop, one kernel after the other. The Numba backend (`npmnv2.lowering`) keeps to the same two calls.
+loop, one kernel after the other. The Numba backend (`npmnv2.numba_backend`) keeps to the same two calls.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def choose(name: str = "auto", dtype: Any = np.float32) -> Backend:
             raise ModuleNotFoundError("backend (='numba') needs Numba: pip install 'npmnv2[numba]'")
         _hint_once()
         return NumpyBackend()
-    from npmnv2.lowering import NumbaBackend
+    from npmnv2.numba_backend import NumbaBackend
 
     return NumbaBackend()
 

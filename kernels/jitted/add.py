@@ -15,7 +15,7 @@ from .steps import address, share
 
 
 @intrinsic
-def _add(typing, a, b, target):  # type: ignore[no-untyped-def]
+def _add(typing, a, b, target):
     """Add two vectors."""
 
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:

@@ -1,7 +1,8 @@
 """Full convolution without an im2col: in NHWC, a window's row of pixels is one contiguous piece of memory.
 
-The image rows under a few output rows are copied between columns of zeros ("staged"); a 3×3 convolution is then a matrix
-product whose pixels have three segments each, and neighbouring pixels overlap in memory instead of being unrolled.
+The image rows under a few output rows are copied between columns of zeros ("staged"). A 3×3 convolution is then a
+matrix product whose pixels have three segments each, and neighbouring pixels overlap in memory instead of being
+unrolled.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def copy_pixels(target, source, count, pixel, source_step):
 
 @njit(cached=False)
 def convolve_staged(step, bases, panel, skipped, left, target, target_step, target_jump, rows, columns):
-    """Compute one panel of `columns` × `rows` output pixels, after the first `skipped` rows and `left` columns staged."""
+    """Compute a panel of `columns` × `rows` output pixels, after the first `skipped` rows and `left` columns staged."""
     pixel = step.channels * FLOAT_BYTES
     row_bytes = staged_columns(step) * pixel
     length = step.kernel * step.channels

@@ -19,7 +19,7 @@ STREAMS = 4
 
 
 @intrinsic
-def _row(typing, source, length, weights, panel_bytes, bias, target, low, high):  # type: ignore[no-untyped-def]
+def _row(typing, source, length, weights, panel_bytes, bias, target, low, high):
     """Compute `STREAMS` panels of two vectors for one pixel of `length` floats."""
     signature = types.void(*[types.int64] * 6, types.float32, types.float32)
 
@@ -63,11 +63,13 @@ def run_dense(step, bases, worker, workers):
     for group in range(first, last):
         panel = group * STREAMS
         at = panel * 2 * VECTOR
-        _row(source, step.channels, weights + panel * panel_bytes, panel_bytes, bias + at, target + at, step.low, step.high)
+        start = weights + panel * panel_bytes
+        _row(source, step.channels, start, panel_bytes, bias + at, target + at, step.low, step.high)
     if worker == 0:
         for panel in range(groups * STREAMS, count):
             at = panel * 2 * VECTOR
+            kind = tile_kind(panel, step.vectors, step.half)
             multiply(
                 source, ZERO64, ZERO64, ONE64, ZERO64, step.channels, weights + panel * panel_bytes, bias + at, ZERO64,
-                target + at, ZERO64, ZERO64, ONE64, ONE64, tile_kind(panel, step.vectors, step.half), step.low, step.high,
+                target + at, ZERO64, ZERO64, ONE64, ONE64, kind, step.low, step.high,
             )  # fmt: skip

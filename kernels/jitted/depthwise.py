@@ -52,9 +52,8 @@ def make_row(stride: int) -> Any:
                     address = builder.add(address, builder.mul(x, pixel))
                     inputs = _inputs(emit, address, pixels, stride, step, tap)
                     for kw in range(3):
-                        sums = [
-                            emit.fma(inputs[i * stride + kw], filters[kh * 3 + kw], total) for i, total in enumerate(sums)
-                        ]
+                        weight = filters[kh * 3 + kw]
+                        sums = [emit.fma(inputs[i * stride + kw], weight, total) for i, total in enumerate(sums)]
                 output = builder.add(c, builder.mul(x, c_step))
                 for i, total in enumerate(sums):
                     address = builder.add(output, builder.mul(c_step, INT64(i)))
@@ -108,10 +107,11 @@ def filter_row(row0, row1, row2, step, stride, dilation, weights, bias, c, c_ste
     tap, pixel = dilation * step, stride * step
     for vector in range(count):
         at = vector * VECTOR
-        filters = weights + vector * TAPS * VECTOR
+        a, b, d = row0 + at, row1 + at, row2 + at
+        filters, start, target = weights + TAPS * at, bias + at, c + at
         if dilation == 1 and stride == 1:
-            _row_1(row0 + at, row1 + at, row2 + at, step, tap, pixel, filters, bias + at, c + at, c_step, pixels, low, high)
+            _row_1(a, b, d, step, tap, pixel, filters, start, target, c_step, pixels, low, high)
         elif dilation == 1 and stride == 2:
-            _row_2(row0 + at, row1 + at, row2 + at, step, tap, pixel, filters, bias + at, c + at, c_step, pixels, low, high)
+            _row_2(a, b, d, step, tap, pixel, filters, start, target, c_step, pixels, low, high)
         else:
-            _row_any(row0 + at, row1 + at, row2 + at, step, tap, pixel, filters, bias + at, c + at, c_step, pixels, low, high)
+            _row_any(a, b, d, step, tap, pixel, filters, start, target, c_step, pixels, low, high)

@@ -1,8 +1,8 @@
 """The fused block: expand → depthwise → project, strip by strip, so that the wide map never leaves the cache.
 
-See the drawing in kernels/README.md. One function serves all of it: what the depthwise convolution reads may come from
-an expansion, from the network's first convolution, or from a map that exists already, and its result may be projected or
-kept as it is.
+See the drawing in kernels/README.md. One function serves all of it: what the depthwise convolution reads may come
+from an expansion, from the network's first convolution, or from a map that exists already, and its result may be
+projected or kept as it is.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def fill_strip(step, bases, first, rows, column, panel, start):
 def produce(step, bases, ring, panel, first, last, column, columns, skipped):
     """Bring the rows [first, last) of the wide map under some output columns into the ring.
 
-    Rows are made in runs that do not wrap round the end of the ring. `skipped` of the strip's rows have been made before.
+    Rows are made in runs that do not wrap round the end of the ring. The strip's first `skipped` rows have been made
+    before.
     """
     pixel = panel_vectors(panel, step.vectors) * VECTOR
     row_bytes = step.ring_columns * pixel
@@ -114,7 +115,8 @@ def make_rows(step, bases, panel, first, rows, left, columns, target, skipped):
         multiply(
             source, step.source_step, (step.width - columns) * step.source_step, ONE64, ZERO64, step.channels,
             address(bases, step.weights) + at * step.channels, address(bases, step.bias) + at, ZERO64,
-            target, pixel, jump, rows * columns, columns, tile_kind(panel, step.vectors, step.half), step.low, step.high,
+            target, pixel, jump, rows * columns, columns, tile_kind(panel, step.vectors, step.half),
+            step.low, step.high,
         )  # fmt: skip
     elif step.producer == FROM_CONV:
         convolve_staged(step, bases, panel, skipped, left, target, pixel, jump, rows, columns)

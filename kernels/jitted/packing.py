@@ -19,8 +19,8 @@ def has_half(channels: int) -> bool:
 def pack_matrix(kernel: Floats) -> Floats:
     """Cut a matrix (K, N) into panels of two vectors of columns, each stored as (K, columns) in one piece.
 
-    The last panel holds the one to three vectors that are left. Columns beyond N are zeros, but if only half of the last
-    vector is filled, then it is filled twice (see `pointwise`).
+    The last panel holds the one to three vectors that are left. Columns beyond N are zeros, but if only half of the
+    last vector is filled, then it is filled twice (see `pointwise`).
     """
     lanes = vectors().lanes
     count = vectors().count(kernel.shape[1])

@@ -26,9 +26,9 @@ VECTOR = LANES * FLOAT_BYTES
 # two: its second vector of weights holds the same half vector twice, once for each of two pixels.
 ONE, TWO, THREE, ONE_AND_A_HALF = 1, 2, 3, 4
 # Pixels per tile. Sums, weights and one input must fit in the registers, at least eight sums must be in flight to hide
-# the latency of an FMA, the addresses of the pixels must fit in the general registers, and 7 divides the widths 112, 56,
-# 28, 14 and 7 of the usual image. Measured on Zen 5 (AVX-512), in percent of peak: 7 × 2 and 7 × 3: 95 to 98, 12 × 2:
-# 96, 14 × 2: 93, 7 × 4: 80; 12 × 1: 84, 14 × 1: 67.
+# the latency of an FMA, the addresses of the pixels must fit in the general registers, and 7 divides the widths 112,
+# 56, 28, 14 and 7 of the usual image. Measured on Zen 5 (AVX-512), in percent of peak: 7 × 2 and 7 × 3: 95 to 98,
+# 12 × 2: 96, 14 × 2: 93, 7 × 4: 80; 12 × 1: 84, 14 × 1: 67.
 _MANY = {ONE: 12, TWO: 7, THREE: 7, ONE_AND_A_HALF: 8}
 _FEW = {ONE: 12, TWO: 6, THREE: 4, ONE_AND_A_HALF: 6}
 ROWS = _MANY if vectors().registers == 32 else _FEW
@@ -65,8 +65,8 @@ def make_tile(kind: int) -> Any:
     c, c_step, c_jump
         Output, walked like the input.
     x, width, valid
-        Column of the first pixel, columns of the image, and how many of the pixels exist (at least one): the rest of the
-        tile repeats the last of them, which costs time only.
+        Column of the first pixel, columns of the image, and how many of the pixels exist (at least one): the rest of
+        the tile repeats the last of them, which costs time only.
     low, high
         Clip range.
     ahead, ahead_step
@@ -86,9 +86,7 @@ def make_tile(kind: int) -> Any:
             (a, a_step, a_jump, segments, segment_step, length, weights, bias, residual, c, c_step, c_jump,
              x, width, valid, low, high, ahead, ahead_step) = arguments  # fmt: skip
             emit = Emitter(builder, LANES)
-            inputs, outputs = _walk(
-                builder, ROWS[kind], (a, a_step, a_jump), (c, c_step, c_jump), x, width, valid
-            )
+            inputs, outputs = _walk(builder, ROWS[kind], (a, a_step, a_jump), (c, c_step, c_jump), x, width, valid)
             start = emit.load_all(bias, _vectors(sums))
             values = [start[total.vector] for total in sums]
             piece = (segments, segment_step, length)

@@ -10,12 +10,12 @@ from numba.extending import intrinsic
 
 from .jit import njit
 from .pointwise import LANES, VECTOR
-from .simd import Emitter, Loop, INT64
+from .simd import INT64, Emitter, Loop
 from .steps import address, share
 
 
 @intrinsic
-def _mean(typing, source, step, jump, rows, columns, count, target):  # type: ignore[no-untyped-def]
+def _mean(typing, source, step, jump, rows, columns, count, target):
     """Average one vector of channels over a window; `jump` is from the end of a window's row to its next row."""
     signature = types.void(*[types.int64] * 5, types.float32, types.int64)
 

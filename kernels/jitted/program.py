@@ -17,7 +17,7 @@ from .threads import barrier, in_parallel
 
 
 @njit(cached=False)
-def run_step(step, bases, worker, workers):  # type: ignore[no-untyped-def]
+def run_step(step, bases, worker, workers):
     """Run the piece of one worker of one step."""
     if step.operation == FILTER:
         run_filter(step, bases, worker, workers)
@@ -38,7 +38,7 @@ def run_step(step, bases, worker, workers):  # type: ignore[no-untyped-def]
 
 
 @njit(cached=False)
-def run(steps, tail, buffers, strides, batch, sync, worker, workers):  # type: ignore[no-untyped-def]
+def run(steps, tail, buffers, strides, batch, sync, worker, workers):
     """Run the piece of one worker of a whole program."""
     # Whole images to each worker as far as they go round; then all of them work on one image at a time, in the arena of
     # the first worker.
@@ -61,7 +61,7 @@ def run(steps, tail, buffers, strides, batch, sync, worker, workers):  # type: i
 
 
 @njit(cached=False)
-def bases_of(buffers, strides, worker, arena, image):  # type: ignore[no-untyped-def]
+def bases_of(buffers, strides, worker, arena, image):
     """Addresses of all buffers for one image, in the arena of worker `arena`."""
     bases = np.empty(len(strides), np.int64)
     for i in range(len(strides)):

@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from .jit import njit
 from .pointwise import LANES, VECTOR
-from .simd import FLOAT, FLOAT_BYTES, INT64, Emitter
+from .simd import FLOAT, INT64, Emitter
 from .steps import address, share
 
 # One entry of the table: byte offsets of the two neighbours, and the weight of the second.
@@ -20,7 +20,7 @@ ENTRY = SAMPLE.itemsize
 
 
 @intrinsic
-def _integer(typing, at):  # type: ignore[no-untyped-def]
+def _integer(typing, at):
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
         return builder.load(builder.inttoptr(arguments[0], INT64.as_pointer()), align=8)
 
@@ -28,7 +28,7 @@ def _integer(typing, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _between(typing, corners, column, row, target):  # type: ignore[no-untyped-def]
+def _between(typing, corners, column, row, target):
     """Mix four vectors by the weights behind two addresses: first along the columns, then along the rows."""
     signature = types.void(types.UniTuple(types.int64, 4), types.int64, types.int64, types.int64)
 

@@ -10,7 +10,8 @@ whatever the arrays are (strided, read-only, …), so each compiles once and cou
 Two rules keep the results equal, bit by bit, on every width of vector:
 
 * lanes never meet: an output element lives in one lane of one register from its bias to its clip;
-* products are added by `Emitter.fma`, which rounds once wherever it runs (without an FMA unit LLVM calls the C library).
+* products are added by `Emitter.fma`, which rounds once wherever it runs (without an FMA unit LLVM calls the C
+  library).
 """
 
 from __future__ import annotations
@@ -74,10 +75,14 @@ def vectors() -> Vectors:
 
 
 def _assembly(source: str) -> str:
-    features = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
+    features = config.CPU_FEATURES  # type: ignore[attr-defined]
+    if features is None:
+        features = get_host_cpu_features()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=config.CPU_NAME or llvm.get_host_cpu_name(), features=features, opt=2
+        cpu=config.CPU_NAME or llvm.get_host_cpu_name(),  # type: ignore[attr-defined]
+        features=features,
+        opt=2,
     )
     return str(machine.emit_assembly(llvm.parse_assembly(source)))
 

@@ -16,8 +16,8 @@ POINTWISE, CONV, FILTER, POOL, RESIZE, ADD, COPY, DENSE = range(8)
 # How a FILTER step gets the rows that its depthwise convolution reads.
 FROM_COPY, FROM_POINTWISE, FROM_CONV = range(3)
 # Buffers. ARENA holds the activations of one image, SCRATCH belongs to one worker, BATCH holds one piece per image,
-# CONSTANTS are weights and tables; from OUTPUT on there is one buffer per output.
-ARENA, SCRATCH, BATCH, WEIGHTS, TABLES, INPUT, OUTPUT = range(7)
+# WEIGHTS and TABLES are constants; from EXTERNAL on there is one buffer for every array of the caller.
+ARENA, SCRATCH, BATCH, WEIGHTS, TABLES, EXTERNAL = range(6)
 
 NOTHING = -1
 # Numba compiles a function anew for every combination of literal arguments (such as 0); these are not literal.
@@ -43,7 +43,7 @@ STEP = np.dtype(
             # FILTER: depthwise convolution.
             "filter_stride", "filter_dilation", "filter_top", "filter_left", "filters", "filter_bias",
             # FILTER: how it is cut, see kernels/README.md. Strips of `rows` output rows, blocks of `columns` output
-            # columns, `turn_rows` output rows between which a panel changes hands; whether workers share rows or panels.
+            # columns, `turn_rows` output rows at a time; whether workers share rows or panels.
             "rows", "columns", "turn_rows", "by_panels",
             # FILTER: a ring of so many rows and columns, a row of zeros, image rows for the first convolution.
             "ring", "ring_rows", "ring_columns", "zeros", "staged",
@@ -61,13 +61,18 @@ def reference(buffer: int, offset: int) -> int:
     return (buffer << _OFFSET_BITS) + offset
 
 
+def split(place: int) -> tuple[int, int]:
+    """The buffer and the offset of a place."""
+    return place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1)
+
+
 @njit(cached=False)
-def address(bases, place):  # type: ignore[no-untyped-def]
+def address(bases, place):
     """Address of a place, given the address of every buffer."""
     return bases[place >> _OFFSET_BITS] + (place & ((1 << _OFFSET_BITS) - 1))
 
 
 @njit(cached=False)
-def share(total, worker, workers):  # type: ignore[no-untyped-def]
+def share(total, worker, workers):
     """The piece [first, last) of `total` that belongs to a worker."""
     return total * worker // workers, total * (worker + 1) // workers
