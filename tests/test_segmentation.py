@@ -26,7 +26,7 @@ from npmnv2 import (
 )
 from npmnv2.class_map import Grid, best_classes
 from npmnv2.heads.deeplab import LOGITS, segmenter
-from npmnv2.kernels import softmax
+from npmnv2.kernels import VARIANTS, resize_bilinear, softmax
 from npmnv2.labels import colour_map, segmentation_labels
 from npmnv2.masks import colours_for
 from npmnv2.segmentation import unpadding_grid
@@ -409,6 +409,26 @@ def test_memory_of_a_large_photo_is_bounded(segmenter_on_numpy):
     network = 20e6
     assert peak < 8 * 6e6 + network, "4 bytes a pixel for labels, 4 for bands and columns"
     assert later < 12 * 6e6 + network, "and the overlay"
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from(VARIANTS), st.floats(0, 8), st.integers(0, 2**32 - 1))
+def test_classes_that_cannot_win_are_left_out(h, w, variant, spread, seed):
+    """The farther the classes lie apart, the fewer are looked at; the result is that of looking at all."""
+    rng = np.random.default_rng(seed)
+    logits = (rng.normal(size=(h, w, 12)) + spread * rng.normal(size=12)).astype(np.float32)
+    ref = resize_bilinear(logits[None], (40, 31), variant)[0].argmax(-1)
+    npt.assert_array_equal(best_classes(logits, Grid.resize((h, w), (40, 31), variant), np.int16), ref)
+
+
+def test_a_class_can_win_between_logits_that_it_loses():
+    logits = np.array([[[4, 3, 0, -9], [0, 3, 4, -9]]], np.float32)
+    label_map = best_classes(logits, Grid.resize((1, 2), (1, 5), "tf1_align_corners"))
+    npt.assert_array_equal(label_map, [[0, 0, 1, 1, 2]])
+
+
+def test_logits_that_are_no_numbers():
+    logits = np.full((3, 3, 4), np.nan, np.float32)
+    assert best_classes(logits, Grid.resize((3, 3), (7, 7), "half_pixel")).shape == (7, 7)
 
 
 # --- the result -------------------------------------------------------------------------------------------------------
