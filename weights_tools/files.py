@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,18 @@ MAX_TENSORS = 20_000
 MAX_NAME_BYTES = 4_096
 MAX_RANK = 8
 MAX_JSON_BYTES = 16 << 20
+
+# What the standard library answers a damaged zip archive with.
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+    EOFError,
+)
 
 
 def damaged(path: Path, what: str, place: str | int | None = None) -> WeightsError:

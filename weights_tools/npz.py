@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +21,12 @@ from npmnv2.files import write_atomically
 from npmnv2.weights import Checkpoint
 
 from .assemble import assemble
-from .files import MAX_FILE_BYTES, MAX_JSON_BYTES, MAX_TENSORS, Array, array_from_bytes, damaged
+from .files import ARCHIVE_ERRORS, MAX_FILE_BYTES, MAX_JSON_BYTES, MAX_TENSORS, Array, array_from_bytes, damaged
 from .names import slim_name, split, to_slim_layout
 from .variables import content
 
 METADATA = "npmnv2.json"
 _SUFFIX = ".npy"
-_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError)
 
 
 class Member(NamedTuple):
@@ -63,7 +61,9 @@ def read(path: str | Path) -> Checkpoint:
             stated = _metadata(path, archive)
             shapes = {name: member.shape for name, member in members.items()}
             found = content(path, shapes, lambda name: _value(path, archive, members[name]))
-    except _ARCHIVE_ERRORS as error:
+    except WeightsError:
+        raise
+    except ARCHIVE_ERRORS as error:
         raise damaged(path, f"not a readable archive: {error}") from None
     return assemble(path, "npz", replace(found, **stated))
 

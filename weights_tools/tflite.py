@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +25,7 @@ from npmnv2.layers import Conv, Depthwise
 from npmnv2.weights import Checkpoint
 
 from .assemble import Content, assemble, class_count
-from .files import Array, array_from_bytes, checked_shape, damaged, read_bytes
+from .files import ARCHIVE_ERRORS, Array, array_from_bytes, checked_shape, damaged, read_bytes
 from .flatbuffer import Buffer, Table
 from .names import canonical_from_slim, is_depthwise, split
 
@@ -458,7 +457,7 @@ def labels_of(data: bytes, classes: int) -> tuple[str, ...] | None:
                 lines = tuple(line.strip() for line in text.splitlines())
                 if len(lines) == classes:
                     return lines
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError, EOFError):
+    except ARCHIVE_ERRORS:
         # Most models carry no archive; a broken one costs only the labels.
         return None
     return None
