@@ -175,9 +175,17 @@ class Lowering:
                 self._lower(nodes[at])
             self._finish(at)
             at += 1
+        self._space_tail()
         body, tail = ([step for _, step in steps] for steps in (self._body, self._tail))
         names = tuple(name for name, _ in (*self._body, *self._tail))
         return Lowered(build.assemble(body, tail, self._tables), names, self._arena.size, self._batch.size)
+
+    def _space_tail(self) -> None:
+        """In the tail, images take the place of pixels: from one to the next is all that is kept of an image."""
+        for _, step in self._tail:
+            for end in ("source", "target"):
+                if steps.split(int(step.record[end]))[0] == steps.BATCH:
+                    step.record[f"{end}_step"] = self._batch.size
 
     # Values
 
