@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from npmnv2 import hdf5
 from npmnv2.architecture import (
     CLASSIFIER,
     STAGES,
@@ -36,10 +37,6 @@ from npmnv2.plan import BATCH_NORM_VARIABLES, Plan, batch_norm_name
 
 FORMAT_VERSION = 1
 TASKS = ("classification", "segmentation", "detection", "features")
-
-# The largest official file holds 25 MB of weights.
-_LARGEST_TOTAL_BYTES = 1 << 30
-_MOST_DATASETS = 20_000
 
 
 @dataclass
@@ -264,7 +261,8 @@ def write_h5(checkpoint: Checkpoint, path: str | Path) -> None:
 
     with (
         write_atomically(Path(path)) as temporary,
-        h5py.File(temporary, "w", libver=("v108", "v110")) as file,
+        # The oldest layout is the one that Keras writes and `npmnv2.hdf5` reads.
+        h5py.File(temporary, "w", libver=("earliest", "v110")) as file,
     ):
         file.attrs["npmnv2"] = json.dumps(_metadata(checkpoint), ensure_ascii=False)
         layers: dict[str, list[str]] = {}
@@ -314,30 +312,12 @@ def read_h5(path: str | Path) -> Checkpoint:
     WeightsError
         If it is not HDF5, is damaged, or does not hold a MobileNetV2.
     """
-    import h5py
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights (={str(path)!r}) must be an existing file")
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = dict(_datasets(file, path))
-            attribute = file.attrs.get("npmnv2")
-            keras = file.attrs.get("model_config")
-    except WeightsError:
-        raise
-    # h5py answers a damaged file with almost any exception.
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        UnicodeError,
-        MemoryError,
-        OverflowError,
-    ) as error:
-        raise WeightsError(f"{path} is not a readable HDF5 file (truncated or foreign?): {error}") from None
+    file = hdf5.File(path)
+    arrays = dict(_datasets(file))
+    attribute, keras = file.text("", "npmnv2"), file.text("", "model_config")
     if attribute is not None:
         checkpoint = _native(attribute, arrays, path)
     else:
@@ -355,36 +335,21 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _datasets(file: Any, path: Path) -> Iterator[tuple[str, Array]]:
-    """Canonical name and values of every weight in an open HDF5 file."""
-    import h5py
-
-    found: list[tuple[str, Any]] = []
-
-    def visit(name: str, item: Any) -> None:
-        if len(found) > _MOST_DATASETS:
-            raise WeightsError(f"{path} holds more than {_MOST_DATASETS} arrays")
-        if isinstance(item, h5py.Dataset) and not name.startswith(("optimizer_weights", "optimizer/")):
-            found.append((name, item))
-
-    file.visititems(visit)
+def _datasets(file: hdf5.File) -> Iterator[tuple[str, Array]]:
+    """Canonical name and values of every weight in an HDF5 file."""
     names: set[str] = set()
-    total = 0
-    for at, dataset in found:
-        if dataset.is_virtual or dataset.external:
-            raise WeightsError(f"{path}: {at} points to another file, which is not followed")
-        name = _canonical(at, dataset)
+    for array in file.arrays():
+        if array.path.startswith(("optimizer_weights", "optimizer/")):
+            continue
+        name = _canonical(array.path, file)
         if name is None:
             continue
-        if dataset.dtype.kind != "f":
-            raise WeightsError(f"{path}: {at} must hold floating-point numbers, got {dataset.dtype}")
-        total += dataset.size * 4
-        if total > _LARGEST_TOTAL_BYTES:
-            raise WeightsError(f"{path} holds more than {_LARGEST_TOTAL_BYTES >> 20} MB of weights")
+        if array.dtype is None:
+            raise WeightsError(f"{file.path}: {array.path} must hold floating-point numbers")
         if name in names:
-            raise WeightsError(f"{path} holds {name} more than once")
+            raise WeightsError(f"{file.path} holds {name} more than once")
         names.add(name)
-        yield name, np.asarray(dataset[()], np.float32)
+        yield name, array.values().astype(np.float32)
 
 
 # Keras 3's ``.weights.h5`` numbers the variables of a layer.
@@ -398,13 +363,13 @@ _VARIABLES = {
 _LAYERS = {"Logits": CLASSIFIER}
 
 
-def _canonical(at: str, dataset: Any) -> str | None:
-    """Canonical name of the dataset at path `at`; None where it is no weight of a layer."""
+def _canonical(at: str, file: hdf5.File) -> str | None:
+    """Canonical name of the array at path `at`; None where it is no weight of a layer."""
     *groups, last = at.split("/")
     if groups and groups[-1] == "vars" and last.isdigit():
         kind = "batch_normalization" if groups[-2].startswith("batch_normalization") else ""
         variables = _NUMBERED[kind]
-        layer = _text(dataset.parent.attrs.get("name", groups[-2]))
+        layer = file.text("/".join(groups), "name") or groups[-2]
         if int(last) >= len(variables):
             return None
         variable = variables[int(last)]
@@ -415,13 +380,9 @@ def _canonical(at: str, dataset: Any) -> str | None:
     return f"{_LAYERS.get(layer, layer)}/{variable}"
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _native(attribute: Any, arrays: dict[str, Array], path: Path) -> Checkpoint:
+def _native(attribute: str, arrays: dict[str, Array], path: Path) -> Checkpoint:
     try:
-        metadata = json.loads(_text(attribute))
+        metadata = json.loads(attribute)
         version = metadata["format"]
         if version != FORMAT_VERSION:
             raise WeightsError(f"{path} has format version {version!r}; this version of npmnv2 reads {FORMAT_VERSION}")
@@ -445,10 +406,10 @@ def _native(attribute: Any, arrays: dict[str, Array], path: Path) -> Checkpoint:
         raise WeightsError(f"{path}: the attribute 'npmnv2' is damaged: {error!r}") from None
 
 
-def _model_config(attribute: Any) -> dict[str, Any]:
+def _model_config(attribute: str | None) -> dict[str, Any]:
     """Keras's description of the model's layers, if the file has a readable one."""
     try:
-        config = json.loads(_text(attribute)) if attribute is not None else {}
+        config = json.loads(attribute) if attribute is not None else {}
     except (ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
