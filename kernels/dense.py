@@ -9,10 +9,12 @@ from .types import Array
 
 def dense(x: Array, kernel: Array, bias: Array) -> Array:
     """``y = x · kernel + bias``: (…, C) × (C, K) + (K,) → (…, K)."""
-    return np.matmul(x, kernel) + bias
+    y: Array = np.matmul(x, kernel) + bias
+    return y
 
 
 def softmax(x: Array) -> Array:
     """Probabilities over the last axis; the largest entry is subtracted first, so nothing overflows."""
     exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    shares: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return shares

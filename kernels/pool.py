@@ -22,9 +22,11 @@ def average_pool(x: Array, window: int, stride: int = 1) -> Array:
     Array [shape=(N, (H - window) // stride + 1, (W - window) // stride + 1, C)]
     """
     windows = sliding_windows(np.ascontiguousarray(x), window, window, Geometry(stride))
-    return windows.sum(axis=(3, 4), dtype=x.dtype) / x.dtype.type(window * window)
+    means: Array = windows.sum(axis=(3, 4), dtype=x.dtype) / x.dtype.type(window * window)
+    return means
 
 
 def global_average_pool(x: Array) -> Array:
     """Mean over all pixels: (N, H, W, C) → (N, C)."""
-    return x.sum(axis=(1, 2), dtype=x.dtype) / x.dtype.type(x.shape[1] * x.shape[2])
+    means: Array = x.sum(axis=(1, 2), dtype=x.dtype) / x.dtype.type(x.shape[1] * x.shape[2])
+    return means

@@ -322,7 +322,8 @@ def test_images_of_different_sizes_without_a_resize(backend) -> None:
 
 def test_profile_prints_a_table(model, photos) -> None:
     profile = model.profile(photos[0])
-    assert profile[0].name == "Conv1"
+    # The Numba backend runs the first convolution and the block after it as one.
+    assert profile[0].name == {"numpy": "Conv1", "numba": "Conv1 + expanded_conv"}[model.backend.name]
     assert sum(t.multiply_adds for t in profile) == model.plan.multiply_adds(64)
     lines = str(profile).splitlines()
     assert lines[0].split() == ["layer", "ms", "GFLOP/s", "share"]
