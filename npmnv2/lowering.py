@@ -33,6 +33,9 @@ from npmnv2.plan import Node, Plan, Schedule
 Weights = Mapping[str, Array]
 Shapes = Mapping[str, Shape]
 
+# Between the names of two nodes that run as one.
+TOGETHER = " + "
+
 
 def is_compiled(layer: AnyLayer) -> bool:
     """Whether compiled kernels cover a layer: clips as activations, 3×3 depthwise, no dilated full convolution."""
@@ -127,7 +130,7 @@ class Lowered(NamedTuple):
     ----------
     program : Program
     names : tuple of str
-        The node that each step of the program belongs to, those of the tail last.
+        The node (or nodes) that each step of the program belongs to, those of the tail last.
     arena_bytes, batch_bytes : int
         Activations of one image at work, and what is kept of every image of a batch.
     """
@@ -310,12 +313,13 @@ class Lowering:
         geometry = depthwise.geometry(wide.height, wide.width)
         filters, project = self._weights[f"{name}_depthwise"], self._weights[f"{name}_project"]
         target = self._new(name)
+        label = name if first is None else f"{first.name}{TOGETHER}{name}"
         if not self._shares_channels(wide, depthwise, target):
-            self._emit(name, build.inverted_residual(source, target, wide, filters, geometry, project, layer.residual))
+            self._emit(label, build.inverted_residual(source, target, wide, filters, geometry, project, layer.residual))
             return
         filtered = self._inside((target.height, target.width, wide.channels))
-        self._emit(name, self._depthwise(source, filtered, wide, f"{name}_depthwise", depthwise, by_panels=True))
-        self._emit(name, build.pointwise(filtered, target, project, source if layer.residual else None))
+        self._emit(label, self._depthwise(source, filtered, wide, f"{name}_depthwise", depthwise, by_panels=True))
+        self._emit(label, build.pointwise(filtered, target, project, source if layer.residual else None))
         self._free(filtered)
 
     def _wide(self, node: Node, layer: InvertedResidual, first: Node | None) -> tuple[Map, Wide]:

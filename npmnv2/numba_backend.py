@@ -16,7 +16,7 @@ from npmnv2.kernels import Array
 from npmnv2.kernels.jitted.run import Call, Workspace
 from npmnv2.kernels.jitted.threads import default_threads
 from npmnv2.layers import Shape
-from npmnv2.lowering import Lowering, PackedWeights, Stretch, stretches
+from npmnv2.lowering import TOGETHER, Lowering, PackedWeights, Stretch, stretches
 from npmnv2.plan import IMAGE, Plan, Schedule
 
 # Programs for so many input sizes and sets of outputs are kept; the oldest goes first.
@@ -83,7 +83,10 @@ class NumbaExecutable:
                     for name, took in self._timed(stage, values, program.shapes):
                         seconds[name] = seconds.get(name, 0.0) + took
         counts = {row.name: row.multiply_adds for row in self.plan.table(*x.shape[1:3])}
-        return [Timing(name, took, counts.get(name, 0) * len(x)) for name, took in seconds.items()]
+        return [
+            Timing(name, took, len(x) * sum(counts.get(node, 0) for node in name.split(TOGETHER)))
+            for name, took in seconds.items()
+        ]
 
     def _program(self, shape: Shape, outputs: Sequence[str]) -> _Program:
         key = (shape, tuple(outputs))

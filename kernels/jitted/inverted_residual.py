@@ -82,7 +82,9 @@ def produce(step, bases, ring, panel, first, last, column, columns, skipped):
     row_bytes = step.ring_columns * pixel
     left = column * step.filter_stride - step.filter_left
     right = left + (columns - 1) * step.filter_stride + 2 * step.filter_dilation + 1
-    inside, outside = max(left, 0), min(right, step.wide_width)
+    # The columns that lie in the image, if any.
+    inside = min(max(left, 0), right)
+    outside = max(min(right, step.wide_width), inside)
     at = first
     while at < last:
         slot = at % step.ring_rows
