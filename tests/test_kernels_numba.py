@@ -1,7 +1,7 @@
 """The compiled kernels: against NumPy and naive loops, and bit for bit against themselves.
 
-Hypothesis draws the same arguments as for the NumPy kernels. Each network below is small, but wide enough for every kind of
-tile, strips, blocks of columns and tails.
+Hypothesis draws the same arguments as for the NumPy kernels. Each network below is small, but wide enough for every kind
+of tile, strips, blocks of columns and tails.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from strategies import KERNEL_ARGUMENTS, arrays
 
 pytest.importorskip("numba")
 
-from npmnv2.architecture import MobileNetV2Config, backbone, classifier
-from npmnv2.backends import NumpyBackend
-from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry, jitted
 from npmnv2.kernels.jitted import build, packing, steps
 from npmnv2.kernels.jitted.memory import Constants, Heap
 from npmnv2.kernels.jitted.run import Call, Workspace
 from npmnv2.kernels.jitted.simd import vectors
+
+from npmnv2.architecture import MobileNetV2Config, backbone, classifier
+from npmnv2.backends import NumpyBackend
+from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry, jitted
 from npmnv2.layers import Conv, Depthwise
 from npmnv2.lowering import is_compiled
 from npmnv2.numba_backend import NumbaBackend
@@ -211,7 +212,7 @@ def test_fused_and_unfused_have_the_same_bits(name: str) -> None:
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_batch_and_threads_do_not_change_a_bit(n_threads: int) -> None:
     x = _images(32)
-    plan, executable = _network("0.35", n_threads)
+    _, executable = _network("0.35", n_threads)
     names = ["predictions", "global_average_pooling2d", "block_12"]
     _, alone = _network("0.35")
     for start, stop in [(0, 1), (3, 10), (0, 32)]:
@@ -253,7 +254,7 @@ def test_profile_names_every_node_and_counts_its_work() -> None:
     plan, executable = _network("0.35", 2)
     timings = executable.profile(_images(1), ["predictions"])
     # The first convolution runs inside the first block.
-    assert [t.name for t in timings][0] == "Conv1 + expanded_conv"
+    assert timings[0].name == "Conv1 + expanded_conv"
     assert " + ".join(t.name for t in timings).split(" + ") == [node.name for node in plan.nodes]
     assert sum(t.multiply_adds for t in timings) == plan.multiply_adds(71, 65)
     assert all(t.seconds > 0 for t in timings)
