@@ -218,6 +218,10 @@ class MobileNetV2Config:
             raise ValueError(
                 f"config must not have unknown keys, got {', '.join(unknown)}; known are {', '.join(sorted(known))}"
             )
+        labels = given.get("num_labels")
+        if isinstance(labels, int) and labels > _MOST_LABELS:
+            # Each label gets a name, so that a number in a foreign file would decide how much memory is taken.
+            raise ValueError(f"num_labels (={labels}) must be at most {_MOST_LABELS} in a file")
         size = given.get("image_size")
         if isinstance(size, (list, tuple)):
             given["image_size"] = max(size)
@@ -277,6 +281,8 @@ class MobileNetV2Config:
             values.update(num_labels=None, label2id=None)
         return MobileNetV2Config(**{**values, **changes})
 
+
+_MOST_LABELS = 1_000_000
 
 # Written by transformers itself into every config.json; of no meaning here.
 _TRANSFORMERS_KEYS = {

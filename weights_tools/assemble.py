@@ -23,8 +23,8 @@ from npmnv2.weights import Checkpoint, check, nearest_config, sha256
 from .files import Array
 from .names import ROLES, layers_of, split
 
-# DeepLab's checkpoints are trained at this stride; a graph may run them at another one.
-TRAINING_OUTPUT_STRIDE = 16
+# DeepLab's checkpoints are trained at this stride and size; a graph may run them at another one.
+TRAINING_OUTPUT_STRIDE, TRAINING_IMAGE_SIZE = 16, 513
 _PUBLISHED_NAME = re.compile(r"mobilenet_?v2_\d\.\d+_(96|128|160|192|224)(?!\d)")
 _PRESETS = {"classification": "slim", "features": "slim", "segmentation": "deeplab", "detection": "ssd"}
 
@@ -90,8 +90,8 @@ def plan_for(config: MobileNetV2Config, weights: Mapping[str, Array]) -> Plan:
 
 
 def _head_fields(weights: Mapping[str, Array], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What DeepLab's variables show of the configuration, and the training's output stride where nothing
-    states it.
+    """What DeepLab's variables show of the configuration, and the training's output stride and image size
+    where nothing states them.
     """
     if task_of(weights) != "segmentation":
         return {}
@@ -100,6 +100,7 @@ def _head_fields(weights: Mapping[str, Array], known: Mapping[str, Any]) -> dict
     rate = 96 // known.get("output_stride", TRAINING_OUTPUT_STRIDE)
     return {
         "output_stride": TRAINING_OUTPUT_STRIDE,
+        "image_size": TRAINING_IMAGE_SIZE,
         "decoder": any(layer.startswith("decoder_") for layer in layers),
         "atrous_rates": tuple(rate * i for i in range(1, branches + 1)),
     }

@@ -31,7 +31,6 @@ from .norms import unfolded
 from .tensors import read_json, read_tensors, renamed, write_tensors
 
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
-MAX_LABELS = 100_000
 _ARCHITECTURES = {
     "classification": "MobileNetV2ForImageClassification",
     "segmentation": "MobileNetV2ForSemanticSegmentation",
@@ -86,9 +85,6 @@ def _read_config(path: Path, weights: Mapping[str, Array]) -> MobileNetV2Config 
     if not path.exists():
         return None
     values = read_json(path)
-    labels = values.get("num_labels")
-    if isinstance(labels, int) and labels > MAX_LABELS:
-        raise damaged(path, f"{labels} labels", "num_labels")
     try:
         config = MobileNetV2Config.from_dict(values)
         # A headless model's file still counts transformers' two default labels.
