@@ -232,7 +232,7 @@ def test_deeplab_checkpoint(tmp_path: Path, fields) -> None:
         checkpoint.config.atrous_rates,
         16,
     )
-    assert found.preprocessing["preset"] == "deeplab"
+    assert found.preprocessing == {"preset": "deeplab", "size": 513}
     assert_same_weights(found.weights, checkpoint.weights)
 
 
