@@ -81,6 +81,7 @@ def main() -> None:
     ]
     print(harness.table(["runtime", "first prediction, s", "without compiled kernels, s", "installed, MB"], rows))
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         about = {"machine": harness.machine(), "versions": harness.versions(("npmnv2", "numba")), "results": results}
         options.json.write_text(json.dumps(about, indent=1) + "\n")
 

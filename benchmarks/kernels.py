@@ -159,6 +159,7 @@ def main() -> None:
     if not options.kernel:
         print(f"\nNot part of a network: {', '.join(missing)}")
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         about = {"peak_gflops": round(best, 1), "machine": harness.machine(), "rows": rows}
         options.json.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 

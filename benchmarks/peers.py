@@ -47,6 +47,7 @@ def main() -> None:
     )
     print(comparison.report(measured))
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
