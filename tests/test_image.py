@@ -533,6 +533,15 @@ def test_pillows_own_limit_does_not_interfere(monkeypatch):
     assert load_image(encoded(Image.new("RGB", (50, 40)), format="PNG")).shape == (40, 50, 3)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "CMYK", "1", "I;16", "F"])
+def test_large_images_go_in_bands(monkeypatch, mode):
+    image = Image.fromarray(photo(45, 30, 4), "RGBA").convert({"I;16": "L", "F": "L"}.get(mode, mode)).convert(mode)
+    whole = load_image(image)
+    for pixels in (30 * 7, 1, 30 * 44):
+        monkeypatch.setattr("npmnv2.image_loading._BAND_PIXELS", pixels)
+        assert_same_bits(load_image(image), whole)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damaged_files_raise_nothing_but_image_errors(data):

@@ -85,6 +85,11 @@ def test_decompression_bomb_is_refused_before_it_is_decoded():
         load_image(bytes(content))
 
 
+def test_pillow_image_without_pixels():
+    with pytest.raises(ImageError, match=r"PIL image of mode RGB must be at least 1 × 1 pixels, got 40 × 0"):
+        load_image(Image.new("RGB", (0, 40)))
+
+
 def test_closed_pillow_image(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(encoded(Image.fromarray(noise()), "PNG"))
