@@ -374,10 +374,11 @@ class MobileNetV2ImageProcessor:
             features["labels"] = [processor._labels(labels) for labels in _listed(segmentation_maps, 2)]
         return BatchFeature({name: _as_tensor(values, return_tensors) for name, values in features.items()})
 
-    def to_array(self, images: Any) -> NDArray[np.float32]:
+    def to_array(self, images: Any, min_side: int = MINIMUM_IMAGE_SIZE) -> NDArray[np.float32]:
         """Prepare one image or several for the network's own layout.
 
-        Arrays must be (height, width, channels); nothing is guessed.
+        Arrays must be (height, width, channels); nothing is guessed. Images of which a side is below `min_side` are
+        refused.
 
         Returns
         -------
@@ -386,9 +387,9 @@ class MobileNetV2ImageProcessor:
         Raises
         ------
         ImageError
-            Also if an image is below 32 × 32 pixels, or if they end up with different sizes.
+            Also if an image is too small, or if they end up with different sizes.
         """
-        arrays = [self._run(image, self.do_convert_rgb, min_side=MINIMUM_IMAGE_SIZE) for image in _listed(images, 3)]
+        arrays = [self._run(image, self.do_convert_rgb, min_side) for image in _listed(images, 3)]
         return _stacked(arrays).astype(np.float32, copy=False)
 
     def placement(self, photo: Pair) -> Placement:

@@ -245,9 +245,8 @@ class _Photo:
 
     def network_input(self, processor: MobileNetV2ImageProcessor) -> Array:
         """The network's input (1, H, W, C)."""
-        layouts = {"data_format": "channels_last", "input_data_format": "channels_last"}
-        x: Array = processor(self.pixels, return_tensors="np", **layouts).pixel_values
-        return x
+        # Padding makes an input of the narrowest photo.
+        return processor.to_array([self.pixels], min_side=1)
 
     def grid(self, logits: Pair) -> Grid:
         """Where on logits of this (height, width) the photo's pixels look."""
@@ -259,7 +258,9 @@ class _Photo:
         """The photo as 8-bit RGB, to draw on."""
         pixels = self.pixels
         if pixels.dtype != np.uint8:
-            pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+            # Floats may be scaled already, if the image processor is one for such.
+            factor = 255 if pixels.max() <= 1 else 1
+            pixels = np.clip(np.rint(pixels * factor), 0, 255).astype(np.uint8)
         return pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., :1], 3, axis=-1)
 
 

@@ -354,6 +354,10 @@ def test_other_kinds_of_images(segmenter_on_numpy):
     floats = segmenter_on_numpy.predict(image.astype(np.float32))
     npt.assert_array_equal(floats.label_map, ref)
     npt.assert_array_equal(floats.photo, image)
+    units = MobileNetV2ImageProcessor.preset(
+        "deeplab", 65, do_rescale=False, image_mean=0.5, image_std=0.5, pad_value=0.5
+    )
+    npt.assert_array_equal(segmenter_on_numpy.predict((image / 255).astype(np.float32), transform=units).photo, image)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "png")
     npt.assert_array_equal(segmenter_on_numpy.predict(buffer.getvalue()).label_map, ref)
