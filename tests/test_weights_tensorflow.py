@@ -110,11 +110,12 @@ def test_every_name_of_a_checkpoint_means_it(written: Path, name, checkpoint) ->
 
 
 def test_every_variable_is_what_tensorflow_reads(written: Path) -> None:
-    bundle, judge = Bundle(written / "model.ckpt"), tf.train.load_checkpoint(str(written / "model.ckpt"))
+    judge = tf.train.load_checkpoint(str(written / "model.ckpt"))
     shapes = judge.get_variable_to_shape_map()
-    assert set(bundle.entries) == set(shapes)
-    for name in shapes:
-        assert np.array_equal(bundle.value(name), judge.get_tensor(name)), name
+    with Bundle(written / "model.ckpt") as bundle:
+        assert set(bundle.entries) == set(shapes)
+        for name in shapes:
+            assert np.array_equal(bundle.value(name), judge.get_tensor(name)), name
 
 
 def test_our_own_bundle_writer_is_read_by_tensorflow(tmp_path: Path, checkpoint) -> None:

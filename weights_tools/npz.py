@@ -135,7 +135,8 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
     """
     detection = checkpoint.task == "detection"
     arrays = {
-        slim_name(*split(name), detection): to_slim_layout(name, value) for name, value in checkpoint.weights.items()
+        slim_name(*split(name), detection): np.asarray(to_slim_layout(name, value), np.float32)
+        for name, value in checkpoint.weights.items()
     }
     metadata = {
         "config": checkpoint.config.to_dict() if checkpoint.config else None,

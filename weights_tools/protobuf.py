@@ -8,10 +8,10 @@ Format: https://protobuf.dev/programming-guides/encoding/
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from .files import MAX_NAME_BYTES, damaged
 
@@ -21,6 +21,8 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 def varint(data: memoryview, position: int, path: Path) -> tuple[int, int]:
     """An unsigned integer of at most 64 bits and the position after it."""
+    if position < len(data) and data[position] < 0x80:
+        return data[position], position + 1
     value = 0
     for index, byte in enumerate(data[position : position + 10]):
         value |= (byte & 0x7F) << (7 * index)
@@ -36,21 +38,24 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-class Message(NamedTuple):
+@dataclass(frozen=True)
+class Message:
     """One message: its bytes, and the file they came from (for error messages)."""
 
     data: memoryview
     path: Path
 
-    def fields(self) -> Iterator[tuple[int, int | memoryview]]:
-        """Number and value of every field, in order."""
-        position = 0
+    @cached_property
+    def fields(self) -> dict[int, list[int | memoryview]]:
+        """The values of every field, in order, by its number."""
+        found: dict[int, list[int | memoryview]] = {}
+        position, end = 0, len(self.data)
         for _ in range(MAX_FIELDS):
-            if position == len(self.data):
-                return
+            if position == end:
+                return found
             key, position = varint(self.data, position, self.path)
             value, position = self._value(key & 7, position)
-            yield key >> 3, value
+            found.setdefault(key >> 3, []).append(value)
         raise damaged(self.path, f"more than {MAX_FIELDS:,} fields in one message")
 
     def _value(self, wire_type: int, position: int) -> tuple[int | memoryview, int]:
@@ -66,9 +71,9 @@ class Message(NamedTuple):
             raise damaged(self.path, f"a field of {length} bytes in {len(self.data) - position}", position)
         return self.data[position : position + length], position + length
 
-    def all(self, number: int) -> Iterator[int | memoryview]:
+    def all(self, number: int) -> list[int | memoryview]:
         """Every value of one field."""
-        return (value for found, value in self.fields() if found == number)
+        return self.fields.get(number, [])
 
     def messages(self, number: int) -> Iterator[Message]:
         """Every value of a field that holds messages."""
@@ -77,8 +82,8 @@ class Message(NamedTuple):
 
     def message(self, number: int) -> Message:
         """The last value of a field that holds a message; an empty one where it is absent."""
-        last = deque(self.messages(number), maxlen=1)
-        return last[0] if last else Message(memoryview(b""), self.path)
+        values = self.all(number)
+        return Message(self._bytes(values[-1]) if values else memoryview(b""), self.path)
 
     def bytes(self, number: int) -> memoryview:
         """The last value of a field that holds bytes."""
@@ -86,8 +91,8 @@ class Message(NamedTuple):
 
     def integer(self, number: int) -> int:
         """The last value of an unsigned integer field, 0 where it is absent."""
-        last = deque(self.all(number), maxlen=1)
-        found = last[0] if last else 0
+        values = self.all(number)
+        found = values[-1] if values else 0
         if isinstance(found, int):
             return found
         if len(found) not in (4, 8):

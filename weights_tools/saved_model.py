@@ -26,7 +26,7 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     folder = path.parent if path.name == GRAPH else path
-    bundle = Bundle(folder / "variables" / "variables")
-    if not bundle.index.is_file():
-        raise FileNotFoundError(f"{bundle.index}: no such file; a SavedModel keeps its variables there")
-    return read_bundle(bundle, "saved-model")
+    with Bundle(folder / "variables" / "variables") as bundle:
+        if not bundle.index.is_file():
+            raise FileNotFoundError(f"{bundle.index}: no such file; a SavedModel keeps its variables there")
+        return read_bundle(bundle, "saved-model")

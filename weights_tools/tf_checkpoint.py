@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from npmnv2.errors import WeightsError
 from npmnv2.weights import Checkpoint
@@ -29,7 +30,6 @@ from .files import (
     array_from_bytes,
     checked_shape,
     damaged,
-    file_size,
     read_bytes,
 )
 from .protobuf import Message, signed, varint
@@ -140,7 +140,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Bundle:
-    """The variables of one checkpoint.
+    """The variables of one checkpoint; a context manager, which closes the data files at the end.
 
     Attributes
     ----------
@@ -150,8 +150,16 @@ class Bundle:
 
     prefix: Path
     _bytes_read: int = field(default=0, init=False)
+    _streams: ExitStack = field(default_factory=ExitStack, init=False)
+    _open: dict[int, tuple[BinaryIO, int]] = field(default_factory=dict, init=False)
 
-    @property
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._streams.close()
+
+    @cached_property
     def index(self) -> Path:
         """The index file."""
         return Path(f"{self.prefix}.index")
@@ -203,17 +211,23 @@ class Bundle:
         if entry.shard >= self.shards:
             raise damaged(self.index, f"shard {entry.shard} of {self.shards}", f"the entry of {name!r}")
         path = self.data_file(entry.shard)
-        if not path.is_file():
-            raise WeightsError(f"{path}: is missing; a checkpoint is all of its files, not only the index")
-        size = file_size(path)
+        stream, size = self._stream(entry.shard)
         if entry.offset + entry.size > size:
             raise damaged(path, f"{name!r} ends at byte {entry.offset + entry.size} of {size}", entry.offset)
         self._bytes_read += entry.size
         if self._bytes_read > MAX_FILE_BYTES:
             raise WeightsError(f"{self.index}: holds more than the {MAX_FILE_BYTES:,} bytes that are read")
-        with path.open("rb") as stream:
-            stream.seek(entry.offset)
-            return stream.read(entry.size)
+        stream.seek(entry.offset)
+        return stream.read(entry.size)
+
+    def _stream(self, shard: int) -> tuple[BinaryIO, int]:
+        """An open data file and its size; closed with the bundle."""
+        if shard not in self._open:
+            path = self.data_file(shard)
+            if not path.is_file():
+                raise WeightsError(f"{path}: is missing; a checkpoint is all of its files, not only the index")
+            self._open[shard] = self._streams.enter_context(path.open("rb")), path.stat().st_size
+        return self._open[shard]
 
     def value(self, name: str) -> Array:
         """The value of a variable, its checksum verified."""
@@ -299,7 +313,8 @@ def read(path: str | Path) -> Checkpoint:
     prefix = find_prefix(Path(path))
     if prefix is None:
         raise FileNotFoundError(f"{path}: no checkpoint there (a file that ends in .index)")
-    return read_bundle(Bundle(prefix), "tf-checkpoint")
+    with Bundle(prefix) as bundle:
+        return read_bundle(bundle, "tf-checkpoint")
 
 
 def read_bundle(bundle: Bundle, file_format: str) -> Checkpoint:
