@@ -133,11 +133,13 @@ def _multiply(
     builder = emit.builder
     segments, segment_step, length = piece
     stop = builder.mul(length, INT64(FLOAT_BYTES))
+    mask = emit.lower_half() if any(len(total.pixels) == 2 for total in sums) else None
     outer = Loop(builder, [INT64(0), INT64(0), ahead[0], weights, *values])
     segment, offset, soon, weights, *values = outer.values
     inner = Loop(builder, [INT64(0), soon, weights, *values])
     at, soon, weights, *values = inner.values
-    emit.prefetch(soon)
+    if _vectors(sums) > 1:  # a tile of one vector is limited by its loads, and its weights are few
+        emit.prefetch(soon)
     row = emit.load_all(weights, _vectors(sums))
     place = builder.add(offset, at)
     pixels = [emit.broadcast(builder.add(address, place)) for address in inputs]
@@ -145,7 +147,7 @@ def _multiply(
     for total, value in zip(sums, values):
         operand = pixels[total.pixels[0]]
         if len(total.pixels) == 2:
-            operand = emit.blend(operand, pixels[total.pixels[1]])
+            operand = emit.blend(mask, operand, pixels[total.pixels[1]])
         following.append(emit.fma(operand, row[total.vector], value))
     at = builder.add(at, INT64(FLOAT_BYTES))
     soon = builder.add(soon, ahead[1])
