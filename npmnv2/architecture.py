@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from npmnv2.activations import Function, activation
 from npmnv2.errors import WeightsError
 from npmnv2.files import write_atomically
-from npmnv2.layers import AveragePool, Conv, Dense, GlobalAveragePool, InvertedResidual
+from npmnv2.layers import BATCH_NORM_EPSILON, AveragePool, Conv, Dense, GlobalAveragePool, InvertedResidual
 from npmnv2.plan import IMAGE, Node, Plan
 
 MINIMUM_IMAGE_SIZE = 32
@@ -136,7 +136,7 @@ class MobileNetV2Config:
     tf_padding: bool = True
     classifier_dropout_prob: float = 0.8
     initializer_range: float = 0.02
-    layer_norm_eps: float = 0.001
+    layer_norm_eps: float = BATCH_NORM_EPSILON
     semantic_loss_ignore_index: int = 255
     num_labels: int | None = None
     id2label: Mapping[int, str] | None = None
