@@ -280,6 +280,9 @@ def test_unknown_formats(tmp_path: Path) -> None:
         read(tmp_path / "notes.txt")
     with pytest.raises(WeightsError, match="none of the formats"):
         inspect(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"PK\x03\x04")
+    with pytest.raises(WeightsError, match=r"use model\.save\('model\.h5'\)"):
+        read(tmp_path / "model.keras")
 
 
 def test_facts_of_a_file(tmp_path: Path) -> None:

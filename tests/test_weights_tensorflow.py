@@ -275,6 +275,25 @@ def test_our_own_graph_writer_is_read_by_tensorflow(tmp_path: Path, fold) -> Non
     assert_same_weights(read(tmp_path / "graph.pb").weights, checkpoint.weights)
 
 
+@pytest.mark.parametrize("fields", [{}, {"decoder": True}], ids=str)
+def test_frozen_deeplab(tmp_path: Path, fields) -> None:
+    checkpoint = random_checkpoint("segmentation", output_stride=8, **fields)
+    (tmp_path / "graph.pb").write_bytes(frozen_graph(checkpoint))
+    found = read(tmp_path / "graph.pb")
+    assert (found.task, found.config.output_stride) == ("segmentation", 8)
+    assert_same_weights(found.weights, checkpoint.weights)
+
+
+def test_frozen_graph_with_fake_quantization_is_refused(tmp_path: Path) -> None:
+    graph = tf1.GraphDef.FromString(frozen_graph(random_checkpoint()))
+    for node in graph.node:
+        if node.name == "MobilenetV2/Conv/weights/read":
+            node.op = "FakeQuantWithMinMaxVars"
+    (tmp_path / "graph.pb").write_bytes(graph.SerializeToString())
+    with pytest.raises(WeightsError, match=r"fake quantization .*not read yet"):
+        read(tmp_path / "graph.pb")
+
+
 def test_frozen_graph_with_equal_numbers_stated_once(tmp_path: Path) -> None:
     checkpoint = random_checkpoint()
     graph = tf1.GraphDef.FromString(frozen_graph(checkpoint))

@@ -97,7 +97,7 @@ def _advice(path: Path) -> str:
             ". A pickle can run code when it is opened, so none is; in PyTorch save the state dict with "
             "safetensors.torch.save_file"
         )
-    return ""
+    return ". In Keras use model.save('model.h5') instead" if path.suffix == ".keras" else ""
 
 
 def read(path: str | Path) -> Checkpoint:

@@ -23,7 +23,7 @@ def read_tensors(path: Path) -> dict[str, Array]:
 
     Raises
     ------
-    ImportError
+    ModuleNotFoundError
         If the package safetensors is not installed.
     WeightsError
         If the file is damaged or holds numbers that NumPy has no type for.
@@ -53,7 +53,7 @@ def tensor_names(path: Path) -> list[str]:
 
     Raises
     ------
-    ImportError, WeightsError
+    ModuleNotFoundError, WeightsError
         As `read_tensors`.
     """
     safetensors = _package()
@@ -67,8 +67,8 @@ def tensor_names(path: Path) -> list[str]:
 def _package() -> Any:
     try:
         import safetensors
-    except ImportError as error:
-        raise ImportError("safetensors files need one more package: pip install 'npmnv2[convert]'") from error
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("safetensors files need one more package: pip install 'npmnv2[convert]'") from error
     return safetensors
 
 
