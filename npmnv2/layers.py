@@ -1,15 +1,17 @@
 """Layers as frozen data: hyper-parameters only, and what follows from them.
 
-A layer knows the shape of its output, the shapes of its parameters and its multiply-adds. It holds no weights and does
-no arithmetic: backends do (`npmnv2.backends`). Shapes are (height, width, channels) of one image, as TensorFlow
-orders them; after global pooling (channels,).
+A layer knows the shape of its output (`output_shape`), those of its parameters as files hold them (`parameter_shapes`,
+before folding) and the multiply-adds for one image (`multiply_adds`: multiplications that are each followed by an
+addition; pools and residuals count as none). It holds no weights and does no arithmetic: backends do
+(`npmnv2.backends`). All three take the shapes of the layer's inputs: (height, width, channels) of one image, as
+TensorFlow orders them; after global pooling (channels,).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from npmnv2.activations import Function
 from npmnv2.kernels import Geometry, Variant, output_size, same_padding, symmetric_padding
@@ -18,19 +20,6 @@ Shape = tuple[int, ...]
 
 # Epsilon of the batch norm in the TensorFlow family; torchvision and DeepLab's head use 1e-5.
 BATCH_NORM_EPSILON = 1e-3
-
-
-class Layer(Protocol):
-    """What every layer can tell; `inputs` are the shapes of the feature maps that it takes."""
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Shape of the result."""
-
-    def parameter_shapes(self, *inputs: Shape) -> dict[str, Shape]:
-        """Shapes of ``kernel`` and ``bias`` as files hold them (before folding)."""
-
-    def multiply_adds(self, *inputs: Shape) -> int:
-        """Multiplications that are each followed by an addition, for one image; pooling and additions count as none."""
 
 
 class _NoParameters:

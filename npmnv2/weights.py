@@ -158,13 +158,6 @@ def initialize(
     return weights
 
 
-def without(weights: Mapping[str, Array], plan: Plan) -> dict[str, Array]:
-    """The entries of `weights` that do not belong to any node of `plan`."""
-    layers = {part.name for part in plan.parts()}
-    layers |= {batch_norm_name(name) for name in layers}
-    return {name: array for name, array in weights.items() if name.rpartition("/")[0] not in layers}
-
-
 def infer_config(weights: Mapping[str, Array], where: str = "weights", **known: Any) -> MobileNetV2Config:
     """Find the configuration whose network has exactly these shapes; fields that shapes do not show come as `known`.
 
@@ -386,6 +379,8 @@ def _native(attribute: str, arrays: dict[str, Array], path: Path) -> Checkpoint:
         version = metadata["format"]
         if version != FORMAT_VERSION:
             raise WeightsError(f"{path} has format version {version!r}; this version of npmnv2 reads {FORMAT_VERSION}")
+        if metadata["task"] not in TASKS:
+            raise WeightsError(f"{path}: task (={metadata['task']!r}) must be one of {', '.join(TASKS)}")
         labels = None if metadata["labels"] is None else tuple(map(str, metadata["labels"]))
         config = metadata["config"]
         if config is not None:

@@ -215,7 +215,10 @@ def test_absurd_sizes_are_refused_before_they_are_read(tmp_path: Path) -> None:
         read_h5(tmp_path / "m.h5")
 
 
-@pytest.mark.parametrize("attribute", ["{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "labels": 3}'])
+@pytest.mark.parametrize(
+    "attribute",
+    ["{", "[]", '{"format": 99}', '{"format": 1, "task": "x"}', '{"format": 1}', '{"format": 1, "labels": 3}'],
+)
 def test_damaged_attribute(tmp_path: Path, checkpoint: Checkpoint, attribute: str) -> None:
     write_h5(checkpoint, tmp_path / "m.h5")
     with h5py.File(tmp_path / "m.h5", "r+") as file:
