@@ -7,7 +7,8 @@ schedule falls into *stretches*, each of which is either one program or one such
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from npmnv2.activations import activation
@@ -48,6 +49,51 @@ def is_compiled(layer: AnyLayer) -> bool:
     return not isinstance(layer, Conv) or layer.kernel == 1 or layer.dilation == 1
 
 
+# ---- Joins -----------------------------------------------------------------------------------------------------------
+
+
+class Join(NamedTuple):
+    """A pixel that is spread over a map and joined with it, as DeepLab's image pooling is, before a 1×1 convolution.
+
+    The pixel's channels come first in every one of the convolution's sums. So their products are summed up once and
+    are the bias for the map's own: the same operations in the same order, without the spread or the joined map.
+
+    Attributes
+    ----------
+    pixel, spread, other, concat : str
+        Names of the nodes: the pixel, its spread, the map that it is joined with, and both together.
+    """
+
+    pixel: str
+    spread: str
+    other: str
+    concat: str
+
+
+def joins(nodes: Sequence[Node]) -> dict[str, Join]:
+    """The joins among nodes, by the name of the convolution."""
+    named = {node.name: node for node in nodes}
+    readers = Counter(name for node in nodes for name in node.inputs)
+    found = {}
+    for node in nodes:
+        concat = named.get(node.inputs[0], node)
+        spread = named.get(concat.inputs[0], node)
+        pixel = named.get(spread.inputs[0], node)
+        pool = named.get(pixel.inputs[0], node)
+        kinds = [type(n.layer) for n in (node, concat, spread, pixel, pool)]
+        if kinds == [Conv, Concat, ResizeLike, Conv, GlobalAveragePool] and len(concat.inputs) == 2:
+            alone = readers[concat.name] == readers[spread.name] == 1
+            # A result can be a bias where it needs no filling up to whole vectors.
+            if alone and isinstance(node.layer, Conv) and node.layer.kernel == 1 and _fills_vectors(node.layer.filters):
+                found[node.name] = Join(pixel.name, spread.name, concat.inputs[1], concat.name)
+    return found
+
+
+def _fills_vectors(channels: int) -> bool:
+    vectors = build.vectors()
+    return bool(vectors.count(channels) * vectors.lanes == channels)
+
+
 # ---- Weights ---------------------------------------------------------------------------------------------------------
 
 
@@ -62,10 +108,28 @@ class PackedWeights:
                 continue
             pack = build.pack_filters if isinstance(layer, Depthwise) else build.pack_product
             self._packed[name] = pack(constants, weights[f"{name}/kernel"], weights[f"{name}/bias"], _clip(layer))
+        self._split = {
+            name: self._pack_split(constants, weights, name, join.pixel)
+            for name, join in joins(plan.nodes).items()
+            if name in self._packed
+        }
         self.block: Bytes = constants.block()
+
+    def _pack_split(self, constants: Constants, weights: Weights, name: str, pixel: str) -> tuple[Packed, Packed]:
+        kernel, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
+        first = len(weights[f"{pixel}/bias"])
+        whole = self._packed[name]
+        return (
+            build.pack_product(constants, kernel[:first], bias),
+            build.pack_product(constants, kernel[first:], bias)._replace(clip=whole.clip),
+        )
 
     def __getitem__(self, name: str) -> Packed:
         return self._packed[name]
+
+    def split(self, name: str) -> tuple[Packed, Packed]:
+        """Weights of the convolution of a `Join`: for the pixel's channels without a clip, and for the others."""
+        return self._split[name]
 
 
 def _clip(layer: AnyLayer) -> Clip:
@@ -155,6 +219,10 @@ class Lowering:
 
     def __init__(self, stretch: Stretch, shapes: Shapes, weights: PackedWeights, n_threads: int) -> None:
         self._stretch = stretch
+        self._joins = {
+            name: j for name, j in joins(stretch.nodes).items() if not {j.spread, j.concat} & {*stretch.outputs}
+        }
+        self._nodes = tuple(self._without_joined())
         self._shapes = shapes
         self._weights = weights
         self._n_threads = n_threads
@@ -164,11 +232,19 @@ class Lowering:
         externals = [*stretch.inputs, *stretch.outputs]
         self._outside = {name: self._external(name, at) for at, name in enumerate(externals)}
         self._maps: dict[str, Map] = {name: self._outside[name] for name in stretch.inputs}
-        self._last_uses = {name: at for at, node in enumerate(stretch.nodes) for name in node.inputs}
+        self._last_uses = {name: at for at, node in enumerate(self._nodes) for name in node.inputs}
+
+    def _without_joined(self) -> Iterator[Node]:
+        """The nodes, where convolutions of joins take the pixel and the other map themselves."""
+        left_out = {name for join in self._joins.values() for name in (join.spread, join.concat)}
+        for node in self._stretch.nodes:
+            join = self._joins.get(node.name)
+            if node.name not in left_out:
+                yield node._replace(inputs=(join.pixel, join.other)) if join else node
 
     def run(self) -> Lowered:
         """Lower all nodes."""
-        nodes = self._stretch.nodes
+        nodes = self._nodes
         at = 0
         while at < len(nodes):
             if self._opens(at):
@@ -218,7 +294,7 @@ class Lowering:
 
     def _finish(self, at: int) -> None:
         """Hand out what is wanted of the last node, and free the values that nobody reads any more."""
-        node = self._stretch.nodes[at]
+        node = self._nodes[at]
         if node.name in self._stretch.outputs:
             source = self._maps[node.name]
             self._emit(node.name, build.copy(source, self._outside[node.name]), batched=_is_batched(source))
@@ -236,6 +312,8 @@ class Lowering:
         layer, name = node.layer, node.name
         if isinstance(layer, InvertedResidual):
             self._block(node)
+        elif name in self._joins:
+            self._join(node)
         elif isinstance(layer, Conv):
             self._conv(node, layer)
         elif isinstance(layer, Depthwise):
@@ -267,6 +345,16 @@ class Lowering:
             step = build.conv(source, target, packed, layer.kernel, layer.geometry(source.height, source.width))
         self._emit(node.name, step)
 
+    def _join(self, node: Node) -> None:
+        join = self._joins[node.name]
+        pixel, other = (self._filled(name) for name in node.inputs)
+        first, rest = self._weights.split(node.name)
+        label = TOGETHER.join((join.spread, join.concat, node.name))
+        started = self._inside((1, 1, first.channels))
+        self._emit(label, build.pointwise(pixel, started, first))
+        self._emit(label, build.pointwise(other, self._new(node.name), rest._replace(bias=started.place)))
+        self._free(started)
+
     def _dense(self, node: Node) -> None:
         source, packed = self._maps[node.inputs[0]], self._weights[node.name]
         batched = _is_batched(source)
@@ -290,7 +378,7 @@ class Lowering:
 
     def _opens(self, at: int) -> bool:
         """Whether a full convolution can run inside the block after it, as the network's first one does."""
-        nodes = self._stretch.nodes
+        nodes = self._nodes
         if at + 1 == len(nodes) or nodes[at].name in self._stretch.outputs:
             return False
         layer, block = nodes[at].layer, nodes[at + 1].layer

@@ -188,6 +188,27 @@ def test_both_backends_agree_with_double_precision(fields):
         npt.assert_allclose(comp, exact[LOGITS], rtol=0, atol=1e-5 * np.abs(exact[LOGITS]).max())
 
 
+@pytest.mark.skipif("numba" not in BACKENDS, reason="needs Numba")
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("fields", [{}, {"output_stride": 8, "decoder": True}, {"atrous_rates": (2,)}], ids=str)
+def test_leaving_the_joined_map_out_changes_no_bit(fields, n_threads):
+    """Image pooling goes into the projection as a bias, unless somebody wants to see what is projected."""
+    config = SMALL.replace(**fields)
+    model = MobileNetV2ForSemanticSegmentation(
+        config, lively_weights(segmenter(config)), backend="numba", n_threads=n_threads
+    )
+    x = np.random.default_rng(4).uniform(-1, 1, (3, 65, 50, 3)).astype(np.float32)
+    names = ("concat_projection", LOGITS)
+    short = model.run(x, names)
+    for extra in ("aspp_concat", "image_pooling_spread"):
+        whole = model.run(x, (*names, extra))
+        for name in names:
+            npt.assert_array_equal(short[name], whole[name])
+    steps = [timing.name for timing in model.executable.profile(x, (LOGITS,))]
+    joined = "image_pooling_spread + aspp_concat + concat_projection"
+    assert (joined in steps) == (not config.atrous_rates)
+
+
 @pytest.mark.parametrize("size", [(65, 97), (129, 33)])
 def test_the_coarser_map_is_part_of_the_denser_one(size):
     """With odd sides, dilation computes exactly what halving would have, and the pixels in between."""
