@@ -26,6 +26,8 @@ RING_BYTES = 64 * 1024
 STRIP_BYTES = 192 * 1024
 # Blocks of columns share the columns at their edges, so they should not be narrow.
 NARROWEST_BLOCK = 28
+# Vectors in the widest kind of panel.
+WIDEST_PANEL = 3
 # Output pixels per strip of a full convolution.
 CONV_PIXELS = 256
 
@@ -311,7 +313,9 @@ def _cut(wide: Wide, geometry: Geometry, size: tuple[int, int], *, projected: bo
     rows = -(-height // -(-height // rows))  # strips of one size rather than a small rest
     turn_rows = min(turn_rows, rows)
     ring_rows = min(rows_under(turn_rows), wide.height)
-    staged = round_up(ring_rows * rows_under(columns) * count * blocks * PIXEL)
+    # Rows outlast a panel's turn only where another strip follows.
+    kept_vectors = count * blocks if rows < height else WIDEST_PANEL
+    staged = round_up(ring_rows * rows_under(columns) * kept_vectors * PIXEL)
     filtered = staged
     if wide.window:
         filtered += round_up(_staged_bytes(*wide.window, wide.width, rows_under(rows)))
@@ -329,11 +333,10 @@ def _filter(
         filter_top=geometry.padding[0][0], filter_left=geometry.padding[1][0],
         filters=packed.kernel, filter_bias=packed.bias, filter_low=packed.clip[0], filter_high=packed.clip[1],
         rows=cuts.rows, columns=cuts.columns, turn_rows=cuts.turn_rows,
-        ring=reference(steps.SCRATCH, 0), ring_rows=cuts.ring_rows, ring_columns=cuts.ring_columns,
+        ring=reference(steps.SCRATCH, 0), ring_shared=cuts.rows >= target.height, ring_rows=cuts.ring_rows, ring_columns=cuts.ring_columns,
         staged=reference(steps.SCRATCH, cuts.staged),
     )  # fmt: skip
-    # The widest panel has three vectors.
-    return Step(record, cuts.scratch_bytes, cuts.ring_columns * 3 * PIXEL)
+    return Step(record, cuts.scratch_bytes, cuts.ring_columns * WIDEST_PANEL * PIXEL)
 
 
 # ---- Programs --------------------------------------------------------------------------------------------------------

@@ -57,7 +57,9 @@ def fill_strip(step, bases, first, rows, column, panel, start):
     """
     columns = min(step.columns, step.out_width - column)
     block = column // step.columns
-    ring = address(bases, step.ring) + (block * step.vectors + panel * 2) * VECTOR * step.ring_rows * step.ring_columns
+    ring = address(bases, step.ring)
+    if not step.ring_shared:
+        ring += (block * step.vectors + panel * 2) * VECTOR * step.ring_rows * step.ring_columns
     # A filtered map that is about to be projected holds one strip, else the whole image.
     above = 0 if step.project_vectors else first
     target = address(bases, step.filtered) + panel * 2 * VECTOR

@@ -45,8 +45,9 @@ STEP = np.dtype(
             # FILTER: how it is cut, see kernels/README.md. Strips of `rows` output rows, blocks of `columns` output
             # columns, `turn_rows` output rows at a time; whether workers share rows or panels.
             "rows", "columns", "turn_rows", "by_panels",
-            # FILTER: a ring of so many rows and columns, a row of zeros, image rows for the first convolution.
-            "ring", "ring_rows", "ring_columns", "zeros", "staged",
+            # FILTER: a ring of so many rows and columns, for every panel its own or one for all; a row of zeros, image
+            # rows for the first convolution.
+            "ring", "ring_shared", "ring_rows", "ring_columns", "zeros", "staged",
             # FILTER: the filtered map, and its projection to so many vectors (0: it is the output itself).
             "filtered", "filtered_step", "project_vectors", "project_half", "project", "project_bias",
         )
