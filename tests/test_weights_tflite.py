@@ -113,7 +113,14 @@ def test_real_quantized_files_are_refused(shared_data: Path, file) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"output_stride": 8}, {"output_stride": 16}, {"first_layer_is_expansion": False}, {"num_channels": 1}],
+    [
+        {},
+        {"output_stride": 8},
+        {"output_stride": 16},
+        {"first_layer_is_expansion": False},
+        {"num_channels": 1},
+        {"hidden_act": "relu"},
+    ],
     ids=str,
 )
 def test_small_models_and_litert_agree(tmp_path: Path, fields) -> None:
@@ -123,6 +130,7 @@ def test_small_models_and_litert_agree(tmp_path: Path, fields) -> None:
     found = read(tmp_path / "model.tflite")
     assert_same_weights(found.weights, checkpoint.weights)
     assert found.config.output_stride == checkpoint.config.output_stride
+    assert found.config.hidden_act == checkpoint.config.hidden_act
     assert found.config.first_layer_is_expansion == checkpoint.config.first_layer_is_expansion
     image = np.random.default_rng(0).normal(size=(1, 64, 64, checkpoint.config.num_channels)).astype(np.float32)
     judge = litert.Interpreter(str(tmp_path / "model.tflite"))
@@ -162,6 +170,27 @@ def test_integer_weights_are_refused(tmp_path: Path) -> None:
 def test_labels_of_the_metadata(tmp_path: Path, trailer, labels) -> None:
     (tmp_path / "model.tflite").write_bytes(tflite_model(folded(random_checkpoint()), trailer=trailer))
     assert read(tmp_path / "model.tflite").labels == labels
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ([("MUL", 1 / 127.5), ("SUB", 1.0)], None),
+        ([("MUL", 2 / 255), ("ADD", -1.0)], None),
+        ([("SUB", 127.5), ("MUL", 1 / 127.5)], None),
+        ([("MUL", 1 / 255)], "image times 0.00392157 plus 0"),
+        ([("SUB", [104.0, 117.0, 123.0])], "SUB before layer Conv1"),
+    ],
+    ids=str,
+)
+def test_scaling_inside_the_graph(tmp_path: Path, before, message) -> None:
+    checkpoint = folded(random_checkpoint())
+    (tmp_path / "model.tflite").write_bytes(tflite_model(checkpoint, before=before))
+    if message is None:
+        assert_same_weights(read(tmp_path / "model.tflite").weights, checkpoint.weights)
+    else:
+        with pytest.raises(WeightsError, match=message):
+            read(tmp_path / "model.tflite")
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:

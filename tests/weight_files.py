@@ -195,7 +195,7 @@ def frozen_graph(checkpoint: Checkpoint) -> bytes:
 # --- TFLite -------------------------------------------------------------------------------------------------
 
 
-def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"", channels=3) -> bytes:
+def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"", channels=3, before=()) -> bytes:
     """A TFLite classifier of a checkpoint with folded batch norms; needs ai-edge-litert for the schema."""
     import flatbuffers
     import pytest
@@ -238,6 +238,12 @@ def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"",
         graph.operators.append(made)
 
     numbers["image"] = tensor("input", (1, size, size, channels))
+    first = numbers["image"]
+    for kind, value in before:
+        # Arithmetic on the image before the first convolution: operator and constant.
+        arguments = [numbers["image"], tensor(kind, np.shape(value), np.array(value, np.float32))]
+        numbers["image"] = tensor(f"{kind} of the image", (1, size, size, channels))
+        operator(kind, arguments, numbers["image"], {"ADD": "AddOptions", "SUB": "SubOptions"}.get(kind, "MulOptions"))
     for part in plan.parts():
         layer, inputs = part.layer, [numbers[name] for name in part.inputs]
         output = tensor(part.name, (1, *shapes[part.name]))
@@ -264,12 +270,12 @@ def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"",
         options = {"strideW": layer.stride, "strideH": layer.stride, "dilationWFactor": layer.dilation}
         options |= {
             "dilationHFactor": layer.dilation,
-            "fusedActivationFunction": 0 if layer.activation == "linear" else 3,
+            "fusedActivationFunction": {"linear": 0, "relu": 1, "relu6": 3}[layer.activation],
         }
         if isinstance(layer, Depthwise):
             options["depthMultiplier"] = 1
         operator(name, arguments, output, {"CONV_2D": "Conv2DOptions"}.get(name, "DepthwiseConv2DOptions"), **options)
-    graph.inputs, graph.outputs = [numbers["image"]], [output]
+    graph.inputs, graph.outputs = [first], [output]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output()) + trailer

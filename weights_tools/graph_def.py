@@ -271,6 +271,9 @@ def _known(graph: Graph, strides: dict[str, int], epsilons: set[float]) -> Itera
     # 0.0010000000474974513 is 0.001 as a float32.
     if epsilons and round(max(epsilons), 6) != 0.001 and max(epsilons) > 0:
         yield "layer_norm_eps", round(max(epsilons), 9)
+    kinds = {operation.kind for operation in graph.operations.values()}
+    if "Relu6" not in kinds and "Relu" in kinds:
+        yield "hidden_act", "relu"
     for operation in graph.operations.values():
         if operation.kind == "Placeholder":
             sides = [signed(d.integer(1)) for d in operation.attribute("shape").message(7).messages(2)][1:3]

@@ -27,7 +27,7 @@ from npmnv2.weights import Checkpoint
 from .assemble import Content, assemble, class_count
 from .files import ARCHIVE_ERRORS, Array, array_from_bytes, checked_shape, damaged, read_bytes
 from .flatbuffer import Buffer, Table
-from .names import canonical_from_slim, is_depthwise, split
+from .names import BACKBONE, canonical_from_slim, is_depthwise, split
 
 _DTYPES = {
     0: "float32",
@@ -43,18 +43,20 @@ _DTYPES = {
 _INTEGER_WEIGHTS = {"uint8", "int8", "int16", "int4"}
 _OPERATORS = {
     0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE",
-    9: "FULLY_CONNECTED", 14: "LOGISTIC", 21: "RELU6", 22: "RESHAPE", 23: "RESIZE_BILINEAR", 25: "SOFTMAX",
-    19: "RELU", 32: "CUSTOM", 34: "PAD", 37: "BATCH_TO_SPACE_ND", 38: "SPACE_TO_BATCH_ND", 40: "MEAN", 43:
-    "SQUEEZE", 53: "CAST", 114: "QUANTIZE",
+    9: "FULLY_CONNECTED", 14: "LOGISTIC", 18: "MUL", 19: "RELU", 21: "RELU6", 22: "RESHAPE", 23: "RESIZE_BILINEAR",
+    25: "SOFTMAX", 32: "CUSTOM", 34: "PAD", 37: "BATCH_TO_SPACE_ND", 38: "SPACE_TO_BATCH_ND", 40: "MEAN", 41: "SUB",
+    42: "DIV", 43: "SQUEEZE", 53: "CAST", 114: "QUANTIZE",
 }  # fmt: skip
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _POOLS = ("AVERAGE_POOL_2D", "MEAN")
+_ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
 # What may stand between two convolutions without changing which layer comes next.
 _TRANSPARENT = (
     "RELU6", "RELU", "RESHAPE", "SQUEEZE", "PAD", "RESIZE_BILINEAR", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND",
 )  # fmt: skip
-_SAME_PADDING, _VALID_PADDING = 0, 1
-_RELU = 1
+_VALID_PADDING = 1
+_LINEAR, _RELU, _RELU6 = 0, 1, 3
+_ACTIVATIONS = {_RELU: "relu", _RELU6: "relu6"}
 
 # Slots of the schema's tables, in the order of its fields.
 _MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA = 1, 2, 4, 6
@@ -77,8 +79,8 @@ class Operator(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """Vertical stride of a convolution; the horizontal one must be the same."""
-        return self.option(2)
+        """Vertical stride of a convolution, 0 if the horizontal one is another."""
+        return self.option(2) if self.option(1) == self.option(2) else 0
 
     @property
     def dilation(self) -> int:
@@ -198,6 +200,8 @@ class Value(NamedTuple):
     strange: str = ""  # the first operator on the way that MobileNetV2 does not have
     dilation: int = 1
     pads: tuple[int, int] = (0, 0)
+    scale: float = 1.0  # what the graph itself does to the image before the first convolution
+    offset: float = 0.0
 
 
 @dataclass
@@ -208,7 +212,7 @@ class Walk:
     ----------
     weights : dict
         Canonical name → array.
-    strides, dilations : dict
+    strides, dilations, activations : dict
         By layer name.
     symmetric : bool
         Whether some convolution of stride 2 was padded alike on both sides although TensorFlow would not.
@@ -218,6 +222,7 @@ class Walk:
     weights: dict[str, Array] = field(default_factory=dict)
     strides: dict[str, int] = field(default_factory=dict)
     dilations: dict[str, int] = field(default_factory=dict)
+    activations: dict[str, int] = field(default_factory=dict)
     symmetric: bool = False
     bytes_read: int = 0
     values: dict[int, Value] = field(default_factory=dict)
@@ -240,7 +245,7 @@ class Walk:
         if not sources:
             return None
         first = sources[0]
-        if operator.kind == "ADD" and len(sources) == 2:
+        if operator.kind == "ADD" and len(sources) == 2 and operator.option(0, "int8") == _LINEAR:
             return max(sources, key=lambda value: self._age(value.layers[-1]))
         if operator.kind == "CONCATENATION":
             return Value(tuple(dict.fromkeys(layer for value in sources for layer in value.layers)))
@@ -250,9 +255,26 @@ class Walk:
             return first._replace(dilation=self._block_shape(operator))
         if operator.kind == "PAD":
             return first._replace(pads=self._pads(operator))
+        if operator.kind in _ARITHMETIC and first.layers == ("image",):
+            return self._scaled(operator, first)
+        if operator.kind in ("RELU", "RELU6") and self.activations.get(first.layers[0]) == _LINEAR:
+            self.activations[first.layers[0]] = _RELU if operator.kind == "RELU" else _RELU6
         if operator.kind in _TRANSPARENT:
             return first
         return first._replace(strange=first.strange or operator.kind)
+
+    def _scaled(self, operator: Operator, value: Value) -> Value:
+        """The image after an arithmetic operator with one constant number."""
+        number = next((n for n in operator.inputs if n not in self.values), None)
+        constant = None if number is None else self._float_constant(number)
+        swapped = operator.kind in ("SUB", "DIV") and operator.inputs[0] == number
+        if constant is None or constant.size != 1 or swapped or not constant.all():
+            return value._replace(strange=operator.kind)
+        by = float(constant.flat[0])
+        if operator.kind in ("MUL", "DIV"):
+            by = by if operator.kind == "MUL" else 1 / by
+            return value._replace(scale=value.scale * by, offset=value.offset * by)
+        return value._replace(offset=value.offset + (by if operator.kind == "ADD" else -by))
 
     def _age(self, layer: str) -> int:
         return list(self.strides).index(layer) if layer in self.strides else -1
@@ -278,7 +300,7 @@ class Walk:
         if source is None:
             raise WeightsError(f"{self.model.path}: a {operator.kind} takes something that is not made from the image")
         layer = self._name(operator, source)
-        if source.strange and layer != "Conv1":
+        if source.strange:
             raise WeightsError(f"{self.model.path}: {source.strange} before layer {layer} is not part of MobileNetV2")
         if f"{layer}/kernel" in self.weights:
             raise WeightsError(f"{self.model.path}: two convolutions look like layer {layer}")
@@ -286,6 +308,7 @@ class Walk:
         self.weights[f"{layer}/bias"] = self._bias(operator, self.weights[f"{layer}/kernel"])
         self.strides[layer] = operator.stride if operator.kind != "FULLY_CONNECTED" else 1
         self.dilations[layer] = max(source.dilation, operator.dilation) if is_depthwise(layer) else 1
+        self.activations[layer] = operator.activation
         self._note_padding(operator, source)
         return Value((layer,))
 
@@ -496,10 +519,12 @@ def read(path: str | Path) -> Checkpoint:
     walk.run()
     if "Conv1/kernel" not in walk.weights:
         raise WeightsError(f"{path}: holds no convolutions, so it is not a MobileNetV2")
+    _image_range(walk)
     size = model.shape(model.inputs[0])[1:3]
     known: dict[str, Any] = {
         "output_stride": _output_stride(walk),
         "tf_padding": not walk.symmetric,
+        "hidden_act": _hidden_act(walk),
         **({"image_size": int(max(size))} if len(size) == 2 and min(size) >= 32 else {}),
     }
     rates = [walk.dilations[layer] for layer in walk.dilations if re.fullmatch(r"aspp\d_depthwise", layer)]
@@ -510,6 +535,29 @@ def read(path: str | Path) -> Checkpoint:
     checkpoint = assemble(path, "tflite", content)
     _check_strides(walk, checkpoint)
     return checkpoint
+
+
+def _image_range(walk: Walk) -> None:
+    """What the graph does to the image has to be what npmnv2 does to it: nothing, or from 0…255 to −1…1."""
+    stem = next(op for op in walk.model.operators if op.kind in _CONVOLUTIONS)
+    value = walk.values[stem.inputs[0]]
+    if (value.scale, value.offset) != (1, 0) and max(abs(value.scale * 127.5 - 1), abs(value.offset + 1)) > 0.01:
+        raise WeightsError(
+            f"{walk.model.path}: its graph takes the image times {value.scale:g} plus {value.offset:g}, "
+            "other than to −1…1, which is not supported"
+        )
+
+
+def _hidden_act(walk: Walk) -> str:
+    """The activation that all wide layers of the backbone have and all projections do not."""
+    found: dict[str, set[int]] = {}
+    for layer, activation in walk.activations.items():
+        if layer in BACKBONE:
+            found.setdefault("narrow" if layer.endswith("project") else "wide", set()).add(activation)
+    wide = found.get("wide", set())
+    if found.get("narrow", {_LINEAR}) != {_LINEAR} or len(wide) != 1 or not wide <= set(_ACTIVATIONS):
+        raise WeightsError(f"{walk.model.path}: its activations are not those of a MobileNetV2")
+    return _ACTIVATIONS[wide.pop()]
 
 
 def _check_strides(walk: Walk, checkpoint: Checkpoint) -> None:
