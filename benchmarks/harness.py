@@ -44,7 +44,7 @@ def rounds(calls: Mapping[str, Callable[[], object]], count: int, seconds: float
     for number in range(count):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            time.sleep(0.01)  # lets the threads of the one before stop spinning
+            time.sleep(0.15)  # the threads of the one before may spin for a while: those of OpenBLAS for 0.1 s
             figures[name].append(time_calls(calls[name], seconds))
     return figures
 

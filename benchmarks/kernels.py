@@ -2,8 +2,9 @@
 
     python benchmarks/kernels.py [--backend numba] [--threads 1] [--batch 1] [--kernel depthwise] [--json FILE]
 
-Each row is a network of one layer, timed inside the backend: no conversion of images, no Python between layers. Blocks
-are timed twice: part by part, and as the one fused step that the Numba backend makes of them.
+Each row is a network of one layer, timed inside the backend; the time of a step that has nothing to do, which is what
+calling it from Python costs, is subtracted. Blocks are timed twice: part by part, and as the one fused step that the
+Numba backend makes of them.
 """
 
 from __future__ import annotations
@@ -89,12 +90,35 @@ def single(case: Case) -> Any:
 
 
 def image_shape(case: Case) -> tuple[int, int, int]:
-    shape = case.input_shapes[-1]
-    return shape if len(shape) == 3 else (1, 1, *shape)
+    """Size of the last map, channels of the first."""
+    first, last = case.input_shapes[0], case.input_shapes[-1]
+    return (*last[:2], first[2]) if len(last) == 3 else (1, 1, *last)
 
 
-def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """Time one case; return its figures."""
+def measure(case: Case, options: argparse.Namespace, nothing: float) -> dict[str, Any]:
+    """Time one case; return its figures. `nothing` is the time of a step that has nothing to do."""
+    from npmnv2.layers import ResizeLike
+
+    plan, shape = single(case), image_shape(case)
+    taken = step_seconds(case, options) - nothing
+    output = plan.shapes(*shape[:2])["it"]
+    read = case.input_shapes[:1] if isinstance(case.layer, ResizeLike) else case.input_shapes
+    numbers = options.batch * (sum(map(math.prod, read)) + math.prod(output))
+    numbers += sum(map(math.prod, plan.parameter_shapes().values()))
+    multiply_adds = options.batch * plan.multiply_adds(*shape[:2])
+    return {
+        "kernel": case.kernel,
+        "input": " + ".join("×".join(map(str, shape)) for shape in read),
+        "output": "×".join(map(str, output)),
+        "details": details(case.layer),
+        "us": round(taken * 1e6, 2),
+        "gflops": round(2e-9 * multiply_adds / taken, 1),
+        "gb_per_s": round(4e-9 * numbers / taken, 1),
+    }
+
+
+def step_seconds(case: Case, options: argparse.Namespace) -> float:
+    """Time one case inside its backend."""
     import numpy as np
 
     from npmnv2.backends import choose
@@ -107,24 +131,11 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     }
     executable = choose(options.backend).compile(plan, fold(plan, parameters), options.threads)
     x = rng.uniform(-1, 1, (options.batch, *image_shape(case))).astype(np.float32)
-    seconds = []
+    seconds: list[float] = []
     end = time.perf_counter() + options.seconds
     while len(seconds) < 2 or time.perf_counter() < end:
         seconds.append(sum(t.seconds for t in executable.profile(x, ["it"]) if t.name == "it"))
-    taken = statistics.median(seconds[1:])
-    shapes = plan.shapes(*image_shape(case)[:2])
-    numbers = options.batch * (sum(map(math.prod, case.input_shapes)) + math.prod(shapes["it"]))
-    numbers += sum(array.size for array in parameters.values())
-    multiply_adds = options.batch * plan.multiply_adds(*image_shape(case)[:2])
-    return {
-        "kernel": case.kernel,
-        "input": " + ".join("×".join(map(str, shape)) for shape in case.input_shapes),
-        "output": "×".join(map(str, shapes["it"])),
-        "details": details(case.layer),
-        "us": round(taken * 1e6, 2),
-        "gflops": round(2e-9 * multiply_adds / taken, 1),
-        "gb_per_s": round(4e-9 * numbers / taken, 1),
-    }
+    return statistics.median(seconds[1:])
 
 
 def details(layer: Any) -> str:
@@ -146,11 +157,13 @@ def main() -> None:
     import peak
 
     from npmnv2.kernels import REGISTRY
+    from npmnv2.layers import Add
 
     best = peak.measure() / 1e9
     tasks = (options.task,) if options.task else ("classify", "segment")
     chosen = dict.fromkeys(c for c in cases(options.model, tasks) if options.kernel in (None, c.kernel))
-    rows = [measure(case, options) for case in chosen]
+    nothing = step_seconds(Case("add", Add(), ((1, 1, 1),) * 2), options)
+    rows = [measure(case, options, nothing) for case in chosen]
     for row in rows:
         row["of_peak"] = round(row["gflops"] / best / options.threads, 3)
     print(f"{options.backend}, threads {options.threads}, batch {options.batch}; peak of one core {best:.0f} GFLOP/s\n")
