@@ -7,17 +7,24 @@ variants load.
 
 from __future__ import annotations
 
+import struct
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from npmnv2.weights_tools.crc32c import crc32c, masked
 from weight_files import (
+    block,
+    field,
     folded,
     frozen_graph,
+    node,
     random_checkpoint,
+    shape_message,
     slim_variables,
     tflite_model,
+    varint,
     write_bundle,
 )
 
@@ -177,3 +184,90 @@ def test_damaged_files(tmp_path: Path, little_memory, kind) -> None:
 def test_many_more_damaged_files(tmp_path: Path, little_memory, kind) -> None:
     loaded, refused = fuzz(kind, tmp_path, MANY_VARIANTS, seed=1)
     assert loaded + refused == MANY_VARIANTS
+
+
+# --- damage by intent ---------------------------------------------------------------------------------------
+
+
+def test_constants_that_claim_more_than_the_file_has(tmp_path: Path, little_memory) -> None:
+    huge = shape_message((1 << 14, 1 << 14))
+    tensor = field(1, 1) + field(2, huge) + varint(5 << 3 | 5) + b"\0\0\x80\x3f"
+    graph = node("MobilenetV2/Conv/weights", "Const", value=field(8, tensor))
+    graph += node("MobilenetV2/Conv/Conv2D", "Conv2D", ["image", "MobilenetV2/Conv/weights"])
+    (tmp_path / "graph.pb").write_bytes(graph)
+    with pytest.raises(WeightsError, match="claim more bytes than the file has"):
+        read(tmp_path / "graph.pb")
+
+
+def test_identities_in_a_circle(tmp_path: Path) -> None:
+    graph = node("a", "Identity", ["b"]) + node("b", "Identity", ["a"])
+    graph += node("MobilenetV2/Conv/Conv2D", "Conv2D", ["image", "a"]) + node(
+        "x", "Identity", ["MobilenetV2/Conv/Conv2D"]
+    )
+    (tmp_path / "graph.pb").write_bytes(graph)
+    with pytest.raises(WeightsError, match="no convolution"):
+        read(tmp_path / "graph.pb")
+
+
+def test_blocks_of_a_table_that_overlap(tmp_path: Path) -> None:
+    # A thousand entries of the index that all mean the same block: reading them would multiply the file.
+    entries = [(b"%06d" % number, varint(0) + varint(4)) for number in range(1000)]
+    blocks = [struct.pack("<I", 0), block(entries)]
+    out, places = b"", []
+    for each in blocks:
+        places.append(varint(len(out)) + varint(len(each)))
+        out += each + b"\0" + struct.pack("<I", masked(crc32c(each + b"\0")))
+    footer = (places[0] + places[1]).ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
+    (tmp_path / "model.ckpt.index").write_bytes(out + footer)
+    with pytest.raises(WeightsError, match="blocks overlap"):
+        read(tmp_path / "model.ckpt")
+
+
+def test_tensors_that_share_their_bytes(tmp_path: Path, little_memory) -> None:
+    checkpoint = folded(random_checkpoint())
+    data = tflite_model(checkpoint)
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    import flatbuffers
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    shared = schema.BufferT()
+    shared.data = np.zeros(64 << 20, np.uint8)
+    model.buffers.append(shared)
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.name.endswith(b"_expand/kernel"):
+            tensor.buffer, tensor.shape = len(model.buffers) - 1, [1 << 12, 1, 1, 1 << 12]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    (tmp_path / "model.tflite").write_bytes(bytes(builder.Output()))
+    del builder, model, shared
+    with pytest.raises(WeightsError, match="claim more bytes than the file has"):
+        read(tmp_path / "model.tflite")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xff" * 11, "does not end or exceeds 64 bits"),
+        (b"\x0a\xff\xff\xff\xff\x0f", "a field of 4294967295 bytes"),
+        (b"\x0b", "wire type 3"),
+        (b"\x08\x01" * 20, "bytes are expected"),
+        (b"", "no operations"),
+    ],
+    ids=["overlong", "too long", "group", "number", "empty"],
+)
+def test_messages_that_are_none(tmp_path: Path, data, words) -> None:
+    (tmp_path / "graph.pb").write_bytes(data)
+    with pytest.raises(WeightsError, match=words):
+        read(tmp_path / "graph.pb")
+
+
+def test_messages_of_very_many_fields(tmp_path: Path, little_memory) -> None:
+    (tmp_path / "graph.pb").write_bytes(b"\x08\x00" * 3_000_000)
+    with pytest.raises(WeightsError, match="more than 1,000,000 fields"):
+        read(tmp_path / "graph.pb")
+
+
+def test_names_of_a_whole_file(tmp_path: Path) -> None:
+    (tmp_path / "graph.pb").write_bytes(field(1, field(1, "x" * 5000) + field(2, "Const")))
+    with pytest.raises(WeightsError, match="a name of 5000 bytes"):
+        read(tmp_path / "graph.pb")

@@ -93,7 +93,7 @@ def shape_message(shape) -> bytes:
 # --- TensorFlow checkpoints ---------------------------------------------------------------------------------
 
 
-def _block(entries, restart_every=16) -> bytes:
+def block(entries, restart_every=16) -> bytes:
     """Entries with shared beginnings left out, as LevelDB writes them."""
     out, restarts, last = bytearray(), [], b""
     for index, (key, value) in enumerate(entries):
@@ -112,16 +112,16 @@ def table(entries, kind=0, block_entries=64) -> bytes:
     """A LevelDB table of sorted entries."""
     out, index = bytearray(), []
 
-    def append(block: bytes) -> bytes:
-        handle = varint(len(out)) + varint(len(block))
-        body = block + bytes([kind])
+    def append(contents: bytes) -> bytes:
+        handle = varint(len(out)) + varint(len(contents))
+        body = contents + bytes([kind])
         out.extend(body + struct.pack("<I", masked(crc32c(body))))
         return handle
 
     for at in range(0, len(entries), block_entries):
-        block = entries[at : at + block_entries]
-        index.append((block[-1][0], append(_block(block))))
-    footer = append(_block([])) + append(_block(index, restart_every=1))
+        part = entries[at : at + block_entries]
+        index.append((part[-1][0], append(block(part))))
+    footer = append(block([])) + append(block(index, restart_every=1))
     return bytes(out) + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
 
 
