@@ -62,7 +62,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(npmnv2.__file__).parent, folder / "npmnv2", ignore=ignored)
-    shutil.copytree(Path(kernels.__file__).parent, folder / "npmnv2" / "kernels", ignore=ignored)
+    # In a checkout the kernels lie elsewhere.
+    shutil.copytree(Path(kernels.__file__).parent, folder / "npmnv2" / "kernels", ignore=ignored, dirs_exist_ok=True)
     jitted = folder / "npmnv2" / "kernels" / "jitted"
     (jitted / "callee.py").write_text(CALLEE)
     (jitted / "caller.py").write_text(CALLER)

@@ -227,7 +227,7 @@ def test_tensors_that_share_their_bytes(tmp_path: Path, little_memory) -> None:
     checkpoint = folded(random_checkpoint())
     data = tflite_model(checkpoint)
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
-    import flatbuffers
+    flatbuffers = pytest.importorskip("flatbuffers")
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     shared = schema.BufferT()

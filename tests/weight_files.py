@@ -197,9 +197,9 @@ def frozen_graph(checkpoint: Checkpoint) -> bytes:
 
 def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"", channels=3, before=()) -> bytes:
     """A TFLite classifier of a checkpoint with folded batch norms; needs ai-edge-litert for the schema."""
-    import flatbuffers
     import pytest
 
+    flatbuffers = pytest.importorskip("flatbuffers")
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     plan = plan_for(checkpoint.config, checkpoint.weights)
     shapes = plan.shapes(size, size)
