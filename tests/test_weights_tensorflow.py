@@ -190,6 +190,14 @@ def test_all_wrong_names_are_reported_at_once(tmp_path: Path) -> None:
         assert words in str(caught.value)
 
 
+def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
+    variables = slim_variables(random_checkpoint())
+    variables |= slim_variables(random_checkpoint("features"), detection=True)
+    write_bundle(tmp_path / "m.ckpt", variables)
+    with pytest.raises(WeightsError, match=r"both 'FeatureExtractor/MobilenetV2/.* would be .*keep one model"):
+        read(tmp_path / "m.ckpt")
+
+
 def test_fake_quantization_is_refused(tmp_path: Path) -> None:
     variables = slim_variables(random_checkpoint())
     variables["MobilenetV2/Conv/weights_quant/min"] = np.zeros((), np.float32)
@@ -215,6 +223,7 @@ def test_published_detectors_are_read_whole(shared_data: Path, tmp_path: Path) -
     found = read(tmp_path / "model.ckpt")
     assert (found.task, found.config.depth_multiplier) == ("detection", 1.0)
     assert len(found.weights) == 404
+    assert (found.config.classes, found.preprocessing) == (91, {"preset": "ssd", "size": 300})
     assert found.weights["BoxPredictor_5_ClassPredictor/kernel"].shape == (1, 1, 128, 546)
     del variables["BoxPredictor_3/ClassPredictor/biases"], variables["FeatureExtractor/MobilenetV2/Conv/weights"]
     write_bundle(tmp_path / "model.ckpt", variables)

@@ -1,6 +1,4 @@
-"""From canonical arrays to a Checkpoint: find the configuration that has these shapes, compare strictly,
-report.
-"""
+"""From canonical arrays to a Checkpoint: infer the configuration, compare strictly, report all at once."""
 
 from __future__ import annotations
 
@@ -23,8 +21,9 @@ from npmnv2.weights import Checkpoint, check, nearest_config, sha256
 from .files import Array
 from .names import ROLES, layers_of, split
 
-# DeepLab's checkpoints are trained at this stride and size; a graph may run them at another one.
-TRAINING_OUTPUT_STRIDE, TRAINING_IMAGE_SIZE = 16, 513
+# DeepLab's and SSD's checkpoints are trained at this stride and these sizes; a graph may run them at others.
+TRAINING_OUTPUT_STRIDE = 16
+TRAINING_SIZES = {"segmentation": 513, "detection": 300}
 _PUBLISHED_NAME = re.compile(r"mobilenet_?v2_\d\.\d+_(96|128|160|192|224)(?!\d)")
 _PRESETS = {"classification": "slim", "features": "slim", "segmentation": "deeplab", "detection": "ssd"}
 
@@ -89,27 +88,24 @@ def plan_for(config: MobileNetV2Config, weights: Mapping[str, Array]) -> Plan:
     return plan if "Conv_1" in layers_of(weights) else plan.until(LAST_BLOCK)
 
 
-def _head_fields(weights: Mapping[str, Array], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What DeepLab's variables show of the configuration, and the training's output stride and image size
-    where nothing states them.
-    """
-    if task_of(weights) != "segmentation":
-        return {}
+def _fields_of_task(weights: Mapping[str, Array], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What the head shows of the configuration, and how it was trained where nothing states that."""
+    task = task_of(weights)
+    if task != "segmentation":
+        return {"image_size": TRAINING_SIZES[task]} if task in TRAINING_SIZES else {}
     layers = layers_of(weights)
     branches = sum(f"aspp{i}_depthwise" in layers for i in (1, 2, 3))
     rate = 96 // known.get("output_stride", TRAINING_OUTPUT_STRIDE)
     return {
         "output_stride": TRAINING_OUTPUT_STRIDE,
-        "image_size": TRAINING_IMAGE_SIZE,
+        "image_size": TRAINING_SIZES[task],
         "decoder": any(layer.startswith("decoder_") for layer in layers),
         "atrous_rates": tuple(rate * i for i in range(1, branches + 1)),
     }
 
 
 def _detection_nodes(weights: Mapping[str, Array]) -> Iterator[Node]:
-    """SSD's extra layers and predictors: which there are and how wide they are differs between
-    configurations.
-    """
+    """SSD's extra layers and predictors; which there are and how wide they are differs between models."""
     layers = layers_of(weights)
     maps = ["block_13_expand", "Conv_1"]
     extras = [layer for layer in layers if layer.startswith("layer_")]
@@ -150,21 +146,7 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
     weights = content.weights
     if not weights:
         raise WeightsError(f"{path}: holds no variable of a MobileNetV2{_hint(content.unexpected)}")
-    try:
-        known = {
-            "num_labels": class_count(weights),
-            "expand_ratio": _expand_ratio(weights),
-            **_size_in_name(path),
-            **_head_fields(weights, content.known),
-            **content.known,
-        }
-        config = content.config or nearest_config(weights, str(path), **known)
-        plan = plan_for(config, weights)
-        check(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
-    except WeightsError:
-        raise
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
-        raise WeightsError(f"{path}: its configuration or its shapes are impossible: {error}") from None
+    config, plan = _settle(path, content)
     task = task_of(weights)
     labels = content.labels or labels_for(class_count(weights), task)
     if labels is not None and len(labels) == config.classes:
@@ -177,6 +159,27 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
         preprocessing={"size": config.image_size, **(content.preprocessing or {"preset": _PRESETS[task]})},
         source={"format": file_format, **_provenance(path), "ema": None, **content.source},
     )
+
+
+def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
+    """The configuration, stated or inferred, and its network, which the weights fit."""
+    weights = content.weights
+    known = {
+        "num_labels": class_count(weights),
+        "expand_ratio": _expand_ratio(weights),
+        **_size_in_name(path),
+        **_fields_of_task(weights, content.known),
+        **content.known,
+    }
+    try:
+        config = content.config or nearest_config(weights, str(path), **known)
+        plan = plan_for(config, weights)
+        check(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
+    except WeightsError:
+        raise
+    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        raise WeightsError(f"{path}: its configuration or its shapes are impossible: {error}") from None
+    return config, plan
 
 
 def in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:

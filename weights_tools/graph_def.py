@@ -182,9 +182,7 @@ def _layer_of(operation: Operation) -> str | None:
 
 
 def _weights(graph: Graph) -> tuple[dict[str, Array], dict[str, Any], tuple[str, ...]]:
-    """Canonical weights, what the graph shows of the configuration, and names of convolutions that are no
-    layer.
-    """
+    """Canonical weights, what the graph shows of the configuration, and convolutions that are no layer."""
     weights: dict[str, Array] = {}
     strides: dict[str, int] = {}
     epsilons: set[float] = set()

@@ -27,7 +27,7 @@ from npmnv2.weights import Checkpoint
 from .assemble import Content, assemble, class_count
 from .files import ARCHIVE_ERRORS, Array, array_from_bytes, checked_shape, damaged, read_bytes
 from .flatbuffer import Buffer, Table
-from .names import BACKBONE, canonical_from_slim, is_depthwise, split
+from .names import BACKBONE, is_depthwise
 
 _DTYPES = {
     0: "float32",
@@ -59,7 +59,7 @@ _LINEAR, _RELU, _RELU6 = 0, 1, 3
 _ACTIVATIONS = {_RELU: "relu", _RELU6: "relu6"}
 
 # Slots of the schema's tables, in the order of its fields.
-_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA = 1, 2, 4, 6
+_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 1, 2, 4
 _SUBGRAPH_TENSORS, _SUBGRAPH_INPUTS, _SUBGRAPH_OPERATORS = 0, 1, 3
 _TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 0, 1, 2, 3
 _OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_OPTIONS = 0, 1, 2, 4
@@ -363,8 +363,6 @@ class Walk:
     def _name(self, operator: Operator, source: Value) -> str:
         layer = self._atrous_branch(operator, source) or _successor(operator, source, self.segmentation)
         if layer is None:
-            layer = _name_from_slim(self.model.name(operator.inputs[1]))
-        if layer is None:
             raise WeightsError(
                 f"{self.model.path}: a {operator.kind} ({self.model.name(operator.inputs[1])!r}) after "
                 f"{' and '.join(source.layers)} is not part of MobileNetV2"
@@ -381,9 +379,7 @@ class Walk:
     @cached_property
     def segmentation(self) -> bool:
         """Whether the file is a DeepLab: only there a pooled map is resized back and joined with another."""
-        return any(operator.kind == "CONCATENATION" for operator in self.model.operators) and not any(
-            operator.kind == "CUSTOM" for operator in self.model.operators
-        )
+        return {"CONCATENATION", "RESIZE_BILINEAR"} <= {operator.kind for operator in self.model.operators}
 
     def _note_padding(self, operator: Operator, source: Value) -> None:
         before, after = source.pads
@@ -401,12 +397,6 @@ def _canonical_kernel(operator: Operator, layer: str, kernel: Array) -> Array:
     if layer == "predictions":
         return np.ascontiguousarray(kernel[:, 0, 0].T)
     return np.ascontiguousarray(kernel.transpose(1, 2, 3, 0))
-
-
-def _name_from_slim(name: str) -> str | None:
-    """The layer by the name of its weights, for heads that are not known by their wiring (SSD)."""
-    known = canonical_from_slim(name)
-    return split(known)[0] if known else None
 
 
 def _successor(operator: Operator, source: Value, segmentation: bool) -> str | None:

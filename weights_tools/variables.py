@@ -1,5 +1,4 @@
-"""From the variables of TensorFlow's files to canonical weights: which ones count, and averages before raw
-values.
+"""From the variables of TensorFlow's files to canonical weights; averages come before raw values.
 
 Training keeps an exponential moving average of every trained variable beside it, which scores 1.5–2 % higher
 on ImageNet than the variable itself, so kernels, biases, γ and β are taken from there if they are there. The
@@ -74,7 +73,10 @@ def select(path: Path, names: Iterable[str]) -> Selection:
             )
         known = canonical_name(name.removesuffix(AVERAGE))
         if known is not None:
-            (averaged if name.endswith(AVERAGE) else raw)[known] = name
+            names_of = averaged if name.endswith(AVERAGE) else raw
+            if known in names_of:
+                raise WeightsError(f"{path}: both {names_of[known]!r} and {name!r} would be {known}; keep one model")
+            names_of[known] = name
         elif not _TRAINING.fullmatch(name.removesuffix(AVERAGE)):
             unexpected.append(name)
     trained = {known: name for known, name in averaged.items() if split(known)[1] not in _STATISTICS}
@@ -95,8 +97,7 @@ def content(
 ) -> Content:
     """Choose among named variables and read the chosen ones.
 
-    Scalars that are not known are counters of training, not weights; all others that are not known are
-    reported.
+    Unknown scalars are counters of training, not weights; all other unknown variables are reported.
     """
     selection = _with_classifier(select(path, shapes), shapes)
     weights = {known: from_slim_layout(known, value_of(name)) for known, name in selection.chosen.items()}
