@@ -30,7 +30,7 @@ import numba
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
 # Numba's settings (NUMBA_… in the environment) that change machine code.
@@ -41,7 +41,9 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 _FORGOTTEN_AFTER_DAYS = 90
 
 
-def njit(function: Callable[..., Any] | None = None, *, variant: str = "", cached: bool = True) -> Any:
+def njit(
+    function: Callable[..., Any] | None = None, *, variant: str = "", cached: bool = True, inline: bool = False
+) -> Any:
     """Compile a function the way all kernels are: without the global lock, without fastmath.
 
     Parameters
@@ -52,6 +54,9 @@ def njit(function: Callable[..., Any] | None = None, *, variant: str = "", cache
     cached : bool
         Whether to keep the machine code on disk. Needless for what only other compiled functions call: it becomes
         part of their code.
+    inline : bool
+        Whether to put it into its callers before they are compiled. Every function is otherwise compiled with all that
+        it calls, so a long chain of calls compiles its innermost function once per link.
 
     Raises
     ------
@@ -59,9 +64,9 @@ def njit(function: Callable[..., Any] | None = None, *, variant: str = "", cache
         If a factory made two functions with the same `variant`; one would be taken for the other.
     """
     if function is None:
-        return functools.partial(njit, variant=variant, cached=cached)
+        return functools.partial(njit, variant=variant, cached=cached, inline=inline)
     _claim_variant(function, variant)
-    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    compiled: Any = numba.njit(nogil=True, error_model="numpy", inline="always" if inline else "never")(function)
     if cached and hasattr(compiled, "_cache"):  # a plain function under NUMBA_DISABLE_JIT has none
         compiled._cache = _Cache(function, variant)
     return compiled
