@@ -384,7 +384,7 @@ def _native(attribute: str, arrays: dict[str, Array], path: Path) -> Checkpoint:
         labels = None if metadata["labels"] is None else tuple(map(str, metadata["labels"]))
         config = metadata["config"]
         if config is not None:
-            config = MobileNetV2Config.from_dict(config)
+            config = _config(config, path)
             if labels is not None and len(labels) == config.classes:
                 config = config.replace(id2label=dict(enumerate(labels)))
         return Checkpoint(
@@ -399,6 +399,13 @@ def _native(attribute: str, arrays: dict[str, Array], path: Path) -> Checkpoint:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: the attribute 'npmnv2' is damaged: {error!r}") from None
+
+
+def _config(values: dict[str, Any], path: Path) -> MobileNetV2Config:
+    try:
+        return MobileNetV2Config.from_dict(values)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
 
 
 def _model_config(attribute: str | None) -> dict[str, Any]:
