@@ -202,6 +202,22 @@ def test_folded_weights_get_neutral_batch_norms(hf, tmp_path: Path) -> None:
     assert np.abs(logits[0] - logits[1]).max() <= 1e-4 * np.abs(logits[0]).max()
 
 
+def test_deeplab_goes_from_tflite_to_transformers(hf, shared_data: Path, tmp_path: Path) -> None:
+    import torch
+
+    found = read(shared_data / "weights" / "segmentation" / "deeplabv3.tflite")
+    write_transformers(found, tmp_path)
+    network = hf.MobileNetV2ForSemanticSegmentation.from_pretrained(tmp_path).eval()
+    assert network.config.id2label[15] == "person"
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 257, 257)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(image)).logits.numpy()
+    plan = segmenter(found.config)
+    run = choose("numpy").compile(plan, fold(plan, found.weights))
+    logits = run(np.ascontiguousarray(image.transpose(0, 2, 3, 1)), ("logits_semantic",))["logits_semantic"]
+    assert np.abs(logits.transpose(0, 3, 1, 2) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
 def test_processor_travels_to_transformers(hf, tmp_path: Path) -> None:
     checkpoint = random_checkpoint()
     checkpoint.preprocessing = {"preset": "hf", "size": 96, "image_mean": [0.1, 0.2, 0.3]}
