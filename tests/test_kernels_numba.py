@@ -1,7 +1,7 @@
 """The compiled kernels: against NumPy and naive loops, and bit for bit against themselves.
 
-Hypothesis draws the same arguments as for the NumPy kernels. Each network below is small, but wide enough for every kind
-of tile, strips, blocks of columns and tails.
+Hypothesis draws the same arguments as for the NumPy kernels. Each network below is small, but wide enough for every
+kind of tile, strips, blocks of columns and tails.
 """
 
 from __future__ import annotations

@@ -291,36 +291,43 @@ class _Cuts(NamedTuple):
 
 
 def _cut(wide: Wide, geometry: Geometry, size: tuple[int, int], *, projected: bool) -> _Cuts:
+    """Choose the pieces, so that each fits in its cache, and lay out the scratch memory: ring, staged rows, strip."""
     height, width = size
-    stride, reach = geometry.stride, 2 * geometry.dilation + 1
+    row_bytes = vectors().count(wide.channels) * PIXEL * width
+    columns, turn_rows = _cut_turns(geometry, height, width)
+    rows = min(height, max(turn_rows, STRIP_BYTES // row_bytes)) if projected else height
+    rows = -(-height // -(-height // rows))  # strips of one size rather than a small rest
+    turn_rows = min(turn_rows, rows)
+    ring_rows = min(_reach(geometry, turn_rows), wide.height)
+    # Rows outlast a panel's turn only where another strip follows.
+    kept_vectors = vectors().count(wide.channels) * -(-width // columns) if rows < height else WIDEST_PANEL
+    staged = round_up(ring_rows * _reach(geometry, columns) * kept_vectors * PIXEL)
+    filtered = staged
+    if wide.window:
+        filtered += round_up(_staged_bytes(*wide.window, wide.width, _reach(geometry, rows)))
+    scratch_bytes = filtered + (rows * row_bytes if projected else 0)
+    return _Cuts(rows, columns, turn_rows, ring_rows, _reach(geometry, columns), staged, filtered, scratch_bytes)
 
-    def rows_under(rows: int) -> int:
-        return (rows - 1) * stride + reach
+
+def _cut_turns(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
+    """Columns per block and output rows per turn, such that the rows of one panel stay in the cache."""
 
     def ring_bytes(columns: int, rows: int) -> int:
-        return rows_under(rows) * rows_under(columns) * 2 * PIXEL
+        return _reach(geometry, rows) * _reach(geometry, columns) * 2 * PIXEL
 
     blocks = 1
     while ring_bytes(-(-width // blocks), 1) > RING_BYTES and width // (blocks + 1) >= NARROWEST_BLOCK:
         blocks += 1
     columns = -(-width // blocks)
-    turn_rows = 1
-    while turn_rows < height and ring_bytes(columns, turn_rows + 1) <= RING_BYTES:
-        turn_rows += 1
-    count = vectors().count(wide.channels)
-    filtered_row = width * count * PIXEL
-    rows = min(height, max(turn_rows, STRIP_BYTES // filtered_row)) if projected else height
-    rows = -(-height // -(-height // rows))  # strips of one size rather than a small rest
-    turn_rows = min(turn_rows, rows)
-    ring_rows = min(rows_under(turn_rows), wide.height)
-    # Rows outlast a panel's turn only where another strip follows.
-    kept_vectors = count * blocks if rows < height else WIDEST_PANEL
-    staged = round_up(ring_rows * rows_under(columns) * kept_vectors * PIXEL)
-    filtered = staged
-    if wide.window:
-        filtered += round_up(_staged_bytes(*wide.window, wide.width, rows_under(rows)))
-    scratch_bytes = filtered + (rows * filtered_row if projected else 0)
-    return _Cuts(rows, columns, turn_rows, ring_rows, rows_under(columns), staged, filtered, scratch_bytes)
+    rows = 1
+    while rows < height and ring_bytes(columns, rows + 1) <= RING_BYTES:
+        rows += 1
+    return columns, rows
+
+
+def _reach(geometry: Geometry, count: int) -> int:
+    """Rows (or columns) under so many neighbouring 3×3 windows."""
+    return (count - 1) * geometry.stride + 2 * geometry.dilation + 1
 
 
 def _filter(
@@ -333,7 +340,8 @@ def _filter(
         filter_top=geometry.padding[0][0], filter_left=geometry.padding[1][0],
         filters=packed.kernel, filter_bias=packed.bias, filter_low=packed.clip[0], filter_high=packed.clip[1],
         rows=cuts.rows, columns=cuts.columns, turn_rows=cuts.turn_rows,
-        ring=reference(steps.SCRATCH, 0), ring_shared=cuts.rows >= target.height, ring_rows=cuts.ring_rows, ring_columns=cuts.ring_columns,
+        ring=reference(steps.SCRATCH, 0), ring_shared=cuts.rows >= target.height,
+        ring_rows=cuts.ring_rows, ring_columns=cuts.ring_columns,
         staged=reference(steps.SCRATCH, cuts.staged),
     )  # fmt: skip
     return Step(record, cuts.scratch_bytes, cuts.ring_columns * WIDEST_PANEL * PIXEL)

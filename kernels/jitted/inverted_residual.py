@@ -20,7 +20,7 @@ from .steps import FROM_CONV, FROM_POINTWISE, ONE64, ZERO64, address, share
 UNBOUNDED_LOW, UNBOUNDED_HIGH = np.float32(-np.inf), np.float32(np.inf)
 
 
-@njit(cached=False)
+@njit(cached=False, inline=True)
 def run_filter(step, bases, worker, workers):
     """Run the piece of one worker: some of the output rows, or all rows of some panels."""
     first_row, last_row, first_panel, last_panel = 0, step.out_height, 0, panels(step.vectors)
@@ -49,7 +49,7 @@ def rows_needed(step, rows):
     return max(0, min(reach, step.wide_height))
 
 
-@njit(cached=False)
+@njit(cached=False, inline=True)
 def fill_strip(step, bases, first, rows, column, panel, start):
     """Compute one panel of a strip, for one block of columns, a few rows at a time so that they stay in the cache.
 
@@ -108,7 +108,7 @@ def zero_vectors(target, size):
         zero_vector(at)
 
 
-@njit(cached=False)
+@njit(cached=False, inline=True)
 def make_rows(step, bases, panel, first, rows, left, columns, target, skipped):
     """Compute or copy a piece of the wide map."""
     pixel = panel_vectors(panel, step.vectors) * VECTOR
@@ -161,7 +161,7 @@ def row_of(step, ring, row_bytes, zeros, y):
     return ring + y % step.ring_rows * row_bytes
 
 
-@njit(cached=False)
+@njit(cached=False, inline=True)
 def project(step, bases, first, rows):
     """Project the filtered strip, and add the residual."""
     skipped = first * step.out_width * step.target_step
