@@ -272,6 +272,18 @@ def test_formats_are_known_by_content(tmp_path: Path) -> None:
         detect_format(tmp_path / "ckpt")
 
 
+def test_what_save_pretrained_writes_is_a_format_too(tmp_path: Path) -> None:
+    checkpoint = random_checkpoint(labels=("a", "b", "c"))
+    MobileNetV2ForImageClassification.from_checkpoint(checkpoint, backend="numpy").save_pretrained(tmp_path / "model")
+    assert detect_format(tmp_path / "model") == "hdf5"
+    convert(tmp_path / "model", tmp_path / "model.npz")
+    assert_same_weights(read(tmp_path / "model.npz").weights, checkpoint.weights)
+    assert inspect(tmp_path / "model")["labels"] == ["a", "b", "c"]
+    (tmp_path / "model" / "config.json").write_text('{"depth_multiplier": -1}')
+    with pytest.raises(WeightsError, match=r"config\.json: .*depth_multiplier"):
+        read(tmp_path / "model")
+
+
 def test_unknown_formats(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "nothing.h5")

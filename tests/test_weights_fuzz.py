@@ -32,7 +32,7 @@ from npmnv2 import WeightsError
 from npmnv2.weights_tools import read, write_keras, write_native, write_npz, write_transformers
 
 VARIANTS = 500
-MANY_VARIANTS = 5000
+MANY_VARIANTS = 1500
 # A read takes milliseconds; what this catches is a hang, not a busy machine.
 MOST_SECONDS = 20
 MOST_BYTES = 512 << 20

@@ -7,22 +7,34 @@ from dataclasses import replace
 from pathlib import Path
 
 from npmnv2.errors import WeightsError
+from npmnv2.model import WEIGHTS_FILE, read_checkpoint
 from npmnv2.weights import Checkpoint, check, read_h5
 
 from . import graph_def, npz, saved_model, tf_checkpoint, tflite, torchvision, transformers
 from .assemble import in_order, plan_for
+from .files import damaged
 from .names import canonical_from_torchvision
 from .tensors import is_safetensors, tensor_names
 
 
 def _read_hdf5(path: Path) -> Checkpoint:
     """As `read_h5`, but strict for every task, and in the network's order instead of the alphabet's."""
-    checkpoint = read_h5(path)
+    checkpoint = _read_directory(path) if path.is_dir() else read_h5(path)
     if checkpoint.config is None:
         return checkpoint
     plan = plan_for(checkpoint.config, checkpoint.weights)
     check(plan, checkpoint.weights, str(path))
     return replace(checkpoint, weights=in_order(plan, checkpoint.weights))
+
+
+def _read_directory(path: Path) -> Checkpoint:
+    """What npmnv2's own `save_pretrained` wrote."""
+    try:
+        return read_checkpoint(path)
+    except WeightsError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        raise damaged(path / transformers.CONFIG, str(error)) from None
 
 
 READERS: dict[str, Callable[[Path], Checkpoint]] = {
@@ -66,6 +78,8 @@ def detect_format(path: str | Path) -> str:
 def _format_of_directory(path: Path) -> str | None:
     if (path / saved_model.GRAPH).exists():
         return "saved-model"
+    if (path / WEIGHTS_FILE).exists() and not (path / transformers.WEIGHTS).exists():
+        return "hdf5"
     if (path / transformers.CONFIG).exists() or (path / transformers.WEIGHTS).exists():
         return "transformers"
     return None
