@@ -160,6 +160,7 @@ def test_averages_are_preferred(tmp_path: Path, roles, averaged) -> None:
     checkpoint = random_checkpoint()
     raw = slim_variables(checkpoint)
     slots = {f"{name}/RMSProp{n}": value for n in ("", "_1") for name, value in raw.items()}
+    slots |= {"MobilenetV2/Conv/BatchNorm/moving_mean/biased": np.zeros(8, np.float32)}
     slots |= {f"{name}/Momentum": value for name, value in raw.items()} | {"global_step": np.array(1, np.int64)}
     write_bundle(tmp_path / "m.ckpt", raw | slots | (averages(checkpoint, roles) if roles else {}))
     found = read(tmp_path / "m.ckpt")
@@ -291,6 +292,18 @@ def test_frozen_deeplab(tmp_path: Path, fields) -> None:
     found = read(tmp_path / "graph.pb")
     assert (found.task, found.config.output_stride) == ("segmentation", 8)
     assert_same_weights(found.weights, checkpoint.weights)
+
+
+@pytest.mark.parametrize(("pads", "tf_padding"), [((1, 1), False), ((0, 1), True)])
+def test_frozen_graph_with_explicit_padding(tmp_path: Path, pads, tf_padding) -> None:
+    graph = tf1.GraphDef.FromString(frozen_graph(random_checkpoint()))
+    stem = next(node for node in graph.node if node.name == "MobilenetV2/Conv/Conv2D")
+    stem.input[0] = "Pad"
+    graph.node.add(name="Pad", op="Pad", input=["input", "paddings"])
+    paddings = graph.node.add(name="paddings", op="Const")
+    paddings.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.array([(0, 0), pads, pads, (0, 0)], np.int32)))
+    (tmp_path / "graph.pb").write_bytes(graph.SerializeToString())
+    assert read(tmp_path / "graph.pb").config.tf_padding is tf_padding
 
 
 def test_frozen_graph_with_fake_quantization_is_refused(tmp_path: Path) -> None:

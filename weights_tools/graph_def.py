@@ -269,6 +269,8 @@ def _known(graph: Graph, strides: dict[str, int], epsilons: set[float]) -> Itera
     # 0.0010000000474974513 is 0.001 as a float32.
     if epsilons and round(max(epsilons), 6) != 0.001 and max(epsilons) > 0:
         yield "layer_norm_eps", round(max(epsilons), 9)
+    if _pads_both_sides(graph):
+        yield "tf_padding", False
     kinds = {operation.kind for operation in graph.operations.values()}
     if "Relu6" not in kinds and "Relu" in kinds:
         yield "hidden_act", "relu"
@@ -278,6 +280,16 @@ def _known(graph: Graph, strides: dict[str, int], epsilons: set[float]) -> Itera
             if len(sides) == 2 and min(sides) >= 32 and max(sides) < 1 << 16:
                 yield "image_size", max(sides)
             return
+
+
+def _pads_both_sides(graph: Graph) -> bool:
+    """Whether one pixel is padded on all sides before the first convolution, where TensorFlow's SAME pads
+    two.
+    """
+    stem = next((op for op in graph.operations.values() if op.kind == "Conv2D" and _layer_of(op) == "Conv1"), None)
+    pad = next((op for op in graph.feeding(stem) if op.kind == "Pad"), None) if stem else None
+    pads = next(graph.constants(pad.inputs), None) if pad else None
+    return pads is not None and pads.shape == (4, 2) and bool((pads[1:3] == 1).all())
 
 
 def read(path: str | Path) -> Checkpoint:

@@ -29,7 +29,7 @@ AVERAGE = "/ExponentialMovingAverage"
 _STATISTICS = ("moving_mean", "moving_variance")
 # Slots that optimizers keep beside a variable, and variables of training itself.
 _TRAINING = re.compile(
-    r".*/(RMSProp(_\d+)?|Momentum|Adam(_\d+)?|Adagrad|Adadelta(_\d+)?|Ftrl(_\d+)?|LARSOptimizer)"
+    r".*/(RMSProp(_\d+)?|Momentum|Adam(_\d+)?|Adagrad|Adadelta(_\d+)?|Ftrl(_\d+)?|LARSOptimizer|biased|local_step)"
     r"|(.*/)?(global_step|beta[12]_power|learning_rate|iteration|save_counter|seed_generator_state)(:0)?"
     r"|_CHECKPOINTABLE_OBJECT_GRAPH|(.*/)?(optimizer|keras_api)/.*|.*/\.OPTIMIZER_SLOT/.*"
     r"|(adam|sgd|rmsprop|adagrad|adamw|lion)/.*"
