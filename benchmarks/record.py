@@ -30,7 +30,7 @@ def main() -> None:
         arguments = [f"--{name}={value}" for name, value in work._asdict().items()]
         run("peers.py", *arguments, f"--rounds={options.rounds}", f"--json={work.file}")
     if chosen(KERNELS):
-        run("kernels.py", f"--json={KERNELS}")
+        run("kernels.py", "--task=classify", f"--json={KERNELS}")
     if chosen(COLD_START):
         run("cold_start.py", f"--json={COLD_START}")
     run("plot.py")
