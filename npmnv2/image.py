@@ -19,8 +19,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -494,6 +496,8 @@ class MobileNetV2ImageProcessor:
             Or, with scores, a list of objects with `segmentation` and `segmentation_scores`, the resized logits
             [shape=(classes, height, width)].
         """
+        if getattr(outputs, "logits", None) is None:
+            raise ValueError(f"outputs must have logits, got {type(outputs).__name__} without")
         logits = np.asarray(outputs.logits)
         sizes = [logits.shape[2:]] * len(logits) if target_sizes is None else [_pair(s) for s in target_sizes]
         if len(sizes) != len(logits):
@@ -639,8 +643,12 @@ def _channels_last(image: Any, input_data_format: str | None) -> Any:
 
 
 def _pair(size: Sequence[int]) -> Pair:
-    height, width = size
-    return int(height), int(width)
+    height = width = 0
+    with suppress(TypeError, ValueError):
+        height, width = map(operator.index, size)
+    if min(height, width) < 1:
+        raise ValueError(f"target_sizes must be pairs (height, width) of integers above 0, got {size!r}")
+    return height, width
 
 
 def _stacked(arrays: Sequence[Pixels]) -> Pixels:

@@ -135,6 +135,8 @@ def _file_content(source: Any, name: str) -> bytes:
         raise ImageError(f"{name} is a URL: images are not downloaded; save it to a file and pass its path")
     if os.path.isdir(source):
         raise ImageError(f"{name} is a folder, not an image")
+    if not os.path.exists(source):
+        raise FileNotFoundError(f"image (={name!r}) must be an existing file")
     with open(source, "rb") as file:
         return file.read()
 

@@ -51,7 +51,7 @@ def test_bad_files_are_named(tmp_path, content, message):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
+    with pytest.raises(FileNotFoundError, match=r"image \(='.*nowhere\.png'\) must be an existing file"):
         load_image(tmp_path / "nowhere.png")
 
 
@@ -225,6 +225,19 @@ def test_target_sizes_of_another_number():
         ValueError, match=r"target_sizes must have one \(height, width\) for each of the 2 images, got 3"
     ):
         MobileNetV2ImageProcessor().post_process_semantic_segmentation(outputs, [(9, 9)] * 3)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, -1), (5,), (5, 5, 5), (1.5, 2), ("5", 5), 5, "ab"])
+def test_target_sizes_that_are_none(size):
+    outputs = SimpleNamespace(logits=np.zeros((1, 3, 4, 4), np.float32))
+    with pytest.raises(ValueError, match=r"target_sizes must be pairs \(height, width\) of integers above 0, got"):
+        MobileNetV2ImageProcessor().post_process_semantic_segmentation(outputs, [size])
+
+
+@pytest.mark.parametrize("outputs", [None, SimpleNamespace(logits=None)])
+def test_outputs_without_logits(outputs):
+    with pytest.raises(ValueError, match="outputs must have logits, got"):
+        MobileNetV2ImageProcessor().post_process_semantic_segmentation(outputs)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
