@@ -74,6 +74,8 @@ def features(options: argparse.Namespace) -> int:
     import numpy as np
 
     model = _load(options)
+    for endpoint in options.endpoint or ():
+        model.plan.resolve(endpoint)  # one message here instead of one for every photo
     paths = list(photos(options.photos))
     names, rows, failed = [], [], 0
     for path, result in each(lambda batch: model.features(batch, options.endpoint), paths, options):
@@ -102,7 +104,7 @@ def info(options: argparse.Namespace) -> int:
     facts = inspect(options.file)
     if options.json:
         print(json.dumps(facts, ensure_ascii=False))
-        return 0
+        return 0 if facts["readable"] else 1
     for name, value in facts.items():
         if not isinstance(value, (list, dict)) or not value:
             print(f"{name:15} {value}")
@@ -110,13 +112,13 @@ def info(options: argparse.Namespace) -> int:
             print(f"{name:15} {', '.join(f'{k}={v}' for k, v in value.items())}")
         else:
             print(f"{name:15} {', '.join(map(str, value[:8]))}{f', … ({len(value)})' if len(value) > 8 else ''}")
-    if options.layers:
+    if options.layers and facts["readable"]:
         from npmnv2.loading import load
         from npmnv2.tables import plan_table
 
         model = load(options.file, backend="numpy")
         print(plan_table(model.plan, model.config.image_size))
-    return 0
+    return 0 if facts["readable"] else 1
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -277,7 +279,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "predict", predict)
     _photos(command)
-    command.add_argument("-k", "--top-k", type=int, help="classes per photo (default 5)")
+    command.add_argument("-k", "--top-k", type=_positive, help="classes per photo (default 5)")
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line")
     form.add_argument("--csv", action="store_true", help="one line a class")
@@ -318,7 +320,7 @@ def build_parser() -> argparse.ArgumentParser:
     _threads(command)
 
     command = _command(commands, "bench", bench)
-    command.add_argument("--batch", type=int, default=1)
+    command.add_argument("--batch", type=_positive, default=1)
     _threads(command)
     return parser
 

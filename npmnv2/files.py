@@ -18,9 +18,14 @@ def write_atomically(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the folder of `path` does not exist or cannot be written to.
+        If the folder of `path` does not exist or cannot be written to, or if `path` is a folder itself.
     """
     path = Path(path)
+    # The system's own message would name the temporary file, which tells nobody anything.
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} must be in a folder that exists, got {str(path.parent)!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} must be a file to write, got a folder")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)

@@ -90,7 +90,21 @@ def test_features_to_json_and_npz(model, folder, capsys) -> None:
 def test_a_failed_write_leaves_the_old_file(model, folder, capsys) -> None:
     target = folder / "absent" / "f.npz"
     assert main(["features", str(folder / "a.png"), "-m", model, "-o", str(target)]) == 1
-    assert "absent" in capsys.readouterr().err
+    assert f"{target} must be in a folder that exists" in capsys.readouterr().err
+    assert main(["features", str(folder / "a.png"), "-m", model, "-o", str(folder)]) == 1
+    assert f"{folder} must be a file to write, got a folder" in capsys.readouterr().err
+
+
+def test_an_unknown_endpoint_is_reported_once(model, folder, capsys) -> None:
+    assert main(["features", str(folder), "-m", model, "--endpoint", "nonsense", "--batch-size", "1"]) == 1
+    assert capsys.readouterr().err.count("nonsense") == 1
+
+
+def test_info_of_what_does_not_load_exits_with_1(tmp_path, capsys) -> None:
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    for options in ([], ["--json"], ["--layers"]):
+        assert main(["info", str(tmp_path / "m.h5"), *options]) == 1
+        assert "not a readable HDF5 file" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -110,7 +124,10 @@ def test_mistakes_end_in_one_line_and_exit_code_1(arguments, message, capsys, ho
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", [["predict"], ["predict", "x.jpg", "--threads", "0"], ["nonsense"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict"], ["predict", "x.jpg", "--threads", "0"], ["predict", "x.jpg", "-k", "0"], ["nonsense"], []],
+)
 def test_misunderstood_commands_exit_with_2(arguments, capsys) -> None:
     try:
         code = main(arguments)
