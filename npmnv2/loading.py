@@ -66,7 +66,8 @@ def load(
     checkpoint = read_checkpoint(path)
     if checkpoint.task not in _CLASSES:
         raise WeightsError(f"{path} must hold a model for {' or '.join(_CLASSES)}, got {checkpoint.task}")
-    return _CLASSES[checkpoint.task].from_checkpoint(checkpoint, backend=backend, dtype=dtype, n_threads=n_threads)
+    options = {"backend": backend, "dtype": dtype, "n_threads": n_threads}
+    return _CLASSES[checkpoint.task].from_checkpoint(checkpoint, str(path), **options)
 
 
 def _locate(

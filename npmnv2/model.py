@@ -110,8 +110,8 @@ class MobileNetV2PreTrainedModel:
     # --- files -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_checkpoint(cls: type[Model], checkpoint: Checkpoint, **options: Any) -> Model:
-        """Make a model of the contents of a weight file.
+    def from_checkpoint(cls: type[Model], checkpoint: Checkpoint, where: str | None = None, **options: Any) -> Model:
+        """Make a model of the contents of a weight file, which messages call `where`.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class MobileNetV2PreTrainedModel:
         """
         if checkpoint.config is None:
             raise WeightsError("checkpoint must hold a configuration, got none")
-        where = checkpoint.source.get("file", "checkpoint")
+        where = where or checkpoint.source.get("file", "checkpoint")
         weights = cls.select(checkpoint, where)
         check(cls.build(checkpoint.config), weights, where)
         size = checkpoint.preprocessing.get("size", checkpoint.config.image_size)
@@ -146,7 +146,7 @@ class MobileNetV2PreTrainedModel:
 
         Other keyword arguments go to the constructor (`backend`, `dtype`, `n_threads`, `processor`).
         """
-        return cls.from_checkpoint(read_checkpoint(path), **options)
+        return cls.from_checkpoint(read_checkpoint(path), str(path), **options)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json``, ``preprocessor_config.json`` and the weights into a directory, each atomically."""
@@ -202,9 +202,15 @@ class MobileNetV2PreTrainedModel:
         if data_format not in ("channels_first", "channels_last"):
             raise ValueError(f"data_format (={data_format!r}) must be 'channels_first' or 'channels_last'")
         x = np.asarray(pixel_values)
-        if x.ndim == 4 and data_format == "channels_first":
-            x = x.transpose(0, 2, 3, 1)
-        return x
+        if x.ndim != 4 or data_format == "channels_last":
+            return x
+        channels = self.config.num_channels
+        if x.shape[1] != channels and x.shape[3] == channels:
+            raise ValueError(
+                f"pixel_values must have the shape (N, {channels}, height, width), got {x.shape}; "
+                "for channels last pass data_format='channels_last'"
+            )
+        return x.transpose(0, 2, 3, 1)
 
     def _hidden_names(self, wanted: HiddenStates) -> tuple[str, ...]:
         """Endpoint names for `output_hidden_states`: all 16 blocks for True, or a choice by index or name."""
@@ -219,6 +225,8 @@ class MobileNetV2PreTrainedModel:
         for item in wanted:
             if isinstance(item, str):
                 names.append(item)
+            elif isinstance(item, (bool, np.bool_)) or not isinstance(item, (int, np.integer)):
+                raise TypeError(f"output_hidden_states item (={item!r}) must be an index or an endpoint's name")
             elif -16 <= item < 16:
                 names.append(blocks[item])
             else:
@@ -261,6 +269,8 @@ class MobileNetV2PreTrainedModel:
             For one image: the pooled features, or the maps by name. For a list, a list of these; for an iterator, an
             iterator.
         """
+        if isinstance(endpoints, str):
+            raise TypeError(f"endpoints (={endpoints!r}) must be a list of names, got one string")
         names = tuple(endpoints) if endpoints is not None else (self.embedding,)
         for name in names:
             self.plan.resolve(name)
@@ -354,6 +364,14 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
     def build(cls, config: MobileNetV2Config) -> Plan:
         """Backbone, pooling and dense layer."""
         return classifier(config)
+
+    @classmethod
+    def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
+        """The weights of a classifier's file, or of one of features if there are to be no classes."""
+        without_classes = checkpoint.config is not None and checkpoint.config.classes == 0
+        if checkpoint.task == "features" and without_classes:
+            return checkpoint.weights
+        return super().select(checkpoint, where)
 
     def __call__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,7 +49,7 @@ def map_images(
         return next(_stream(iter([images]), prepare, run, finish, 1))
     if isinstance(images, Iterator):
         return _stream(images, prepare, run, finish, batch_size)
-    if not isinstance(images, Iterable):
+    if not isinstance(images, Iterable) or isinstance(images, Mapping):
         raise TypeError(f"images must be an image, a path or a list of them, got {type(images).__name__}")
     return list(_stream(iter(images), prepare, run, finish, batch_size))
 

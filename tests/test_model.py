@@ -13,6 +13,7 @@ from npmnv2 import (
     ImageError,
     MobileNetV2Config,
     MobileNetV2ForImageClassification,
+    MobileNetV2ForSemanticSegmentation,
     MobileNetV2ImageProcessor,
     MobileNetV2Model,
     WeightsError,
@@ -113,7 +114,7 @@ def test_impossible_hidden_states(model, pixels, wanted, error, message) -> None
         (lambda x: x[0], "four dimensions"),
         (lambda x: x[:, :2], r"num_channels \(=3\)"),
         (lambda x: x[:, :, :31], "at least 32×32 pixels, got 31×33"),
-        (lambda x: x.transpose(0, 2, 3, 1), "num_channels"),
+        (lambda x: x.transpose(0, 2, 3, 1), "got .*; for channels last pass data_format='channels_last'"),
     ],
 )
 def test_impossible_pixel_values(model, pixels, change, message) -> None:
@@ -218,6 +219,34 @@ def test_wrong_task_and_wrong_labels(model, tmp_path: Path) -> None:
     write_h5(checkpoint, tmp_path / "labels.h5")
     with pytest.raises(WeightsError, match="labels must name each of the 3 classes of the model, got 4"):
         load(tmp_path / "labels.h5")
+
+
+def test_messages_name_the_file_that_was_given(model, tmp_path: Path) -> None:
+    checkpoint = model.to_checkpoint()
+    checkpoint.source = {"file": "origin.npz"}
+    write_h5(checkpoint, tmp_path / "mine.h5")
+    with pytest.raises(WeightsError, match=r"mine\.h5 must hold a segmentation model .* got classification"):
+        MobileNetV2ForSemanticSegmentation.from_pretrained(tmp_path / "mine.h5")
+
+
+def test_a_classifier_without_classes_takes_a_file_of_features(tmp_path: Path, pixels) -> None:
+    body = MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=0), seed=0)
+    write_h5(body.to_checkpoint(), tmp_path / "body.h5")
+    model = MobileNetV2ForImageClassification.from_pretrained(tmp_path / "body.h5")
+    np.testing.assert_array_equal(model(pixels).logits, body(pixels).pooler_output)
+
+
+@pytest.mark.parametrize("item", [True, np.True_, 1.5, None, (1,)])
+def test_hidden_states_are_indices_or_names(model, pixels, item) -> None:
+    with pytest.raises(TypeError, match="must be an index or an endpoint's name"):
+        model(pixels, output_hidden_states=[item])
+
+
+def test_arguments_of_another_kind(model, photos) -> None:
+    with pytest.raises(TypeError, match=r"endpoints \(='block_3'\) must be a list of names"):
+        model.features(photos[0], endpoints="block_3")
+    with pytest.raises(TypeError, match="images must be an image, a path or a list of them, got dict"):
+        model.predict({photos[0]: 1})
 
 
 def test_load_of_what_is_not_there(home: Path) -> None:
