@@ -311,7 +311,10 @@ def judged(maps: Sequence[Array], grids: Sequence[Grid], keep_scores: bool) -> J
 
 
 def _checked_scales(scales: Sequence[float]) -> tuple[float, ...]:
-    checked = tuple(float(scale) for scale in scales)
+    try:
+        checked = tuple(float(scale) for scale in scales)
+    except (TypeError, ValueError):
+        raise TypeError(f"scales (={scales!r}) must be a sequence of numbers") from None
     if not checked or not all(scale > 0 and math.isfinite(scale) for scale in checked):
         raise ValueError(f"scales (={scales!r}) must be one or more numbers above 0")
     return checked

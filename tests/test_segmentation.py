@@ -389,6 +389,8 @@ def test_scores_that_do_not_fit_are_refused_beforehand(segmenter_on_numpy, monke
         ({"scales": ()}, ValueError, "scales"),
         ({"scales": (1.0, 0.0)}, ValueError, "scales"),
         ({"scales": (float("nan"),)}, ValueError, "scales"),
+        ({"scales": 1.0}, TypeError, r"scales \(=1\.0\) must be a sequence of numbers"),
+        ({"scales": "a"}, TypeError, "scales"),
         ({"batch_size": 0}, ValueError, "batch_size"),
     ],
 )
