@@ -23,8 +23,8 @@ from typing import Any
 import harness
 import numpy as np
 
-# What a user would write; {model} is the file, x the image, (1, 224, 224, 3) float32.
-START = "import sys, time, numpy as np; x = np.zeros((1, 224, 224, 3), np.float32)\n"
+# What a user would write; {model} is the file, x the image.
+START = "import sys, time, numpy as np; x = np.zeros((1, {size}, {size}, 3), np.float32)\n"
 SCRIPTS = {
     "npmnv2": 'import npmnv2; model = npmnv2.load({model!r}); model(x, data_format="channels_last").logits',
     "npmnv2 on NumPy": (
@@ -32,10 +32,11 @@ SCRIPTS = {
     ),
     "onnxruntime": (
         "import onnxruntime; session = onnxruntime.InferenceSession({model!r}); "
-        'session.run(None, {{"image": x.reshape(1, 3, 224, 224)}})'
+        'session.run(None, {{"image": x.reshape(1, 3, {size}, {size})}})'
     ),
     "openvino": (
-        'import openvino; model = openvino.Core().compile_model({model!r}, "CPU"); model(x.reshape(1, 3, 224, 224))'
+        'import openvino; model = openvino.Core().compile_model({model!r}, "CPU"); '
+        "model(x.reshape(1, 3, {size}, {size}))"
     ),
     "litert": (
         "from ai_edge_litert.interpreter import Interpreter; i = Interpreter({model!r}); i.allocate_tensors(); "
@@ -45,7 +46,7 @@ SCRIPTS = {
     "transformers": (
         "import torch; from transformers import MobileNetV2ForImageClassification as Model; "
         "model = Model.from_pretrained({model!r}).eval()\n"
-        "with torch.inference_mode(): model(torch.from_numpy(x.reshape(1, 3, 224, 224)))"
+        "with torch.inference_mode(): model(torch.from_numpy(x.reshape(1, 3, {size}, {size})))"
     ),
 }
 STOP = "\nprint(time.time())"
@@ -86,17 +87,18 @@ def main() -> None:
         options.json.write_text(json.dumps(about, indent=1) + "\n")
 
 
-def write_models(folder: Path) -> dict[str, str]:
+def write_models(folder: Path, task: str = "classify", model_name: str = "1.0_224") -> dict[str, str]:
     """Write the network in every format whose writer is installed; return the file of each runtime."""
     from network import network
     from runtimes.adapters import Transformers
 
-    from npmnv2.model import MobileNetV2ForImageClassification
+    from npmnv2 import MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation
 
-    net = network("classify", "1.0_224")
+    net = network(task, model_name)
     weights = net.random_weights()
     ours = folder / "npmnv2"
-    MobileNetV2ForImageClassification(net.config, weights).save_pretrained(ours)
+    models_of = {"classify": MobileNetV2ForImageClassification, "segment": MobileNetV2ForSemanticSegmentation}
+    models_of[task](net.config, weights).save_pretrained(ours)
     models = {"npmnv2": ours, "npmnv2 on NumPy": ours}
 
     def onnx() -> None:
@@ -119,7 +121,7 @@ def write_models(folder: Path) -> dict[str, str]:
             models["transformers"]
         )
 
-    for write in (onnx, keras, transformers):
+    for write in (onnx, keras, transformers) if task == "classify" else (onnx, keras):
         try:
             write()
         except ImportError as reason:
@@ -147,7 +149,7 @@ def measure(models: dict[str, str], folder: Path, rounds: int) -> dict[str, dict
 
 def first_prediction(name: str, model: str, environment: dict[str, str]) -> float:
     """Return the seconds from the start of a new process to its first prediction."""
-    script = START + SCRIPTS[name].format(model=model) + STOP
+    script = (START + SCRIPTS[name]).format(model=model, size=224) + STOP
     start = time.time()
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
