@@ -27,7 +27,7 @@ VECTOR = LANES * FLOAT_BYTES
 ONE, TWO, THREE, ONE_AND_A_HALF = 1, 2, 3, 4
 # Pixels per tile. Sums, weights and one input must fit in the registers, at least eight sums must be in flight to hide
 # the latency of an FMA, the addresses of the pixels must fit in the general registers, and 7 divides the widths 112,
-# 56, 28, 14 and 7 of the usual image. Measured on Zen 5 (AVX-512), in percent of peak: 7 × 2 and 7 × 3: 95 to 98,
+# 56, 28, 14 and 7 of the usual image. Measured on Zen 5 (AVX-512), in percent of peak: 7 × 2 and 7 × 3: 92 to 98,
 # 12 × 2: 96, 14 × 2: 93, 7 × 4: 80; 12 × 1: 84, 14 × 1: 67.
 _MANY = {ONE: 12, TWO: 7, THREE: 7, ONE_AND_A_HALF: 8}
 _FEW = {ONE: 12, TWO: 6, THREE: 4, ONE_AND_A_HALF: 6}
