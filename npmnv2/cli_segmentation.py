@@ -11,6 +11,9 @@ from typing import Any
 _ARGUMENTS = ("transform", "scales", "flip")
 _FILES = ("out", "overlay")
 
+# What looks like one of these is meant as a file, not as a folder.
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of segmentation to a command."""
@@ -43,7 +46,7 @@ def saver(options: argparse.Namespace, paths: Sequence[str]) -> Callable[[Any], 
     Raises
     ------
     ValueError
-        If two files would go to one place, or one to where a photo is.
+        If two files would go to one place, several to one file, or one to where a photo is.
     """
     masks = _targets(options.out, paths, ".png")
     overlays = _targets(options.overlay, paths, ".jpg")
@@ -66,6 +69,8 @@ def _targets(where: str | None, paths: Sequence[str], suffix: str) -> dict[str, 
         return {}
     if len(paths) == 1 and Path(where).suffix and not Path(where).is_dir():
         return {paths[0]: Path(where)}
+    if len(paths) > 1 and Path(where).suffix.lower() in _PICTURES and not Path(where).is_dir():
+        raise ValueError(f"{where} must be a folder, got a file's name for {len(paths)} photos")
     return {path: Path(where) / (Path(path).stem + suffix) for path in paths}
 
 

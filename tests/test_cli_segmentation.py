@@ -65,6 +65,13 @@ def test_folders(model, folder, capsys):
         assert {r["index"]: r["pixels"] for r in legend["legend"]} == {i: n for i, n in enumerate(counts) if n}
 
 
+@pytest.mark.parametrize("option", ["--out", "--overlay"])
+def test_a_file_for_several_photos(model, folder, capsys, option):
+    assert predict(folder / "photos", "-m", model, option, folder / "x.png") == 1
+    assert "x.png must be a folder, got a file's name for 3 photos" in capsys.readouterr().err
+    assert not (folder / "x.png").exists()
+
+
 def test_one_bad_photo_spares_the_others(model, folder, capsys):
     (folder / "photos" / "b.JPG").write_bytes(b"not a photo")
     assert predict(folder / "photos", "-m", model, "-o", folder / "masks") == 1
