@@ -120,6 +120,7 @@ def test_real_quantized_files_are_refused(shared_data: Path, file) -> None:
         {"first_layer_is_expansion": False},
         {"num_channels": 1},
         {"hidden_act": "relu"},
+        {"width_rule": "slim"},
     ],
     ids=str,
 )
@@ -191,6 +192,23 @@ def test_scaling_inside_the_graph(tmp_path: Path, before, message) -> None:
     else:
         with pytest.raises(WeightsError, match=message):
             read(tmp_path / "model.tflite")
+
+
+def test_network_without_residuals_is_refused(tmp_path: Path) -> None:
+    flatbuffers = pytest.importorskip("flatbuffers")
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tflite_model(folded(random_checkpoint()))))
+    (graph,) = model.subgraphs
+    names = [tensor.name.decode() for tensor in graph.tensors]
+    number = names.index("block_2_add")
+    for operator in graph.operators:
+        operator.inputs = [names.index("block_2_project") if i == number else i for i in operator.inputs]
+    graph.operators = [operator for operator in graph.operators if number not in operator.outputs]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    (tmp_path / "model.tflite").write_bytes(bytes(builder.Output()))
+    with pytest.raises(WeightsError, match=r"residual connections differ .* at block_2_project"):
+        read(tmp_path / "model.tflite")
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:

@@ -214,6 +214,8 @@ class Walk:
         Canonical name → array.
     strides, dilations, activations : dict
         By layer name.
+    residuals : set of str
+        Layers whose result is added to what came before.
     symmetric : bool
         Whether some convolution of stride 2 was padded alike on both sides although TensorFlow would not.
     """
@@ -223,6 +225,7 @@ class Walk:
     strides: dict[str, int] = field(default_factory=dict)
     dilations: dict[str, int] = field(default_factory=dict)
     activations: dict[str, int] = field(default_factory=dict)
+    residuals: set[str] = field(default_factory=set)
     symmetric: bool = False
     bytes_read: int = 0
     values: dict[int, Value] = field(default_factory=dict)
@@ -246,7 +249,9 @@ class Walk:
             return None
         first = sources[0]
         if operator.kind == "ADD" and len(sources) == 2 and operator.option(0, "int8") == _LINEAR:
-            return max(sources, key=lambda value: self._age(value.layers[-1]))
+            newest = max(sources, key=lambda value: self._age(value.layers[-1]))
+            self.residuals.add(newest.layers[-1])
+            return newest
         if operator.kind == "CONCATENATION":
             return Value(tuple(dict.fromkeys(layer for value in sources for layer in value.layers)))
         if operator.kind in _POOLS:
@@ -319,7 +324,8 @@ class Walk:
         if kernel is None:
             raise WeightsError(f"{self.model.path}: the weights of {operator.kind} are not constant")
         ranks = {"FULLY_CONNECTED": 2}
-        if kernel.ndim != ranks.get(operator.kind, 4):
+        is_one = operator.kind != "DEPTHWISE_CONV_2D" or kernel.shape[:1] == (1,)
+        if kernel.ndim != ranks.get(operator.kind, 4) or not is_one:
             raise damaged(
                 self.model.path, f"kernel of shape {kernel.shape}", f"{self.model.name(operator.inputs[1])!r}"
             )
@@ -461,9 +467,7 @@ def _after_concatenation(layers: tuple[str, ...], depthwise: bool) -> str | None
 
 
 def labels_of(data: bytes, classes: int) -> tuple[str, ...] | None:
-    """The label file in the zip archive that TFLite metadata appends to the model, when it has one line a
-    class.
-    """
+    """The label file in the zip archive that TFLite metadata appends to the model, if it fits."""
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             for text in _text_files(archive):
@@ -518,12 +522,15 @@ def read(path: str | Path) -> Checkpoint:
         **({"image_size": int(max(size))} if len(size) == 2 and min(size) >= 32 else {}),
     }
     rates = [walk.dilations[layer] for layer in walk.dilations if re.fullmatch(r"aspp\d_depthwise", layer)]
+    if "expanded_conv_project" in walk.residuals:
+        # Only where the first block is as wide as the stem, and never by transformers' rule.
+        known["width_rule"] = "slim"
     if rates:
         known["atrous_rates"] = tuple(rates)
     labels = labels_of(model.root.buffer.data, class_count(walk.weights))
     content = Content(walk.weights, known, labels=labels, preprocessing=_preprocessing(walk))
     checkpoint = assemble(path, "tflite", content)
-    _check_strides(walk, checkpoint)
+    _check_graph(walk, checkpoint)
     return checkpoint
 
 
@@ -550,12 +557,17 @@ def _hidden_act(walk: Walk) -> str:
     return _ACTIVATIONS[wide.pop()]
 
 
-def _check_strides(walk: Walk, checkpoint: Checkpoint) -> None:
-    """The graph's strides and dilations have to be those of the configuration, or the weights would be
+def _check_graph(walk: Walk, checkpoint: Checkpoint) -> None:
+    """Strides, dilations and residuals have to be those of the configuration, or the weights would be
     misused.
     """
     assert checkpoint.config is not None
-    for part in backbone(checkpoint.config).parts():
+    plan = backbone(checkpoint.config)
+    residuals = {f"{node.name}_project" for node in plan.nodes if getattr(node.layer, "residual", False)}
+    if walk.residuals != residuals:
+        odd = ", ".join(sorted(walk.residuals ^ residuals))
+        raise WeightsError(f"{walk.model.path}: residual connections differ from a MobileNetV2's at {odd}")
+    for part in plan.parts():
         if isinstance(part.layer, (Conv, Depthwise)) and part.name in walk.strides:
             found = walk.strides[part.name], walk.dilations[part.name]
             if found != (part.layer.stride, part.layer.dilation):
