@@ -169,7 +169,7 @@ def main() -> None:
     print(harness.table(HEADER, [cells(row) for row in sorted(rows, key=lambda row: row["kernel"])]))
     missing = sorted(set(REGISTRY) - {row["kernel"] for row in rows})
     if not options.kernel:
-        print(f"\nNot part of a network: {', '.join(missing)}")
+        print(f"\nNot in these networks: {', '.join(missing)}")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         about = {"peak_gflops": round(best, 1), "machine": harness.machine(), "rows": rows}

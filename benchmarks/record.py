@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recorded import COLD_START, KERNELS, RESULTS, ROOT, WORKS
+from recorded import COLD_START, KERNELS, NODES, RESULTS, ROOT, WORKS
 
 
 def main() -> None:
@@ -29,6 +29,8 @@ def main() -> None:
     for work in filter(lambda work: chosen(work.file), WORKS):
         arguments = [f"--{name}={value}" for name, value in work._asdict().items()]
         run("peers.py", *arguments, f"--rounds={options.rounds}", f"--json={work.file}")
+    if chosen(NODES):
+        run("nodes.py", f"--json={NODES}")
     if chosen(KERNELS):
         run("kernels.py", "--task=classify", f"--json={KERNELS}")
     if chosen(COLD_START):

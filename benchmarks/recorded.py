@@ -38,7 +38,7 @@ WORKS = (
     Work("1.0_513", 1, 1, "segment"),
     Work("1.0_513", 1, 2, "segment"),
 )
-KERNELS, COLD_START = RESULTS / "kernels.json", RESULTS / "cold_start.json"
+NODES, KERNELS, COLD_START = (RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start"))
 
 
 def read(file: Path) -> Any:

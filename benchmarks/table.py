@@ -2,8 +2,8 @@
 
     python benchmarks/table.py --update README.md
 
-A table NAME stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a page may have any of performance, kernels and
-cold-start.
+A table NAME stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a page may have any of performance, nodes, kernels
+and cold-start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import harness
 import recorded
-from recorded import COLD_START, KERNELS
+from recorded import COLD_START, KERNELS, NODES
 
 OURS, RIVALS, OTHERS = "npmnv2", ("litert", "openvino", "onnxruntime"), ("tensorflow", "transformers")
 SPLIT_OPENVINO = "openvino, 2 streams"
@@ -43,6 +43,24 @@ def basis(about: dict) -> str:
     machine, versions = about["machine"], about["versions"]
     shown = ", ".join(f"{name} {version}" for name, version in versions.items() if name != OURS)
     return f"{machine['processor']}, {' '.join(machine['vectors'])}, {machine['system']}, {about['date']}; {shown}."
+
+
+def nodes() -> str:
+    """What every node of the classification network took, and the whole."""
+    measured = recorded.read(NODES)
+    total = sum(node["us"] for node in measured["nodes"])
+    rows = [
+        [
+            node["name"],
+            f"{node['us']:.0f}",
+            f"{2e-3 * node['multiply_adds'] / node['us']:.0f}",
+            f"{node['us'] / total:.1%}",
+        ]
+        for node in measured["nodes"]
+    ]
+    share = measured["gflops"] / measured["peak_gflops"]
+    whole = f"{measured['ms_in_one_call']:.2f} ms, {measured['gflops']:.0f} GFLOP/s, {share:.0%} of the core's peak"
+    return f"{harness.table(['node', 'µs', 'GFLOP/s', 'share'], rows)}\n\nAll in one call: {whole}."
 
 
 def kernels() -> str:
@@ -73,7 +91,12 @@ def cold_start() -> str:
     return harness.table(["runtime", "first prediction, s", "installed, MB"], rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"performance": performance, "kernels": kernels, "cold-start": cold_start}
+TABLES: dict[str, Callable[[], str]] = {
+    "performance": performance,
+    "nodes": nodes,
+    "kernels": kernels,
+    "cold-start": cold_start,
+}
 
 
 def update(page: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +55,7 @@ def test_every_comparison_is_recorded_with_what_is_needed_to_judge_it(benchmarks
 
 def test_no_path_of_the_machine_is_recorded() -> None:
     for file in (ROOT / "benchmarks" / "results").glob("*.json"):
-        assert "/" not in json.dumps(json.loads(file.read_text())["machine"]), file.name
+        assert '"/' not in file.read_text(encoding="utf-8"), file.name
 
 
 def test_rounds_rotate(harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
