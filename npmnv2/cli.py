@@ -126,8 +126,13 @@ def convert(options: argparse.Namespace) -> int:
     from npmnv2.weights_tools import convert as convert_file
 
     labels = Path(options.labels).read_text(encoding="utf-8").splitlines() if options.labels else None
-    convert_file(options.source, options.target, to=options.to, labels=labels, num_classes=options.num_classes)
+    written = convert_file(
+        options.source, options.target, to=options.to, labels=labels, num_classes=options.num_classes
+    )
     complain(f"wrote {options.target}")
+    preset = written.preprocessing.get("preset")
+    if (Path(options.target) / "preprocessor_config.json").is_file() and preset not in (None, "hf"):
+        complain(f"transformers cannot prepare photos as {preset!r} does; its own way was written for them instead")
     return 0
 
 

@@ -79,6 +79,8 @@ def _locate(
     """Path of the weights: an existing path as it is, otherwise a name from the registry."""
     from npmnv2.checkpoints import fetch
 
+    if not isinstance(name_or_path, (str, os.PathLike)) or not str(name_or_path):
+        raise ValueError(f"name_or_path (={name_or_path!r}) must be a name, a file or a directory")
     path = Path(name_or_path).expanduser()
     if path.exists() or not isinstance(name_or_path, str):
         return path

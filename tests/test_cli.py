@@ -177,6 +177,19 @@ def test_demo_without_the_internet_uses_the_package_index(capsys, monkeypatch, m
     assert "out of reach" in err
 
 
+def test_convert_says_what_transformers_cannot_keep(model, tmp_path, capsys) -> None:
+    pytest.importorskip("safetensors")
+    assert main(["convert", model, str(tmp_path / "a"), "--to", "transformers"]) == 0
+    assert "own way" not in capsys.readouterr().err
+    from npmnv2.weights import read_h5
+
+    checkpoint = read_h5(model)
+    checkpoint.preprocessing = {"preset": "slim", "size": 64}
+    write_h5(checkpoint, tmp_path / "slim.h5")
+    assert main(["convert", str(tmp_path / "slim.h5"), str(tmp_path / "b"), "--to", "transformers"]) == 0
+    assert "transformers cannot prepare photos as 'slim' does" in capsys.readouterr().err
+
+
 def test_compare(model, folder, capsys, tmp_path) -> None:
     photo = str(folder / "a.png")
     assert main(["compare", model, photo, "--dtype", "float64", "--against", "numpy"]) == 0

@@ -249,6 +249,12 @@ def test_arguments_of_another_kind(model, photos) -> None:
         model.predict({photos[0]: 1})
 
 
+@pytest.mark.parametrize("nothing", ["", None, 3])
+def test_load_of_nothing(nothing) -> None:
+    with pytest.raises(ValueError, match=r"name_or_path \(=.*\) must be a name, a file or a directory"):
+        load(nothing)
+
+
 def test_load_of_what_is_not_there(home: Path) -> None:
     with pytest.raises(FileNotFoundError, match="must be an existing file"):
         load("absent.h5")
