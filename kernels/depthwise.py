@@ -63,9 +63,7 @@ def _padded_rows(image: Array, rows: slice, kh: int, geometry: Geometry) -> Arra
     return strip
 
 
-def _sum_of_taps(
-    strip: Array, kernel: Array, bias: Array, geometry: Geometry, out: Array, product: Array
-) -> None:
+def _sum_of_taps(strip: Array, kernel: Array, bias: Array, geometry: Geometry, out: Array, product: Array) -> None:
     """Write bias + Σ tap · pixels to `out` (h', W', C): one shifted `product` per tap, so all channels go at once."""
     kh, kw, _ = kernel.shape
     stride, dilation, _ = geometry

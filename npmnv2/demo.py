@@ -51,4 +51,3 @@ def _weights() -> tuple[Path, list[str]]:
         f"With a connection to the internet, `npmnv2 demo` uses {IMAGENET} and ImageNet's 1000 classes.",
     ]
     return fetch(DOG_BREEDS), remark
-
