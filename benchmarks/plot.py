@@ -18,7 +18,7 @@ def main() -> None:
     measured = recorded.recorded()
     columns = 4
     lines = -(-len(measured) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(11, 1.9 * lines), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(lines, columns, figsize=(11, 2.1 * lines), layout="constrained", squeeze=False)
     for axis in axes.flat[len(measured) :]:
         axis.set_visible(False)
     for axis, (work, figures) in zip(axes.flat, measured.items()):
@@ -35,7 +35,7 @@ def draw(axis: plt.Axes, title: str, times: dict[str, float]) -> None:
     bars = axis.barh(names, values, color=[OURS_COLOUR if name == OURS else OTHERS_COLOUR for name in names])
     axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     axis.invert_yaxis()
-    axis.set_title(title, fontsize=7, loc="left")
+    axis.set_title(title.replace(", ", "\n", 1), fontsize=8, loc="left")
     axis.set_xlim(0, 1.25 * max(values))
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
