@@ -16,8 +16,8 @@ from npmnv2.kernels import Array
 from npmnv2.kernels.jitted.run import Call, Workspace
 from npmnv2.kernels.jitted.threads import default_threads
 from npmnv2.layers import Shape
-from npmnv2.lowering import TOGETHER, Lowering, PackedWeights, Stretch, stretches
-from npmnv2.plan import IMAGE, Plan, Schedule
+from npmnv2.lowering import TOGETHER, Lowering, PackedWeights, Stretch, is_compiled, stretches
+from npmnv2.plan import IMAGE, Plan, Schedule, parts_of
 
 # Programs for so many input sizes and sets of outputs are kept; the oldest goes first.
 _KEPT_PROGRAMS = 16
@@ -56,7 +56,7 @@ class NumbaExecutable:
         self.plan = plan
         self.n_threads = n_threads
         self._weights = PackedWeights(plan, weights)
-        self._numpy = NumpyExecutable(plan, weights)
+        self._numpy = NumpyExecutable(plan, _only_for_numpy(plan, weights))
         self._workspace = Workspace(n_threads)
         self._programs: dict[tuple[Shape, tuple[str, ...]], _Program] = {}
         self._lock = threading.Lock()
@@ -133,6 +133,12 @@ class NumbaExecutable:
             stage.call.single(index, inputs, outputs)
             timings.append((name, time.perf_counter() - start))
         return timings
+
+
+def _only_for_numpy(plan: Plan, weights: Weights) -> Weights:
+    """The weights of what compiled kernels do not cover. The others are packed by now; keeping them doubles them."""
+    names = {part.name for node in plan.nodes if not is_compiled(node.layer) for part in parts_of(node)}
+    return {name: array for name, array in weights.items() if name.rpartition("/")[0] in names}
 
 
 _executables: weakref.WeakSet[NumbaExecutable] = weakref.WeakSet()
