@@ -17,6 +17,7 @@ from typing import Any
 
 import npmnv2
 from npmnv2 import cli_checkpoints, cli_segmentation
+from npmnv2.cli_checkpoints import add_command
 
 DEFAULT_MODEL = "mobilenet_v2_1.0_224"
 BACKENDS = ("auto", "numba", "numpy")
@@ -282,7 +283,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"npmnv2 {npmnv2.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    command = _command(commands, "predict", predict)
+    command = add_command(commands, "predict", predict)
     _photos(command)
     command.add_argument("-k", "--top-k", type=_positive, help="classes per photo (default 5)")
     form = command.add_mutually_exclusive_group()
@@ -290,17 +291,17 @@ def build_parser() -> argparse.ArgumentParser:
     form.add_argument("--csv", action="store_true", help="one line a class")
     cli_segmentation.add_options(command)
 
-    command = _command(commands, "features", features)
+    command = add_command(commands, "features", features)
     _photos(command)
     command.add_argument("--endpoint", action="append", help="a layer such as block_13_expand; may be repeated")
     command.add_argument("-o", "--out", help="write an .npz file instead of JSON lines")
 
-    command = _command(commands, "info", info)
+    command = add_command(commands, "info", info)
     command.add_argument("file", help="weight file or directory")
     command.add_argument("--layers", action="store_true", help="also list all layers")
     command.add_argument("--json", action="store_true")
 
-    command = _command(commands, "convert", convert)
+    command = add_command(commands, "convert", convert)
     command.add_argument("source", help="weights in any format that npmnv2 reads")
     command.add_argument("target", help="file or directory to write")
     command.add_argument("--to", help="format to write, where the name of the target does not say it")
@@ -309,7 +310,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     cli_checkpoints.add_commands(commands)
 
-    command = _command(commands, "compare", compare)
+    command = add_command(commands, "compare", compare)
     command.add_argument("first", help="the reference: a name or file")
     command.add_argument("second", nargs="?", help="the model to check (default: the first one again)")
     command.add_argument("photo", help="both see what the first makes of it")
@@ -318,22 +319,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", default="float32", choices=("float32", "float64"), help="of the reference")
     command.add_argument("--tolerance", type=float, default=1e-3, help="as a share of a layer's largest value")
 
-    command = _command(commands, "demo", demo)
+    command = add_command(commands, "demo", demo)
     command.add_argument("photo", nargs="?", help="a photo of your own (default: a cat that comes along)")
 
-    command = _command(commands, "warmup", warmup)
+    command = add_command(commands, "warmup", warmup)
     _threads(command)
 
-    command = _command(commands, "bench", bench)
+    command = add_command(commands, "bench", bench)
     command.add_argument("--batch", type=_positive, default=1)
     _threads(command)
     return parser
-
-
-def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
-    command.set_defaults(run=run)
-    return command
 
 
 def _photos(command: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from npmnv2.registry import SOURCES
@@ -13,18 +13,18 @@ from npmnv2.registry import SOURCES
 
 def add_commands(commands: Any) -> None:
     """Add them to the sub-parsers of the command line."""
-    command = _command(commands, "list", list_checkpoints)
+    command = add_command(commands, "list", list_checkpoints)
     command.add_argument("--source", choices=SOURCES, help="only what this source has")
     command.add_argument("--json", action="store_true")
 
-    command = _command(commands, "download", download)
+    command = add_command(commands, "download", download)
     command.add_argument("names", nargs="*", metavar="NAME", help="names that `npmnv2 list` shows")
     command.add_argument("--all", action="store_true", help="all of --source, which is tensorflow if not given")
     command.add_argument("--source", choices=SOURCES, help="where to get a name from that several sources have")
     command.add_argument("--dir", help="write there instead of the cache; NPMNV2_HOME can point to it")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
-    command = _command(commands, "cache", cache)
+    command = add_command(commands, "cache", cache)
     command.add_argument("names", nargs="*", metavar="NAME", help="what to clear (default: all)")
     command.add_argument("--clear", action="store_true", help="delete the files")
     command.add_argument("--forget", action="store_true", help="with --clear: trust the next download anew")
@@ -32,7 +32,8 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--json", action="store_true")
 
 
-def _command(commands: Any, name: str, run: Any) -> argparse.ArgumentParser:
+def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    """Add a command whose help is the docstring of what it runs."""
     command: argparse.ArgumentParser = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
     command.set_defaults(run=run)
     return command

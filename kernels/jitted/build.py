@@ -242,15 +242,6 @@ def wide_conv(source: Map, packed: Packed, kernel: int, geometry: Geometry) -> W
     return Wide(height, width, packed.channels, fields, (source.channels, kernel, geometry.stride))
 
 
-def filtered_size(wide: Wide, geometry: Geometry) -> tuple[int, int]:
-    """Height and width of what a 3×3 depthwise convolution makes of a map."""
-    height, width = (
-        output_size(size, 3, geometry.stride, geometry.dilation, padding)
-        for size, padding in zip((wide.height, wide.width), geometry.padding)
-    )
-    return height, width
-
-
 def depthwise(
     source: Map, target: Map, wide: Wide, packed: Packed, geometry: Geometry, by_panels: bool = False
 ) -> Step:
