@@ -45,7 +45,7 @@ def cases(model: str, tasks: tuple[str, ...]) -> Iterator[Case]:
     """Every kernel of the registry with every shape that it meets, once, in the order of the networks."""
     from network import network
 
-    from npmnv2.layers import AveragePool, InvertedResidual
+    from npmnv2.network.layers import AveragePool, InvertedResidual
 
     multiplier = model.split("_")[0]
     for net in (network(task, model if task == "classify" else f"{multiplier}_513") for task in tasks):
@@ -60,7 +60,7 @@ def cases(model: str, tasks: tuple[str, ...]) -> Iterator[Case]:
 
 def kernel_of(layer: Any) -> str:
     """Name in the registry of the kernel that runs a layer."""
-    from npmnv2 import layers
+    from npmnv2.network import layers
 
     if isinstance(layer, layers.Conv):
         return "pointwise" if layer.kernel == layer.stride == 1 else "conv"
@@ -78,8 +78,8 @@ def kernel_of(layer: Any) -> str:
 
 def single(case: Case) -> Any:
     """A plan whose node "it" is the layer. Where that takes several maps, they are all made of the first."""
-    from npmnv2.layers import GlobalAveragePool, ResizeLike
-    from npmnv2.plan import IMAGE, Node, Plan
+    from npmnv2.network.layers import GlobalAveragePool, ResizeLike
+    from npmnv2.network.plan import IMAGE, Node, Plan
 
     inputs: tuple[str, ...] = (IMAGE,) * len(case.input_shapes)
     before = []
@@ -96,7 +96,7 @@ def image_shape(case: Case) -> tuple[int, int, int]:
 
 def measure(case: Case, options: argparse.Namespace, nothing: float) -> dict[str, Any]:
     """Time one case; return its figures. `nothing` is the time of a step that has nothing to do."""
-    from npmnv2.layers import ResizeLike
+    from npmnv2.network.layers import ResizeLike
 
     plan, shape = single(case), image_shape(case)
     taken = step_seconds(case, options) - nothing
@@ -120,15 +120,15 @@ def step_seconds(case: Case, options: argparse.Namespace) -> float:
     """Time one case inside its backend. The least of all runs, since some steps are shorter than a call's jitter."""
     import numpy as np
 
-    from npmnv2.backends import choose
-    from npmnv2.weights import fold
+    from npmnv2.backends.selection import get_backend
+    from npmnv2.weights.checkpoint import fold_batch_norms
 
     plan, rng = single(case), np.random.default_rng(0)
     parameters = {
         name: rng.uniform(0.5, 1, shape).astype(np.float32) / math.prod(shape[:-1])
         for name, shape in plan.parameter_shapes().items()
     }
-    executable = choose(options.backend).compile(plan, fold(plan, parameters), options.threads)
+    executable = get_backend(options.backend).compile(plan, fold_batch_norms(plan, parameters), options.threads)
     x = rng.uniform(-1, 1, (options.batch, *image_shape(case))).astype(np.float32)
     seconds: list[float] = []
     end = time.perf_counter() + options.seconds
@@ -156,7 +156,7 @@ def main() -> None:
     import peak
 
     from npmnv2.kernels import REGISTRY
-    from npmnv2.layers import Add
+    from npmnv2.network.layers import Add
 
     best = peak.measure() / 1e9
     tasks = (options.task,) if options.task else ("classify", "segment")

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npmnv2.activations import activation
-from npmnv2.architecture import MobileNetV2Config, classifier
-from npmnv2.heads.deeplab import segmenter
-from npmnv2.layers import Conv, Dense, Depthwise, SimpleLayer
-from npmnv2.plan import IMAGE, Plan, parts_of
+from npmnv2.network.activations import activation
+from npmnv2.network.architecture import classifier
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.deeplab import segmenter
+from npmnv2.network.layers import Conv, Dense, Depthwise, SimpleLayer
+from npmnv2.network.plan import IMAGE, Plan, parts_of
 
 Weights = dict[str, np.ndarray]
 
@@ -23,7 +24,7 @@ class Step:
     Attributes
     ----------
     name : str
-    layer : layer of `npmnv2.layers`
+    layer : layer of `npmnv2.network.layers`
     inputs : tuple of str
         Names of steps, or "image".
     input_shapes, shape : (height, width, channels), or (channels,) after global pooling

@@ -30,13 +30,15 @@ def main() -> None:
     import peak
     from network import network
 
-    from npmnv2.backends import Timing, choose
-    from npmnv2.tables import Profile
-    from npmnv2.weights import fold
+    from npmnv2.backends.selection import get_backend
+    from npmnv2.results.profile import Profile, Timing
+    from npmnv2.weights.checkpoint import fold_batch_norms
 
     best = peak.measure() / 1e9 * options.threads
     net = network(options.task, options.model)
-    executable = choose("numba").compile(net.plan, fold(net.plan, net.random_weights()), options.threads)
+    executable = get_backend("numba").compile(
+        net.plan, fold_batch_norms(net.plan, net.random_weights()), options.threads
+    )
     x = np.random.default_rng(0).uniform(-1, 1, (1, *net.input_shape)).astype(np.float32)
     output = net.plan.nodes[-1].name
     whole = harness.time_calls(lambda: executable(x, [output]), 0.5)

@@ -11,42 +11,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from npmnv2.architecture import MobileNetV2Config as MobileNetV2Config
-    from npmnv2.checkpoints import cache_info as cache_info
-    from npmnv2.checkpoints import clear_cache as clear_cache
-    from npmnv2.checkpoints import download as download
-    from npmnv2.checkpoints import fetch as fetch
     from npmnv2.errors import ImageError as ImageError
     from npmnv2.errors import OfflineError as OfflineError
     from npmnv2.errors import WeightsError as WeightsError
-    from npmnv2.image import MobileNetV2FeatureExtractor as MobileNetV2FeatureExtractor
-    from npmnv2.image import MobileNetV2ImageProcessor as MobileNetV2ImageProcessor
+    from npmnv2.hub.fetch import cache_info as cache_info
+    from npmnv2.hub.fetch import clear_cache as clear_cache
+    from npmnv2.hub.fetch import download as download
+    from npmnv2.hub.fetch import fetch as fetch
+    from npmnv2.images.processor import MobileNetV2FeatureExtractor as MobileNetV2FeatureExtractor
+    from npmnv2.images.processor import MobileNetV2ImageProcessor as MobileNetV2ImageProcessor
     from npmnv2.loading import load as load
-    from npmnv2.masks import Segmentation as Segmentation
-    from npmnv2.model import MobileNetV2ForImageClassification as MobileNetV2ForImageClassification
-    from npmnv2.model import MobileNetV2Model as MobileNetV2Model
-    from npmnv2.results import Prediction as Prediction
-    from npmnv2.segmentation import MobileNetV2ForSemanticSegmentation as MobileNetV2ForSemanticSegmentation
+    from npmnv2.models.classification import MobileNetV2ForImageClassification as MobileNetV2ForImageClassification
+    from npmnv2.models.features import MobileNetV2Model as MobileNetV2Model
+    from npmnv2.models.segmentation import MobileNetV2ForSemanticSegmentation as MobileNetV2ForSemanticSegmentation
+    from npmnv2.network.config import MobileNetV2Config as MobileNetV2Config
+    from npmnv2.results.prediction import Prediction as Prediction
+    from npmnv2.results.segmentation import Segmentation as Segmentation
 
 __version__ = "0.1.0"
 
 # Imported when first used, so that `import npmnv2` costs next to nothing and each part needs only what it uses.
-_HOME = {
+_MODULES = {
     "ImageError": "errors",
-    "MobileNetV2Config": "architecture",
-    "MobileNetV2FeatureExtractor": "image",
-    "MobileNetV2ForImageClassification": "model",
-    "MobileNetV2ForSemanticSegmentation": "segmentation",
-    "MobileNetV2ImageProcessor": "image",
-    "MobileNetV2Model": "model",
+    "MobileNetV2Config": "network.config",
+    "MobileNetV2FeatureExtractor": "images.processor",
+    "MobileNetV2ForImageClassification": "models.classification",
+    "MobileNetV2ForSemanticSegmentation": "models.segmentation",
+    "MobileNetV2ImageProcessor": "images.processor",
+    "MobileNetV2Model": "models.features",
     "OfflineError": "errors",
-    "Prediction": "results",
-    "Segmentation": "masks",
+    "Prediction": "results.prediction",
+    "Segmentation": "results.segmentation",
     "WeightsError": "errors",
-    "cache_info": "checkpoints",
-    "clear_cache": "checkpoints",
-    "download": "checkpoints",
-    "fetch": "checkpoints",
+    "cache_info": "hub.fetch",
+    "clear_cache": "hub.fetch",
+    "download": "hub.fetch",
+    "fetch": "hub.fetch",
     "load": "loading",
 }
 
@@ -72,9 +72,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'npmnv2' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"npmnv2.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"npmnv2.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,13 +9,11 @@ from typing import Any
 from numpy.typing import DTypeLike
 
 from npmnv2.errors import WeightsError
-from npmnv2.model import (
-    MobileNetV2ForImageClassification,
-    MobileNetV2Model,
-    MobileNetV2PreTrainedModel,
-    read_checkpoint,
-)
-from npmnv2.segmentation import MobileNetV2ForSemanticSegmentation
+from npmnv2.models.base import MobileNetV2PreTrainedModel
+from npmnv2.models.classification import MobileNetV2ForImageClassification
+from npmnv2.models.features import MobileNetV2Model
+from npmnv2.models.segmentation import MobileNetV2ForSemanticSegmentation
+from npmnv2.weights.readers import read_checkpoint
 
 _CLASSES: dict[str, type[MobileNetV2PreTrainedModel]] = {
     cls.task: cls for cls in (MobileNetV2Model, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation)
@@ -77,7 +75,7 @@ def _locate(
     local_files_only: bool,
 ) -> Path:
     """Path of the weights: an existing path as it is, otherwise a name from the registry."""
-    from npmnv2.checkpoints import fetch
+    from npmnv2.hub.fetch import fetch
 
     if not isinstance(name_or_path, (str, os.PathLike)) or not str(name_or_path):
         raise ValueError(f"name_or_path (={name_or_path!r}) must be a name, a file or a directory")

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 
 from npmnv2.kernels import NO_CLIP, REGISTRY
-from npmnv2.numerics import gamma, sum_bound
+from npmnv2.lab.numerics import gamma, sum_bound
 
 
 def bound(name, arguments, dtype=np.float32):

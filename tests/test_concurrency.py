@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from lively import lively_weights
+from unit_gain import unit_gain_weights
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 
@@ -22,7 +22,7 @@ CONFIG = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=10)
 
 
 def _model(seed: int, n_threads: int) -> MobileNetV2ForImageClassification:
-    weights = lively_weights(MobileNetV2ForImageClassification.build(CONFIG), seed)
+    weights = unit_gain_weights(MobileNetV2ForImageClassification.build(CONFIG), seed)
     return MobileNetV2ForImageClassification(CONFIG, weights, backend="numba", n_threads=n_threads)
 
 
@@ -54,11 +54,11 @@ def test_eight_threads_at_once(images: np.ndarray, n_models: int, n_threads: int
 SCRIPT = """
 import concurrent.futures, multiprocessing, os, sys
 import numpy as np
-from lively import lively_weights
+from unit_gain import unit_gain_weights
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 
 config = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=10)
-weights = lively_weights(MobileNetV2ForImageClassification.build(config))
+weights = unit_gain_weights(MobileNetV2ForImageClassification.build(config))
 model = MobileNetV2ForImageClassification(config, weights, backend="numba", n_threads=2)
 images = np.random.default_rng(0).uniform(-1, 1, (4, 64, 64, 3)).astype(np.float32)
 

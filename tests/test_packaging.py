@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from importlib import metadata
@@ -14,46 +13,6 @@ import npmnv2
 
 ROOT = Path(__file__).resolve().parents[1]
 in_checkout = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="needs the repository")
-
-# From the bottom up: a module may import what stands to the left of it.
-LAYERS = ["kernels", "layers", "plan", "architecture", "heads", "model", "cli"]
-
-
-def _imports(path: Path) -> set[str]:
-    """Names of npmnv2's modules that a file imports, at its top or inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module)
-        elif isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-    return {name for name in found if name.split(".")[0] == "npmnv2"}
-
-
-@in_checkout
-@pytest.mark.parametrize("layer", LAYERS)
-def test_imports_go_downwards_only(layer: str) -> None:
-    above = {f"npmnv2.{name}" for name in LAYERS[LAYERS.index(layer) + 1 :]}
-    folders = {"kernels": [ROOT / "kernels"], "heads": [ROOT / "npmnv2" / "heads"]}
-    files = [f for d in folders.get(layer, []) for f in d.rglob("*.py")] or [ROOT / "npmnv2" / f"{layer}.py"]
-    for file in files:
-        assert not {".".join(name.split(".")[:2]) for name in _imports(file)} & above, file
-
-
-@in_checkout
-def test_kernels_know_nothing_of_the_network() -> None:
-    for file in (ROOT / "kernels").rglob("*.py"):
-        assert not {n for n in _imports(file) if not n.startswith("npmnv2.kernels")}, file
-
-
-@in_checkout
-def test_only_front_doors_open_foreign_formats() -> None:
-    """weights_tools builds on npmnv2; what uses it does so inside a function, so that nobody else pays for it."""
-    for file in (ROOT / "npmnv2").rglob("*.py"):
-        top = {n.module for n in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(n, ast.ImportFrom)}
-        assert not any((name or "").startswith("npmnv2.weights_tools") for name in top), file
-        if any(name.startswith("npmnv2.weights_tools") for name in _imports(file)):
-            assert file.name in ("model.py", "cli.py", "checkpoints.py"), file
 
 
 @in_checkout

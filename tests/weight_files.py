@@ -13,9 +13,9 @@ from npmnv2.weights_tools.crc32c import crc32c, masked
 from npmnv2.weights_tools.names import slim_name, slim_scope, split, to_slim_layout
 
 from npmnv2 import MobileNetV2Config
-from npmnv2.layers import Conv, Dense, Depthwise
-from npmnv2.plan import BATCH_NORM_VARIABLES, batch_norm_name
-from npmnv2.weights import Checkpoint, fold
+from npmnv2.network.layers import Conv, Dense, Depthwise
+from npmnv2.network.plan import BATCH_NORM_VARIABLES, batch_norm_name
+from npmnv2.weights.checkpoint import Checkpoint, fold_batch_norms
 
 # 40,000 weights: small enough to be read thousands of times.
 TINY = {"depth_multiplier": 0.05, "finegrained_output": False, "expand_ratio": 2}
@@ -59,7 +59,7 @@ def folded(checkpoint: Checkpoint) -> Checkpoint:
     plan = plan_for(checkpoint.config, checkpoint.weights)
     shapes = plan.parameter_shapes()
     weights = {}
-    for name, value in fold(plan, checkpoint.weights).items():
+    for name, value in fold_batch_norms(plan, checkpoint.weights).items():
         weights[name] = value.reshape(shapes[name]) if name in shapes else value
     return Checkpoint(weights, checkpoint.task, checkpoint.config)
 

@@ -6,7 +6,7 @@ file, allocates more than the file can fill, or fails other than by `npmnv2.Weig
 
 from __future__ import annotations
 
-from npmnv2.weights import write_h5 as write_native
+from npmnv2.weights.native import write_h5 as write_native
 
 from .convert import WRITERS, convert, with_classes, with_labels
 from .formats import READERS, detect_format, read

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from npmnv2.architecture import LAST_BLOCK, MobileNetV2Config, attach, backbone, classifier
 from npmnv2.errors import WeightsError
-from npmnv2.heads.deeplab import segmenter
+from npmnv2.files import sha256
 from npmnv2.labels import labels_for
-from npmnv2.layers import Conv, Depthwise
-from npmnv2.plan import Node, Plan
-from npmnv2.weights import Checkpoint, check, nearest_config, sha256
+from npmnv2.network.architecture import LAST_BLOCK, attach, backbone, classifier
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.deeplab import segmenter
+from npmnv2.network.layers import Conv, Depthwise
+from npmnv2.network.plan import Node, Plan
+from npmnv2.weights.checkpoint import Checkpoint, check_weights
+from npmnv2.weights.infer import nearest_config
 
 from .files import Array
 from .names import ROLES, layers_of, split
@@ -174,7 +177,7 @@ def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
     try:
         config = content.config or nearest_config(weights, str(path), **known)
         plan = plan_for(config, weights)
-        check(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
+        check_weights(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
     except WeightsError:
         raise
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from npmnv2.architecture import CLASSIFIER
 from npmnv2.labels import BACKGROUND
-from npmnv2.weights import Checkpoint, write_h5
+from npmnv2.network.architecture import CLASSIFIER
+from npmnv2.weights.checkpoint import Checkpoint
+from npmnv2.weights.native import write_h5
 
 from . import keras, npz, transformers
 from .formats import read

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from npmnv2.errors import WeightsError
-from npmnv2.model import WEIGHTS_FILE, read_checkpoint
-from npmnv2.weights import Checkpoint, check, read_h5
+from npmnv2.weights.checkpoint import Checkpoint, check_weights
+from npmnv2.weights.native import read_h5
+from npmnv2.weights.readers import WEIGHTS_FILE, read_checkpoint
 
 from . import graph_def, npz, saved_model, tf_checkpoint, tflite, torchvision, transformers
 from .assemble import in_order, plan_for
@@ -23,7 +24,7 @@ def _read_hdf5(path: Path) -> Checkpoint:
     if checkpoint.config is None:
         return checkpoint
     plan = plan_for(checkpoint.config, checkpoint.weights)
-    check(plan, checkpoint.weights, str(path))
+    check_weights(plan, checkpoint.weights, str(path))
     return replace(checkpoint, weights=in_order(plan, checkpoint.weights))
 
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npmnv2.errors import WeightsError
-from npmnv2.plan import BATCH_NORM_VARIABLES
-from npmnv2.weights import Checkpoint
+from npmnv2.network.plan import BATCH_NORM_VARIABLES
+from npmnv2.weights.checkpoint import Checkpoint
 
 from .assemble import Content, assemble
 from .files import Array, array_from_bytes, checked_shape, damaged, read_bytes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from npmnv2.architecture import MobileNetV2Config
 from npmnv2.errors import WeightsError
-from npmnv2.weights import Checkpoint
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.weights.checkpoint import Checkpoint
 
 from .formats import detect_format, read
 

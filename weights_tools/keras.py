@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from npmnv2.architecture import CLASSIFIER, POOL
 from npmnv2.errors import WeightsError
 from npmnv2.files import write_atomically
-from npmnv2.layers import Add, Conv, Dense, Depthwise, GlobalAveragePool
-from npmnv2.plan import IMAGE, Part, Plan, batch_norm_name
-from npmnv2.weights import Checkpoint, write_h5
+from npmnv2.network.architecture import CLASSIFIER, POOL
+from npmnv2.network.layers import Add, Conv, Dense, Depthwise, GlobalAveragePool
+from npmnv2.network.plan import IMAGE, Part, Plan, batch_norm_name
+from npmnv2.weights.checkpoint import Checkpoint
+from npmnv2.weights.native import write_h5
 
 from .assemble import in_order, plan_for
 from .norms import unfolded

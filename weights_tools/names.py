@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from npmnv2.plan import BATCH_NORM_VARIABLES, batch_norm_name
+from npmnv2.network.plan import BATCH_NORM_VARIABLES, batch_norm_name
 
 from .files import Array
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from npmnv2.architecture import MobileNetV2Config
-from npmnv2.layers import Conv, Depthwise
-from npmnv2.plan import batch_norm_name
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.layers import Conv, Depthwise
+from npmnv2.network.plan import batch_norm_name
 
 from .assemble import plan_for
 from .files import Array

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npmnv2.architecture import MobileNetV2Config
 from npmnv2.errors import WeightsError
 from npmnv2.files import write_atomically
-from npmnv2.weights import Checkpoint
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.weights.checkpoint import Checkpoint
 
 from .assemble import assemble
 from .files import ARCHIVE_ERRORS, MAX_FILE_BYTES, MAX_JSON_BYTES, MAX_TENSORS, Array, array_from_bytes, damaged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from npmnv2.weights import Checkpoint
+from npmnv2.weights.checkpoint import Checkpoint
 
 from .tf_checkpoint import Bundle, read_bundle
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from npmnv2.errors import WeightsError
-from npmnv2.weights import Checkpoint
+from npmnv2.weights.checkpoint import Checkpoint
 
 from .assemble import assemble
 from .crc32c import crc32c, masked

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npmnv2.architecture import backbone
 from npmnv2.errors import WeightsError
-from npmnv2.layers import Conv, Depthwise
-from npmnv2.weights import Checkpoint
+from npmnv2.network.architecture import backbone
+from npmnv2.network.layers import Conv, Depthwise
+from npmnv2.weights.checkpoint import Checkpoint
 
 from .assemble import Content, assemble, class_count
 from .files import ARCHIVE_ERRORS, Array, array_from_bytes, checked_shape, damaged, read_bytes

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from npmnv2.weights import Checkpoint
+from npmnv2.weights.checkpoint import Checkpoint
 
 from .assemble import Content, assemble
 from .names import canonical_from_torchvision, from_torch_layout

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from npmnv2.architecture import MobileNetV2Config
 from npmnv2.errors import WeightsError
-from npmnv2.image import PRESETS, MobileNetV2ImageProcessor
-from npmnv2.plan import BATCH_NORM_VARIABLES
-from npmnv2.weights import Checkpoint, check
+from npmnv2.images.processor import PRESETS, MobileNetV2ImageProcessor
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.plan import BATCH_NORM_VARIABLES
+from npmnv2.weights.checkpoint import Checkpoint, check_weights
 
 from .assemble import Content, assemble, plan_for
 from .files import Array, damaged, write_directory
@@ -162,7 +162,7 @@ def _expressible(checkpoint: Checkpoint) -> MobileNetV2Config:
     if "Conv_1" not in layers and checkpoint.task == "features":
         raise _inexpressible("its model ends in the layer Conv_1, which these weights do not have")
     config = checkpoint.config.replace(width_rule="transformers")
-    check(plan_for(config, checkpoint.weights), checkpoint.weights, "weights for transformers' widths")
+    check_weights(plan_for(config, checkpoint.weights), checkpoint.weights, "weights for transformers' widths")
     stem, first = checkpoint.weights["expanded_conv_project/kernel"].shape[2:]
     if checkpoint.config.width_rule != "transformers" and stem == first:
         raise _inexpressible("it does not add the input in the first block, as TensorFlow does at such widths")

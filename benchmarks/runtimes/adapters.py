@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from network import IMAGE, Network, Weights
 
-from npmnv2.backends import choose
-from npmnv2.weights import fold
+from npmnv2.backends.selection import get_backend
+from npmnv2.weights.checkpoint import fold_batch_norms
 
 
 class Unsuitable(Exception):
@@ -44,7 +44,9 @@ class Ours(Runtime):
     backend = "numba"
 
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
-        self.executable = choose(self.backend).compile(network.plan, fold(network.plan, weights), threads)
+        self.executable = get_backend(self.backend).compile(
+            network.plan, fold_batch_norms(network.plan, weights), threads
+        )
         self.images, self.output = images, network.output
 
     def run(self) -> np.ndarray:

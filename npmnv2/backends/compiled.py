@@ -1,0 +1,156 @@
+"""The Numba backend: runs plans as programs of compiled kernels (see `npmnv2.backends.lowering` and kernels/README.md)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from npmnv2.backends.interface import Weights
+from npmnv2.backends.lowering import TOGETHER, Lowering, PackedWeights, Stretch, is_compiled, stretches
+from npmnv2.backends.numpy import NumpyExecutable
+from npmnv2.kernels import Array
+from npmnv2.kernels.jitted.run import Call, Workspace
+from npmnv2.kernels.jitted.threads import default_threads
+from npmnv2.network.layers import Shape
+from npmnv2.network.plan import IMAGE, Plan, Schedule, parts_of
+from npmnv2.results.profile import Timing
+
+# Programs for so many input sizes and sets of outputs are kept; the oldest goes first.
+_KEPT_PROGRAMS = 16
+
+
+class NumbaBackend:
+    """Compiled kernels: float32, the same bits for any batch, number of threads and vector width."""
+
+    name = "numba"
+
+    def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> NumbaExecutable:
+        """Pack the folded weights of `plan`; threads are all CPUs that this process may use if not given."""
+        return NumbaExecutable(plan, weights, default_threads(n_threads))
+
+
+class _Stage(NamedTuple):
+    """A stretch, and what runs it: nothing where NumPy does."""
+
+    stretch: Stretch
+    call: Call | None
+    names: tuple[str, ...]
+
+
+class _Program(NamedTuple):
+    """Everything that has to run for one input size and set of outputs."""
+
+    stages: tuple[_Stage, ...]
+    schedule: Schedule
+    shapes: dict[str, Shape]
+
+
+class NumbaExecutable:
+    """A network that is ready to run. Calls from several threads take turns: each has all `n_threads` to itself."""
+
+    def __init__(self, plan: Plan, weights: Weights, n_threads: int) -> None:
+        self.plan = plan
+        self.n_threads = n_threads
+        self._weights = PackedWeights(plan, weights)
+        self._numpy = NumpyExecutable(plan, _only_for_numpy(plan, weights))
+        self._workspace = Workspace(n_threads)
+        self._programs: dict[tuple[Shape, tuple[str, ...]], _Program] = {}
+        self._lock = threading.Lock()
+        _executables.add(self)
+
+    def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
+        """Run on `x` (N, H, W, C) as far as `outputs` need; return their values by the names that were asked for."""
+        with self._lock:
+            program = self._program(x.shape[1:], outputs)
+            values = {IMAGE: np.ascontiguousarray(x, np.float32)}
+            for stage in program.stages:
+                self._run(stage, values, program.shapes)
+        return {name: values[node] for name, node in program.schedule.results.items()}
+
+    def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
+        """Run once and tell what every node took, image by image."""
+        self(x, outputs)
+        with self._lock:
+            program = self._program(x.shape[1:], outputs)
+            seconds: dict[str, float] = {}
+            for image in np.ascontiguousarray(x, np.float32):
+                values = {IMAGE: image[None]}
+                for stage in program.stages:
+                    for name, took in self._timed(stage, values, program.shapes):
+                        seconds[name] = seconds.get(name, 0.0) + took
+        counts = {row.name: row.multiply_adds for row in self.plan.table(*x.shape[1:3])}
+        return [
+            Timing(name, took, len(x) * sum(counts.get(node, 0) for node in name.split(TOGETHER)))
+            for name, took in seconds.items()
+        ]
+
+    def _program(self, shape: Shape, outputs: Sequence[str]) -> _Program:
+        key = (shape, tuple(outputs))
+        if key not in self._programs:
+            if len(self._programs) == _KEPT_PROGRAMS:
+                del self._programs[next(iter(self._programs))]
+            self._programs[key] = self._lower(shape, outputs)
+        return self._programs[key]
+
+    def _lower(self, shape: Shape, outputs: Sequence[str]) -> _Program:
+        schedule = self.plan.schedule(outputs)
+        shapes = self.plan.shapes(*shape[:2])
+        return _Program(tuple(self._stage(stretch, shapes) for stretch in stretches(schedule)), schedule, shapes)
+
+    def _stage(self, stretch: Stretch, shapes: dict[str, Shape]) -> _Stage:
+        if not stretch.compiled:
+            return _Stage(stretch, None, ())
+        lowered = Lowering(stretch, shapes, self._weights, self.n_threads).run()
+        call = Call(lowered.program, lowered.arena_bytes, lowered.batch_bytes, self._weights.block, self._workspace)
+        return _Stage(stretch, call, lowered.names)
+
+    def _run(self, stage: _Stage, values: dict[str, Array], shapes: dict[str, Shape]) -> None:
+        """Run one stage and add its outputs to the values."""
+        inputs = [values[name] for name in stage.stretch.inputs]
+        if stage.call is None:
+            (node,) = stage.stretch.nodes
+            values[node.name] = np.ascontiguousarray(self._numpy.evaluate(node, *inputs), np.float32)
+            return
+        outputs = [np.empty((len(inputs[0]), *shapes[name]), np.float32) for name in stage.stretch.outputs]
+        if len(inputs[0]):
+            stage.call(inputs, outputs)
+        values.update(zip(stage.stretch.outputs, outputs))
+
+    def _timed(self, stage: _Stage, values: dict[str, Array], shapes: dict[str, Shape]) -> list[tuple[str, float]]:
+        """Run one stage for one image, step by step."""
+        start = time.perf_counter()
+        self._run(stage, values, shapes)
+        if stage.call is None:
+            return [(stage.stretch.nodes[0].name, time.perf_counter() - start)]
+        inputs, outputs = ([values[name] for name in names] for names in stage.stretch[1:3])
+        timings = []
+        for index, name in enumerate(stage.names):
+            start = time.perf_counter()
+            stage.call.single(index, inputs, outputs)
+            timings.append((name, time.perf_counter() - start))
+        return timings
+
+
+def _only_for_numpy(plan: Plan, weights: Weights) -> Weights:
+    """The weights of what compiled kernels do not cover. The others are packed by now; keeping them doubles them."""
+    names = {part.name for node in plan.nodes if not is_compiled(node.layer) for part in parts_of(node)}
+    return {name: array for name, array in weights.items() if name.rpartition("/")[0] in names}
+
+
+_executables: weakref.WeakSet[NumbaExecutable] = weakref.WeakSet()
+
+
+def _unlock_all() -> None:
+    """A forked child may have copied a lock that a thread of its parent held, and that nobody will release."""
+    for executable in _executables:
+        executable._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_all)

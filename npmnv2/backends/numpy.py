@@ -1,0 +1,154 @@
+"""How a plan is run: the seam between architecture and arithmetic.
+
+A backend compiles a plan and its folded weights to an executable; an executable takes images and the names of the
+endpoints that somebody wants, runs nothing else, and returns their values. The NumPy backend is the definition: one
+loop, one kernel after the other. The Numba backend (`npmnv2.backends.compiled`) keeps to the same two calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from npmnv2.backends.interface import Weights, multiply_adds
+from npmnv2.kernels import (
+    Array,
+    add,
+    average_pool,
+    concat,
+    conv,
+    dense,
+    depthwise,
+    global_average_pool,
+    pointwise,
+    resize_bilinear,
+)
+from npmnv2.network.activations import activation
+from npmnv2.network.layers import (
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
+    Dense,
+    Depthwise,
+    GlobalAveragePool,
+    InvertedResidual,
+    ResizeLike,
+    SimpleLayer,
+)
+from npmnv2.network.plan import IMAGE, Node, Plan, parts_of
+from npmnv2.results.profile import Timing
+
+
+class NumpyBackend:
+    """NumPy alone: reads as the definition, and works in float64, too."""
+
+    name = "numpy"
+
+    def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> NumpyExecutable:
+        """Prepare `plan`; threads are the business of NumPy's own matrix product."""
+        return NumpyExecutable(plan, weights)
+
+
+class NumpyExecutable:
+    """Run a plan node by node."""
+
+    def __init__(self, plan: Plan, weights: Weights) -> None:
+        self.plan = plan
+        self.weights = weights
+
+    def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
+        """Run on `x` (N, H, W, C) as far as `outputs` need."""
+        return self._run(x, outputs, lambda node, inputs: self.evaluate(node, *inputs))
+
+    def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
+        """Run once and tell what every node took."""
+        timings: list[Timing] = []
+
+        def timed(node: Node, inputs: tuple[Array, ...]) -> Array:
+            start = time.perf_counter()
+            value = self.evaluate(node, *inputs)
+            seconds = time.perf_counter() - start
+            timings.append(Timing(node.name, seconds, multiply_adds(node, inputs)))
+            return value
+
+        self._run(x, outputs, timed)
+        return timings
+
+    def _run(
+        self, x: Array, outputs: Sequence[str], execute: Callable[[Node, tuple[Array, ...]], Array]
+    ) -> dict[str, Array]:
+        """Evaluate the schedule in order, freeing every value after its last use."""
+        schedule = self.plan.schedule(outputs)
+        last_uses = schedule.last_uses()
+        kept = set(schedule.results.values())
+        values: dict[str, Array] = {IMAGE: x}
+        for at, node in enumerate(schedule.nodes):
+            values[node.name] = execute(node, tuple(values[name] for name in node.inputs))
+            for name in node.inputs:
+                if last_uses[name] == at and name not in kept:
+                    values.pop(name, None)
+        return {name: values[node] for name, node in schedule.results.items()}
+
+    def evaluate(self, node: Node, *inputs: Array) -> Array:
+        """Compute one node, all parts of it if it is a block."""
+        if not isinstance(node.layer, InvertedResidual):
+            return _KERNELS[type(node.layer)](node.layer, self._parameters(node.name), *inputs)
+        values = dict(zip(node.inputs, inputs))
+        for part in parts_of(node):
+            value = _KERNELS[type(part.layer)](
+                part.layer, self._parameters(part.name), *(values[name] for name in part.inputs)
+            )
+            # Of the wide inside of a block only the newest map is needed.
+            values = {**dict(zip(node.inputs, inputs)), part.name: value}
+        return value
+
+    def _parameters(self, name: str) -> tuple[Array, ...]:
+        kernel = self.weights.get(f"{name}/kernel")
+        return () if kernel is None else (kernel, self.weights[f"{name}/bias"])
+
+
+Parameters = tuple[Array, ...]
+
+
+def _conv(layer: Conv, parameters: Parameters, x: Array) -> Array:
+    kernel, bias = parameters
+    clip, function = activation(layer.activation)
+    if layer.kernel == 1 and layer.stride == 1:
+        y = pointwise(x, kernel, bias, clip)
+    else:
+        y = conv(x, kernel, bias, layer.geometry(*x.shape[1:3]), clip)
+    return function(y) if function else y
+
+
+def _depthwise(layer: Depthwise, parameters: Parameters, x: Array) -> Array:
+    kernel, bias = parameters
+    clip, function = activation(layer.activation)
+    y = depthwise(x, kernel, bias, layer.geometry(*x.shape[1:3]), clip)
+    return function(y) if function else y
+
+
+def _average_pool(layer: AveragePool, _: Parameters, x: Array) -> Array:
+    layer.output_shape(x.shape[1:])  # refuses a map smaller than the window
+    return average_pool(x, layer.window, layer.stride)
+
+
+def _global_average_pool(layer: GlobalAveragePool, _: Parameters, x: Array) -> Array:
+    pooled = global_average_pool(x)
+    return pooled[:, None, None] if layer.keep_dims else pooled
+
+
+def _resize_like(layer: ResizeLike, _: Parameters, x: Array, target: Array) -> Array:
+    return resize_bilinear(x, (target.shape[1], target.shape[2]), layer.variant)
+
+
+_KERNELS: dict[type[SimpleLayer], Callable[..., Array]] = {
+    Conv: _conv,
+    Depthwise: _depthwise,
+    Add: lambda _, __, x, y: add(x, y),
+    Concat: lambda _, __, *maps: concat(*maps),
+    GlobalAveragePool: _global_average_pool,
+    AveragePool: _average_pool,
+    Dense: lambda _, parameters, x: dense(x, *parameters),
+    ResizeLike: _resize_like,
+}

@@ -1,0 +1,52 @@
+"""Which backend runs a model."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import Any
+
+import numpy as np
+
+from npmnv2.backends.interface import Backend
+from npmnv2.backends.numpy import NumpyBackend
+
+_log = logging.getLogger("npmnv2")
+
+
+BACKENDS = ("auto", "numba", "numpy")
+_hinted = False
+
+
+def get_backend(name: str = "auto", dtype: Any = np.float32) -> Backend:
+    """Return the backend called `name`; "auto" is Numba where it is installed and the numbers are float32.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend, or it cannot compute in `dtype`.
+    ModuleNotFoundError
+        If Numba was asked for by name and is not installed.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"backend (={name!r}) must be one of {', '.join(BACKENDS)}")
+    single = np.dtype(dtype) == np.float32
+    if name == "numba" and not single:
+        raise ValueError(f"dtype (={np.dtype(dtype).name}) must be float32 with backend='numba'; use backend='numpy'")
+    if name == "numpy" or not single:
+        return NumpyBackend()
+    if importlib.util.find_spec("numba") is None:
+        if name == "numba":
+            raise ModuleNotFoundError("backend (='numba') needs Numba: pip install 'npmnv2[numba]'")
+        _hint_once()
+        return NumpyBackend()
+    from npmnv2.backends.compiled import NumbaBackend
+
+    return NumbaBackend()
+
+
+def _hint_once() -> None:
+    global _hinted
+    if not _hinted:
+        _log.warning("Running on NumPy alone. pip install 'npmnv2[numba]' makes it several times as fast.")
+        _hinted = True

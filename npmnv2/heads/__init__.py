@@ -1,1 +1,0 @@
-"""Heads that attach to the backbone's endpoints."""

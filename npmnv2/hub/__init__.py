@@ -1,0 +1,1 @@
+"""Weights by name: registry, download and cache."""

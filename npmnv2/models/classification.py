@@ -1,0 +1,121 @@
+"""Classification: transformers' `MobileNetV2ForImageClassification`, and `predict`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from npmnv2.kernels import Array
+from npmnv2.labels import wnids_for
+from npmnv2.models.base import HiddenStates, MobileNetV2PreTrainedModel
+from npmnv2.models.losses import classification_loss
+from npmnv2.models.outputs import ImageClassifierOutputWithNoAttention
+from npmnv2.network.architecture import CLASSIFIER, POOL, classifier
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.plan import Plan
+from npmnv2.results.prediction import Prediction
+from npmnv2.weights.checkpoint import Checkpoint
+
+
+class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
+    """The network with its classifier.
+
+    The constructor takes the arguments of `MobileNetV2PreTrainedModel`.
+    """
+
+    task = "classification"
+
+    @classmethod
+    def build(cls, config: MobileNetV2Config) -> Plan:
+        """Backbone, pooling and dense layer."""
+        return classifier(config)
+
+    @classmethod
+    def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
+        """The weights of a classifier's file, or of one of features if there are to be no classes."""
+        without_classes = checkpoint.config is not None and checkpoint.config.classes == 0
+        if checkpoint.task == "features" and without_classes:
+            return checkpoint.weights
+        return super().select(checkpoint, where)
+
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = None,
+        output_hidden_states: HiddenStates = None,
+        labels: ArrayLike | None = None,
+        return_dict: bool | None = None,
+        *,
+        data_format: str = "channels_first",
+    ) -> ImageClassifierOutputWithNoAttention | tuple[Any, ...]:
+        """Run on prepared images; see `MobileNetV2Model.__call__`.
+
+        Parameters
+        ----------
+        labels : integers [shape=(N,)] or numbers [shape=(N, classes)], optional
+            For the loss: regression for one class, else cross-entropy for integers and multi-label for floats, unless
+            ``config.problem_type`` says which.
+
+        Notes
+        -----
+        With `pooling_window` and an image larger than the window's reach, logits are (N, h, w, classes): the classifier
+        at every position of the window. Their mean over h and w is what `predict` ranks.
+        """
+        values, hidden = self._forward(pixel_values, output_hidden_states, (self._top,), data_format)
+        logits = values.get(self._top)
+        if logits is not None and logits.shape[1:-1] == (1, 1):
+            logits = logits[:, 0, 0]
+        loss = None
+        if labels is not None:
+            if logits is None:
+                raise ValueError(
+                    "labels must not be given together with chosen hidden states: the run stops before the loss"
+                )
+            loss = classification_loss(logits, labels, self.config.problem_type)
+        output = ImageClassifierOutputWithNoAttention(loss, logits, hidden)
+        return output.to_tuple() if return_dict is False else output
+
+    @property
+    def _top(self) -> str:
+        return CLASSIFIER if self.config.classes else POOL
+
+    @cached_property
+    def _wnids(self) -> tuple[str | None, ...]:
+        return wnids_for(self.labels)
+
+    def predict(self, images: Any, top_k: int = 5, *, batch_size: int = 8) -> Any:
+        """Name what is on photos.
+
+        Parameters
+        ----------
+        images
+            One image (path, PIL image, uint8 array (H, W, 3)), a list of them, or an iterator.
+        top_k : int
+            How many classes to return, best first.
+        batch_size : int
+            How many images run at once.
+
+        Returns
+        -------
+        Prediction
+            For a list, a list of them; for an iterator, an iterator, which reads at most `batch_size` images ahead.
+
+        Raises
+        ------
+        FileNotFoundError, ImageError
+            If an image is missing or unusable; the message names it.
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise ValueError(f"top_k (={top_k!r}) must be an integer of at least 1")
+        if not self.config.classes:
+            raise ValueError("config.num_labels must be above 0 to predict; use features() of a model without classes")
+
+        def finish(values: dict[str, Array], at: int, image: Any) -> Prediction:
+            logits = values[CLASSIFIER][at]
+            logits = logits.mean(axis=(0, 1)) if logits.ndim == 3 else logits
+            source = str(image) if isinstance(image, (str, Path)) else None
+            return Prediction.from_logits(logits, self.labels, top_k, source, self._wnids)
+
+        return self._map(images, (CLASSIFIER,), finish, batch_size)

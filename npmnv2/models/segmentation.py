@@ -1,0 +1,335 @@
+"""`MobileNetV2ForSemanticSegmentation`: transformers' class on NumPy arrays, and `predict` for people with photos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from npmnv2.errors import ImageError
+from npmnv2.images.loading import Pixels, describe, load_image
+from npmnv2.images.processor import MobileNetV2ImageProcessor
+from npmnv2.images.steps import Pair, Placement
+from npmnv2.images.streams import map_images
+from npmnv2.kernels import Array, Samples, resize_bilinear
+from npmnv2.models.base import HiddenStates, MobileNetV2PreTrainedModel, layout
+from npmnv2.models.losses import segmentation_loss
+from npmnv2.models.outputs import SemanticSegmenterOutput
+from npmnv2.network.architecture import LAST_CONV
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.deeplab import IMAGE_POOL, LOGITS, segmenter
+from npmnv2.network.plan import Plan, batch_norm_name
+from npmnv2.results.class_map import Grid, best_classes, mean_scores
+from npmnv2.results.segmentation import Segmentation
+from npmnv2.weights.checkpoint import Checkpoint
+
+TRANSFORMS = ("deeplab", "hf")
+
+# Label maps need 4 bytes a pixel; the scores of all classes are refused beyond this.
+MAX_SCORE_BYTES = 2 << 30
+
+# transformers' models and checkpoints made from its files have it; nothing in a segmentation model uses it.
+_UNUSED_LAYERS = (LAST_CONV, batch_norm_name(LAST_CONV))
+
+
+class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
+    """The network with DeepLab's head (`npmnv2.network.deeplab`); it runs no further than the last block.
+
+    The constructor takes the arguments of `MobileNetV2PreTrainedModel`. ``config.decoder`` and ``config.atrous_rates``
+    choose between the kinds of head.
+    """
+
+    task = "segmentation"
+    embedding = IMAGE_POOL
+
+    @classmethod
+    def build(cls, config: MobileNetV2Config) -> Plan:
+        """Backbone up to the last block, and the head."""
+        return segmenter(config)
+
+    @classmethod
+    def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
+        """The weights of a segmentation file, without the last convolution that some of them carry along."""
+        weights = super().select(checkpoint, where)
+        return {name: array for name, array in weights.items() if name.rpartition("/")[0] not in _UNUSED_LAYERS}
+
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        output_hidden_states: HiddenStates = None,
+        return_dict: bool | None = None,
+        *,
+        data_format: str = "channels_first",
+    ) -> SemanticSegmenterOutput | tuple[Any, ...]:
+        """Run on prepared images.
+
+        Parameters
+        ----------
+        pixel_values : Array [shape=(N, C, H, W)]
+            With ``data_format="channels_last"`` (N, H, W, C), which saves a transpose; maps in the output follow.
+        labels : integers [shape=(N, H, W)], optional
+            For the loss. ``config.semantic_loss_ignore_index`` marks pixels that do not count.
+        output_hidden_states : bool or list of int and str
+            True for the outputs of the 16 blocks beside the logits. A list of indices or endpoint names returns just
+            those, and the run stops at the last one.
+        return_dict : bool
+            False for a plain tuple.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If labels are not integers, lie out of range or are not of the images' size, or if there is but one class.
+        """
+        if labels is not None and self.config.classes == 1:
+            raise ValueError(
+                "num_labels (=1) must be at least 2 for a loss: with a single class every pixel is of that class"
+            )
+        values, hidden = self._forward(pixel_values, output_hidden_states, (LOGITS,), data_format)
+        logits = values.get(LOGITS)
+        loss = None
+        if labels is not None:
+            if logits is None:
+                raise ValueError(
+                    "labels must not be given together with chosen hidden states: the run stops before the loss"
+                )
+            loss = self._loss(logits, labels, np.shape(self._channels_last(pixel_values, data_format))[1:3])
+        output = SemanticSegmenterOutput(loss, None if logits is None else layout(logits, data_format), hidden)
+        return output.to_tuple() if return_dict is False else output
+
+    def _loss(self, logits: Array, labels: ArrayLike, size: tuple[int, ...]) -> float:
+        if np.shape(labels)[1:] != size:
+            raise ValueError(
+                f"labels must have the size of the images, (N, {size[0]}, {size[1]}), got {np.shape(labels)}"
+            )
+        return segmentation_loss(logits, labels, self.config.semantic_loss_ignore_index)
+
+    # --- photos ------------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        transform: str | MobileNetV2ImageProcessor = "deeplab",
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        scores: bool = False,
+        batch_size: int = 1,
+    ) -> Any:
+        """Find the class of every pixel of photos.
+
+        Parameters
+        ----------
+        images
+            One image (path, PIL image, uint8 array (H, W, 3)), a list of them, or an iterator. Sizes may differ.
+        transform : {"deeplab", "hf"} or MobileNetV2ImageProcessor
+            How a photo becomes the network's input, and the result a map of the photo. "deeplab" shrinks the longest
+            side to the model's size, pads, and afterwards takes the padding off again. "hf" does as transformers does:
+            it crops the centre and stretches its map over the whole photo, which shifts everything but the centre. An
+            image processor is used as it is, and its map is placed where its steps put the photo.
+        scales : sequence of float
+            Run at several sizes of the input and average the probabilities, as in DeepLab's evaluation:
+            ``(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)``.
+        flip : bool
+            Run on the mirrored input, too, and average.
+        scores : bool
+            Return the probabilities of all classes, 4 bytes a class and pixel.
+        batch_size : int
+            How many images run at once.
+
+        Returns
+        -------
+        Segmentation
+            For a list, a list of them; for an iterator, an iterator, which reads at most `batch_size` images ahead.
+
+        Raises
+        ------
+        FileNotFoundError, ImageError
+            If an image is missing or unusable, or too large for its scores; the message names it.
+
+        Notes
+        -----
+        Scores, not labels, are resized to the photo: bilinearly, in TensorFlow's ``align_corners`` convention. For a
+        photo whose longest side is the model's size this is DeepLab's own arithmetic. Memory is the network's plus
+        about 14 bytes for every pixel of the photo.
+        """
+        processor, stretch = self._transform(transform)
+        scales = _checked_scales(scales)
+
+        def prepare(image: Any) -> tuple[Array, _Photo]:
+            photo = _Photo.load(image, processor, stretch)
+            if scores:
+                self._check_score_size(photo)
+            return photo.network_input(processor), photo
+
+        def finish(maps: list[Array], at: int, photo: _Photo) -> Segmentation:
+            logits = [values[at] for values in maps]
+            grids = [photo.grid((values.shape[0], values.shape[1])) for values in logits]
+            label_map, kept = judged(logits, grids, scores)
+            return Segmentation(label_map, self.labels, photo.picture(), photo.source, kept)
+
+        return map_images(images, prepare, lambda x: self._views(x, scales, flip), finish, batch_size)
+
+    def _transform(self, transform: str | MobileNetV2ImageProcessor) -> tuple[MobileNetV2ImageProcessor, bool]:
+        """The image processor to use, and whether its result is stretched over the photo regardless of its steps."""
+        if isinstance(transform, MobileNetV2ImageProcessor):
+            return transform, False
+        if transform not in TRANSFORMS:
+            raise ValueError(f"transform (={transform!r}) must be an image processor or one of {', '.join(TRANSFORMS)}")
+        # The model's own processor may say more than its size: another size of padding, or other statistics.
+        if (self.processor.pad_size is not None) == (transform == "deeplab"):
+            return self.processor, transform == "hf"
+        return MobileNetV2ImageProcessor.preset(transform, self._input_size()), transform == "hf"
+
+    def _input_size(self) -> Pair:
+        """(height, width) of the input that the model's processor makes, or else of the configuration."""
+        own = self.processor
+        sides = own.pad_size or (own.crop_size if own.do_center_crop else own.size)
+        size = self.config.image_size
+        return sides.get("height", size), sides.get("width", size)
+
+    def _check_score_size(self, photo: _Photo) -> None:
+        height, width = photo.pixels.shape[:2]
+        size = height * width * self.config.classes * 4
+        if size > MAX_SCORE_BYTES:
+            raise ImageError(
+                f"{photo.name}: the scores of {width} × {height} pixels and {self.config.classes} classes would take "
+                f"{size / 1e9:.1f} GB, more than {MAX_SCORE_BYTES / 1e9:.1f} GB; leave scores out, or shrink the photo"
+            )
+
+    def _views(self, x: Array, scales: Sequence[float], flip: bool) -> list[Array]:
+        """Logits (N, h, w, classes) for the input at every scale, plain and mirrored."""
+        maps = []
+        for scale in scales:
+            for mirrored in (False, True) if flip else (False,):
+                view = _scaled(x, scale)
+                logits = self.run(view[:, :, ::-1] if mirrored else view, (LOGITS,))[LOGITS]
+                logits = logits[:, :, ::-1] if mirrored else logits
+                maps.append(logits if scale == 1 else _resized(logits, self._logits_size(x, scale)))
+        return maps
+
+    def _logits_size(self, x: Array, scale: float) -> Pair:
+        """DeepLab brings the logits of a shrunken input to the size that those of the whole input have."""
+        stride = 4 if self.config.decoder else self.config.output_stride
+        return _scaled_size((x.shape[1], x.shape[2]), max(1.0, scale) / stride)
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """A photo on its way through `predict`.
+
+    Attributes
+    ----------
+    pixels : array [shape=(height, width, channels)]
+    placement : Placement or None
+        Where it lies on the network's input; None if the map of the input is stretched over it.
+    name, source : str
+        For messages, and for the result (files only).
+    """
+
+    pixels: Pixels
+    placement: Placement | None
+    name: str
+    source: str | None
+
+    @classmethod
+    def load(cls, image: Any, processor: MobileNetV2ImageProcessor, stretch: bool) -> _Photo:
+        options = {"exif_orientation": processor.exif_orientation, "convert_rgb": processor.do_convert_rgb}
+        pixels = load_image(image, **options)
+        placement = None if stretch else processor.placement((pixels.shape[0], pixels.shape[1]))
+        return cls(pixels, placement, describe(image), str(image) if isinstance(image, (str, Path)) else None)
+
+    def network_input(self, processor: MobileNetV2ImageProcessor) -> Array:
+        """The network's input (1, H, W, C)."""
+        # Padding makes an input of the narrowest photo.
+        return processor.to_array([self.pixels], min_side=1)
+
+    def grid(self, logits: Pair) -> Grid:
+        """Where on logits of this (height, width) the photo's pixels look."""
+        if self.placement is None:
+            return Grid.resize(logits, (self.pixels.shape[0], self.pixels.shape[1]), "half_pixel")
+        return unpadding_grid(self.placement, logits)
+
+    def picture(self) -> NDArray[np.uint8]:
+        """The photo as 8-bit RGB, to draw on."""
+        pixels = self.pixels
+        if pixels.dtype != np.uint8:
+            # Floats may be scaled already, if the image processor is one for such.
+            factor = 255 if pixels.max() <= 1 else 1
+            pixels = np.clip(np.rint(pixels * factor), 0, 255).astype(np.uint8)
+        return pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., :1], 3, axis=-1)
+
+
+def unpadding_grid(placement: Placement, logits: Pair) -> Grid:
+    """Where on logits of (height, width) the pixels of a photo look, given where it lies on the network's input.
+
+    The input's corner pixels stand for the corner logits (TensorFlow's ``align_corners``). Pixels at the photo's rim do
+    not look into the padding.
+    """
+    return Grid(
+        *(
+            _aligned_samples((np.arange(photo) + 0.5) * scale + offset - 0.5, content, size, values)
+            for photo, scale, offset, content, size, values in zip(
+                placement.photo, placement.scale, placement.offset, placement.content, placement.size, logits
+            )
+        )
+    )
+
+
+def _aligned_samples(points: NDArray[np.float64], content: slice, size: int, values: int) -> Samples:
+    """Neighbours and weights of points on one axis of the input, of `size` pixels, among `values` logits."""
+    inside = np.clip(points, content.start, content.stop - 1).astype(np.float32)
+    # In float32 and in this order, as `kernels.samples`: points on whole pixels give TensorFlow's numbers.
+    source = inside * (np.float32(values - 1) / np.float32(size - 1))
+    lower = np.minimum(np.floor(source).astype(np.intp), values - 1)
+    return Samples(lower, np.minimum(lower + 1, values - 1), source - np.floor(source))
+
+
+class Judgement(NamedTuple):
+    """Labels and, where they are wanted, the probabilities that led to them."""
+
+    label_map: NDArray[np.int32]
+    scores: Array | None
+
+
+def judged(maps: Sequence[Array], grids: Sequence[Grid], keep_scores: bool) -> Judgement:
+    """The best class at every point of the grids, by the logits if there is one map, else by the mean probabilities."""
+    size = grids[0].size
+    label_map = best_classes(maps[0], grids[0], np.int32) if len(maps) == 1 else np.empty(size, np.int32)
+    scores = np.empty((*size, maps[0].shape[-1]), maps[0].dtype) if keep_scores else None
+    if len(maps) > 1 or scores is not None:
+        for rows, values in mean_scores(maps, grids):
+            if len(maps) > 1:
+                label_map[rows] = values.argmax(-1)
+            if scores is not None:
+                scores[rows] = values
+    return Judgement(label_map, scores)
+
+
+def _checked_scales(scales: Sequence[float]) -> tuple[float, ...]:
+    try:
+        checked = tuple(float(scale) for scale in scales)
+    except (TypeError, ValueError):
+        raise TypeError(f"scales (={scales!r}) must be a sequence of numbers") from None
+    if not checked or not all(scale > 0 and math.isfinite(scale) for scale in checked):
+        raise ValueError(f"scales (={scales!r}) must be one or more numbers above 0")
+    return checked
+
+
+def _scaled_size(size: Pair, scale: float) -> Pair:
+    """DeepLab's rule: corner pixels stay corner pixels."""
+    height, width = (int((side - 1) * scale + 1) for side in size)
+    return height, width
+
+
+def _scaled(x: Array, scale: float) -> Array:
+    return x if scale == 1 else _resized(x, _scaled_size((x.shape[1], x.shape[2]), scale))
+
+
+def _resized(x: Array, size: Pair) -> Array:
+    return x if x.shape[1:3] == size else resize_bilinear(x, size, "tf1_align_corners")

@@ -1,0 +1,1 @@
+"""What a MobileNetV2 is, as data."""

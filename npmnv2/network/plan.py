@@ -1,0 +1,213 @@
+"""A network as a tuple of named nodes, and what can be said of it before a single number is multiplied.
+
+A node's name is its Keras layer name and the first half of its weights' names, so loading weights is a comparison of
+sets and comparing two networks is a comparison of dictionaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from npmnv2.network.layers import AnyLayer, Conv, Depthwise, InvertedResidual, Shape, SimpleLayer
+
+IMAGE = "image"
+BATCH_NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+class Node(NamedTuple):
+    """A layer, its name, and the names of the nodes (or `IMAGE`) whose results it takes."""
+
+    name: str
+    layer: AnyLayer
+    inputs: tuple[str, ...]
+
+
+class Part(NamedTuple):
+    """A node that is not composite: what a backend runs one by one."""
+
+    name: str
+    layer: SimpleLayer
+    inputs: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    """One line of `Plan.table`."""
+
+    name: str
+    output_shape: Shape
+    parameters: int
+    multiply_adds: int
+
+
+class Schedule(NamedTuple):
+    """What has to run for some outputs.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        In order, ending with the last one that anything asked for. A block that was asked for its inside stands here as
+        its parts.
+    results : dict
+        For every name that was asked for, the name of the node that makes it.
+    """
+
+    nodes: tuple[Node, ...]
+    results: dict[str, str]
+
+    def last_uses(self) -> dict[str, int]:
+        """For every value, the position of the last node that reads it."""
+        return {name: at for at, node in enumerate(self.nodes) for name in node.inputs}
+
+
+def batch_norm_name(layer: str) -> str:
+    """Name of the batch norm that follows the convolution `layer`, in Keras's naming."""
+    return {"Conv1": "bn_Conv1", "Conv_1": "Conv_1_bn"}.get(layer, f"{layer}_BN")
+
+
+def parts_of(node: Node) -> tuple[Part, ...]:
+    """The parts of a node: several for an inverted residual, one for all others."""
+    if not isinstance(node.layer, InvertedResidual):
+        return (Part(node.name, node.layer, node.inputs),)
+    parts: list[Part] = []
+    at = node.inputs
+    for word, layer in node.layer.parts().items():
+        inputs = (*at, *node.inputs) if word == "add" else at
+        parts.append(Part(f"{node.name}_{word}", layer, inputs))
+        at = (parts[-1].name,)
+    return tuple(parts)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        In an order in which they can run.
+    channels : int
+        Channels of the input image.
+    aliases : dict
+        Further names of nodes and parts, such as slim's ``layer_15/expansion_output``.
+    """
+
+    nodes: tuple[Node, ...]
+    channels: int = 3
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def until(self, name: str) -> Plan:
+        """The plan cut off after the node called `name`."""
+        last = [node.name for node in self.nodes].index(name)
+        kept = Plan(self.nodes[: last + 1], self.channels)
+        known = {*kept.endpoints}
+        return replace(kept, aliases={alias: target for alias, target in self.aliases.items() if target in known})
+
+    def parts(self) -> Iterator[Part]:
+        """All nodes with every inverted residual opened."""
+        for node in self.nodes:
+            yield from parts_of(node)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Names of everything that can be asked for, in the order in which it is computed."""
+        names: list[str] = []
+        for node in self.nodes:
+            parts = parts_of(node)
+            names += [part.name for part in parts]
+            if len(parts) > 1:
+                names.append(node.name)
+        return tuple(names)
+
+    def shapes(self, height: int, width: int) -> dict[str, Shape]:
+        """Shape of every value for an input of this size, parts of blocks included."""
+        shapes: dict[str, Shape] = {IMAGE: (height, width, self.channels)}
+        for node in self.nodes:
+            for part in parts_of(node):
+                shapes[part.name] = part.layer.output_shape(*(shapes[name] for name in part.inputs))
+            shapes[node.name] = shapes[part.name]
+        return shapes
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Name and shape of every array that a file holds for this network, batch norms not folded."""
+        # The sizes of kernels do not depend on the size of the image, so any image will do that is large enough.
+        shapes = self.shapes(1024, 1024)
+        found: dict[str, Shape] = {}
+        for name, layer, inputs in self.parts():
+            for variable, shape in layer.parameter_shapes(*(shapes[i] for i in inputs)).items():
+                found[f"{name}/{variable}"] = shape
+            if isinstance(layer, (Conv, Depthwise)) and layer.norm is not None:
+                for variable in BATCH_NORM_VARIABLES:
+                    found[f"{batch_norm_name(name)}/{variable}"] = (shapes[name][-1],)
+        return found
+
+    def table(self, height: int = 224, width: int | None = None) -> list[Row]:
+        """Output shape, parameters and multiply-adds of every node (one line a block) for one image of this size.
+
+        Parameters are counted as Keras counts them, the running statistics of batch norms included.
+        """
+        shapes = self.shapes(height, width or height)
+        counts: dict[str, int] = {}
+        for name, shape in self.parameter_shapes().items():
+            layer = name.rpartition("/")[0]
+            counts[layer] = counts.get(layer, 0) + _size(shape)
+        rows = []
+        for node in self.nodes:
+            parts = parts_of(node)
+            parameters = sum(counts.get(p.name, 0) + counts.get(batch_norm_name(p.name), 0) for p in parts)
+            multiply_adds = sum(p.layer.multiply_adds(*(shapes[i] for i in p.inputs)) for p in parts)
+            rows.append(Row(node.name, shapes[node.name], parameters, multiply_adds))
+        return rows
+
+    def multiply_adds(self, height: int = 224, width: int | None = None) -> int:
+        """Multiply-adds for one image of this size."""
+        return sum(row.multiply_adds for row in self.table(height, width))
+
+    def resolve(self, name: str) -> str:
+        """The endpoint that `name` means: an endpoint's own name, or one of the aliases.
+
+        Raises
+        ------
+        ValueError
+            If there is none, with the nearest names.
+        """
+        name = self.aliases.get(name, name)
+        known = self.endpoints
+        if name not in known:
+            near = get_close_matches(name, [*known, *self.aliases], 3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"endpoint (={name!r}) must be one of {', '.join(known)} or an alias{hint}")
+        return name
+
+    def schedule(self, outputs: Sequence[str]) -> Schedule:
+        """What has to run to get `outputs` (endpoint names or aliases): nothing else, and nothing after the last."""
+        wanted = {name: self.resolve(name) for name in outputs}
+        opened: list[Node] = []
+        means: dict[str, str] = {}
+        read = set(wanted.values()).union(*(node.inputs for node in self.nodes))
+        for node in self.nodes:
+            parts = parts_of(node)
+            # The last part of a block makes the same values as the block.
+            if read & {part.name for part in parts[:-1]}:
+                opened += [Node(p.name, p.layer, tuple(means.get(i, i) for i in p.inputs)) for p in parts]
+                means[node.name] = parts[-1].name
+            else:
+                opened.append(node._replace(inputs=tuple(means.get(i, i) for i in node.inputs)))
+                means[parts[-1].name] = node.name
+        results = {name: means.get(target, target) for name, target in wanted.items()}
+        needed = set(results.values())
+        kept: list[Node] = []
+        for node in reversed(opened):
+            if node.name in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        return Schedule(tuple(reversed(kept)), results)
+
+
+def _size(shape: Shape) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size

@@ -1,0 +1,1 @@
+"""What people get back: values, tables and pictures."""

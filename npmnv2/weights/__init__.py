@@ -1,0 +1,1 @@
+"""Weights in memory and in the native file."""

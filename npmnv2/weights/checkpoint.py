@@ -1,0 +1,142 @@
+"""Weights: the native HDF5 file, Keras's four HDF5 layouts, strict loading, and folding of batch norms.
+
+Weights are a flat dictionary from ``"<layer>/<variable>"`` to array, with Keras's layer names and array layouts. The
+native file is Keras's legacy layout plus one JSON attribute called ``npmnv2``; what it holds for a classifier opens in
+``tf.keras.applications.MobileNetV2(...).load_weights``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from npmnv2.errors import WeightsError
+from npmnv2.kernels import Array
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.layers import Conv, Dense, Depthwise, Shape
+from npmnv2.network.plan import BATCH_NORM_VARIABLES, Plan, batch_norm_name
+
+TASKS = ("classification", "segmentation", "detection", "features")
+
+
+@dataclass
+class Checkpoint:
+    """The contents of a weight file, whatever its format.
+
+    Attributes
+    ----------
+    weights : dict of str to Array
+        Canonical names and layouts; batch norms unfolded where the source has them.
+    task : {"classification", "segmentation", "detection", "features"}
+    config : MobileNetV2Config or None
+    labels : tuple of str or None
+        One per class, "background" included where the model has it.
+    preprocessing : dict
+        ``preset`` and what differs from it.
+    source : dict
+        Where it came from: format, file, sha256, ema, licence, …
+    """
+
+    weights: dict[str, Array]
+    task: str
+    config: MobileNetV2Config | None
+    labels: tuple[str, ...] | None = None
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+
+
+# --- from file to network ---------------------------------------------------------------------------------------------
+
+
+def check_weights(plan: Plan, weights: Mapping[str, Array], where: str = "weights") -> None:
+    """Compare names and shapes with what `plan` needs, and report everything that is wrong at once.
+
+    A convolution may come with its batch norm or, already folded, with a bias.
+
+    Raises
+    ------
+    WeightsError
+    """
+    expected = expected_shapes(plan, weights)
+    missing = [name for name in expected if name not in weights]
+    unexpected = [name for name in weights if name not in expected]
+    misshapen = [
+        f"{name} is {weights[name].shape}, must be {shape}"
+        for name, shape in expected.items()
+        if name in weights and weights[name].shape != shape
+    ]
+    problems = [
+        f"{len(names)} {word}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+        for word, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        if names
+    ]
+    if problems:
+        raise WeightsError(f"{where} must fit the network, got {'; '.join(problems)}")
+
+
+def expected_shapes(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Shape]:
+    """`plan.parameter_shapes`, with a bias in place of each batch norm that `weights` has folded."""
+    expected = plan.parameter_shapes()
+    for part in plan.parts():
+        norm = batch_norm_name(part.name)
+        if f"{norm}/beta" in expected and f"{part.name}/bias" in weights:
+            expected[f"{part.name}/bias"] = expected[f"{norm}/beta"]
+            for variable in BATCH_NORM_VARIABLES:
+                del expected[f"{norm}/{variable}"]
+    return expected
+
+
+def fold_batch_norms(plan: Plan, weights: Mapping[str, Array], dtype: DTypeLike = np.float32) -> dict[str, Array]:
+    """Fold every batch norm into the convolution before it, and lay kernels out as the backends take them.
+
+    ``kernel' = kernel · γ/√(σ² + ε)`` and ``bias' = β - μ · γ/√(σ² + ε)``, computed in float64 and rounded once.
+
+    Returns
+    -------
+    dict of str to Array
+        ``<layer>/kernel``: convolution (kh, kw, Cin, Cout), pointwise and dense (Cin, Cout), depthwise (kh, kw, C);
+        ``<layer>/bias``: (Cout,). C-contiguous, of type `dtype`.
+    """
+    folded: dict[str, Array] = {}
+    for name, layer, _ in plan.parts():
+        if not isinstance(layer, (Conv, Depthwise, Dense)):
+            continue
+        kernel: Array = weights[f"{name}/kernel"].astype(np.float64)
+        if isinstance(layer, Depthwise):
+            kernel = kernel[..., 0]
+        elif kernel.shape[:2] == (1, 1):
+            kernel = kernel[0, 0]
+        if isinstance(layer, Dense) or f"{name}/bias" in weights:
+            bias: Array = weights[f"{name}/bias"].astype(np.float64)
+        else:
+            assert layer.norm is not None
+            scale, bias = _scale_and_shift(weights, batch_norm_name(name), layer.norm)
+            kernel = kernel * scale
+        folded[f"{name}/kernel"] = np.ascontiguousarray(kernel, dtype)
+        folded[f"{name}/bias"] = np.ascontiguousarray(bias, dtype)
+    return folded
+
+
+def _scale_and_shift(weights: Mapping[str, Array], norm: str, epsilon: float) -> tuple[Array, Array]:
+    gamma, beta, mean, variance = (weights[f"{norm}/{v}"].astype(np.float64) for v in BATCH_NORM_VARIABLES)
+    scale = gamma / np.sqrt(variance + epsilon)
+    return scale, beta - mean * scale
+
+
+def initialize(
+    plan: Plan, config: MobileNetV2Config, seed: int | np.random.Generator | None = None
+) -> dict[str, Array]:
+    """Random weights as in transformers: kernels normal with `initializer_range`, biases 0, batch norms neutral."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, Array] = {}
+    for name, shape in plan.parameter_shapes().items():
+        variable = name.rpartition("/")[2]
+        if variable == "kernel":
+            weights[name] = rng.normal(0, config.initializer_range, shape).astype(np.float32)
+        else:
+            weights[name] = np.full(shape, variable in ("gamma", "moving_variance"), np.float32)
+    return weights

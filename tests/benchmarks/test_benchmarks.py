@@ -1,0 +1,142 @@
+"""The benchmarks' own parts, and that the documentation shows what was recorded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+if not (ROOT / "benchmarks").is_dir():
+    pytest.skip("needs the repository", allow_module_level=True)
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes the scripts of benchmarks/ importable by their names, which others may have, too: only for one test."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    yield
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(ROOT / "benchmarks")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def harness(benchmarks: None) -> ModuleType:
+    return __import__("harness")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_documentation_shows_the_recorded_figures(benchmarks: None, page: str) -> None:
+    from table import update
+
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert "<!-- performance -->" in text
+    assert update(text) == text, f"run python benchmarks/table.py --update {page}"
+
+
+def test_every_comparison_is_recorded_with_what_is_needed_to_judge_it(benchmarks: None) -> None:
+    from recorded import WORKS, recorded
+
+    measured = recorded()
+    assert set(measured) == set(WORKS)
+    for work, figures in measured.items():
+        assert {name: figures[name] for name in work._fields} == work._asdict()
+        assert figures["machine"]["cpus_used"] == work.threads
+        assert {"python", "numpy", "numba", "onnxruntime"} <= set(figures["versions"])
+        assert {"npmnv2", "litert", "openvino", "onnxruntime"} <= set(figures["results"])
+
+
+def test_no_path_of_the_machine_is_recorded() -> None:
+    for file in (ROOT / "benchmarks" / "results").glob("*.json"):
+        assert '"/' not in file.read_text(encoding="utf-8"), file.name
+
+
+def test_rounds_rotate(harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def time_calls(call, seconds):
+        call()
+        return float(len(order))
+
+    monkeypatch.setattr(harness, "time_calls", time_calls)
+    figures = harness.rounds({name: lambda n=name: order.append(n) for name in "abc"}, 3, 0.0)
+    assert "".join(order) == "abcbcacab"
+    assert figures == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+
+
+def test_ratio_pairs_the_rounds(harness: ModuleType) -> None:
+    # In the second round the machine was slow for both.
+    assert harness.ratio([2.0, 20.0, 3.0], [1.0, 10.0, 2.0]) == 2.0
+
+
+def test_table_is_markdown(harness: ModuleType) -> None:
+    lines = harness.table(["name", "ms"], [["a", "1.0"], ["longer", "12.0"]]).splitlines()
+    assert lines == [
+        "| name   |   ms |",
+        "|--------|-----:|",
+        "| a      |  1.0 |",
+        "| longer | 12.0 |",
+    ]
+
+
+def test_machine_and_versions(harness: ModuleType) -> None:
+    about = harness.machine()
+    assert about["processor"]
+    assert about["cpus_used"] >= 1
+    versions = harness.versions(["numpy", "no-such-package"])
+    assert versions["numpy"] == np.__version__
+    assert "no-such-package" not in versions
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_onnx_export_agrees_with_our_numbers(benchmarks: None, task: str) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from network import network
+    from runtimes.adapters import OnnxRuntime, OursOnNumpy
+
+    net = network(task, "0.35_65")
+    weights, images = net.random_weights(), np.random.default_rng(0).uniform(-1, 1, (2, 65, 65, 3)).astype(np.float32)
+    ours, theirs = (
+        runtime.logits(runtime.run())
+        for runtime in (kind(net, weights, images, 1) for kind in (OursOnNumpy, OnnxRuntime))
+    )
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * theirs.std())
+
+
+def test_a_runtime_that_disagrees_stops_the_comparison(benchmarks: None) -> None:
+    from comparison import check
+
+    class Answers:
+        def __init__(self, output: np.ndarray) -> None:
+            self.output = output
+
+        def run(self) -> np.ndarray:
+            return self.output
+
+        def logits(self, output: np.ndarray) -> np.ndarray:
+            return output
+
+    right = np.random.default_rng(0).normal(size=(1, 10))
+    assert check({"a": Answers(right), "b": Answers(right), "c": Answers(right + 1e-6)})["c"] == pytest.approx(
+        1e-6 / right.std(), rel=0.01
+    )
+    for wrong in (right + 1e-3, right * np.nan, right[:, :5]):
+        with pytest.raises(SystemExit, match="differ"):
+            check({"a": Answers(right), "b": Answers(right), "c": Answers(wrong)})
+
+
+def test_kernels_are_timed_on_every_shape_once(benchmarks: None) -> None:
+    from kernels import cases
+    from npmnv2.kernels import REGISTRY
+
+    found = list(cases("1.0_224", ("classify", "segment")))
+    assert {case.kernel for case in found} >= set(REGISTRY) - {"softmax"}

@@ -1,0 +1,33 @@
+"""`npmnv2 warmup` and `npmnv2 bench`: that they say something true, not how fast."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import pytest
+
+from npmnv2.lab.bench import bench, warmup
+
+
+def test_bench_has_a_line_per_backend() -> None:
+    header, *lines = bench(batch=2, seconds=0.0).splitlines()
+    assert "batch 2" in header
+    backends = (["numba"] if importlib.util.find_spec("numba") else []) + ["numpy"]
+    assert [line.split()[0] for line in lines] == backends
+    for line in lines:
+        _, per_image, per_second, speed = line.split()
+        assert float(per_image) * float(per_second) == pytest.approx(1000, rel=0.05)
+        assert float(per_image) * float(speed) == pytest.approx(2 * 300.8, rel=0.1)
+
+
+def test_impossible_batch() -> None:
+    with pytest.raises(ValueError, match=r"batch \(=0\) must be at least 1"):
+        bench(batch=0)
+
+
+def test_warmup_tells_where_kernels_are_kept() -> None:
+    jit = pytest.importorskip("npmnv2.kernels.jitted.jit")
+    sentence = warmup(n_threads=2)
+    assert re.match(r"Kernels ready after [\d.]+ s, ", sentence)
+    assert str(jit.cache_folder()) in sentence or "no folder" in sentence

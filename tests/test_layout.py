@@ -1,0 +1,79 @@
+"""Which room imports which: downwards only, so that a reader finds a thing in one direction."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="needs the repository")
+
+# From the bottom up. Rooms of one level do not see each other.
+LEVELS = (
+    ("errors", "files", "kernels"),
+    ("labels",),
+    ("network",),
+    ("results",),
+    ("backends", "images", "weights"),
+    ("models", "weights_tools"),
+    ("hub", "lab"),
+    ("loading",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+
+# Upward imports, each inside a function.
+EXCEPTIONS = {
+    ("weights/readers.py", "weights_tools"): "foreign formats are read by code that most users never load",
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Name within npmnv2 (`kernels/add.py` for a file of kernels/) and path of every module."""
+    for folder in ("npmnv2", "kernels", "weights_tools"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            relative = file.relative_to(ROOT)
+            yield str(relative.relative_to("npmnv2") if folder == "npmnv2" else relative), file
+
+
+def room_of(name: str) -> str:
+    """First word of a module's dotted name or path: the room or, at the top, the module itself."""
+    return name.removesuffix(".py").replace("/", ".").split(".")[0]
+
+
+def imports(file: Path) -> Iterator[tuple[str, bool]]:
+    """Room of everything of npmnv2 that a file imports, and whether at its top."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module] if node.module != "npmnv2" else [f"npmnv2.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.startswith("npmnv2.") and room_of(name[len("npmnv2.") :]) in LEVEL:
+                yield room_of(name[len("npmnv2.") :]), id(node) in top
+
+
+MODULES = [(name, file) for name, file in modules() if name != "__init__.py"]
+
+
+@pytest.mark.parametrize(("name", "file"), MODULES, ids=[name for name, _ in MODULES])
+def test_imports_go_downwards(name: str, file: Path) -> None:
+    room = room_of(name)
+    assert room in LEVEL, f"{name} is in no room of LEVELS"
+    for other, at_top in imports(file):
+        if (name, other) in EXCEPTIONS:
+            assert not at_top, f"{name} imports {other} when it is loaded; do it inside the function"
+        else:
+            assert other == room or LEVEL[other] < LEVEL[room], f"{name} imports {other}, which is not below it"
+
+
+def test_every_exception_is_needed() -> None:
+    seen = {(name, other) for name, file in MODULES for other, _ in imports(file)}
+    assert seen >= set(EXCEPTIONS)

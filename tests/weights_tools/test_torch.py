@@ -1,0 +1,310 @@
+"""Directories of transformers, in and out, and torchvision's state dict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from npmnv2.weights_tools.tensors import write_tensors
+from PIL import Image
+from weight_files import assert_same_weights, folded, random_checkpoint
+
+from npmnv2 import MobileNetV2ForImageClassification, WeightsError
+from npmnv2.backends.selection import get_backend
+from npmnv2.models.features import MobileNetV2Model
+from npmnv2.network.deeplab import segmenter
+from npmnv2.weights.checkpoint import fold_batch_norms
+from npmnv2.weights_tools import detect_format, inspect, names, read, transformers, write_transformers
+
+pytest.importorskip("safetensors")
+
+
+def save_torchvision(path: Path, checkpoint) -> None:
+    """The checkpoint as torchvision's state dict, step counters included."""
+    tensors = {}
+    for name, value in checkpoint.weights.items():
+        key = names.torchvision_name(*names.split(name))
+        tensors[key] = names.to_torch_layout(name, value)
+        if key.endswith("running_var"):
+            tensors[key.replace("running_var", "num_batches_tracked")] = np.array(9, np.int64)
+    write_tensors(path, tensors)
+
+
+# --- torchvision --------------------------------------------------------------------------------------------
+
+
+def test_torchvision_state_dict(tmp_path: Path) -> None:
+    checkpoint = random_checkpoint(depth_multiplier=0.35, expand_ratio=6, finegrained_output=True, num_labels=1000)
+    save_torchvision(tmp_path / "mobilenet_v2.safetensors", checkpoint)
+    assert detect_format(tmp_path / "mobilenet_v2.safetensors") == "torchvision"
+    found = read(tmp_path / "mobilenet_v2.safetensors")
+    assert_same_weights(found.weights, checkpoint.weights)
+    assert (found.config.layer_norm_eps, found.config.tf_padding, found.config.classes) == (1e-5, False, 1000)
+    assert found.preprocessing["image_mean"] == [0.485, 0.456, 0.406]
+    assert found.labels[0].startswith("tench")
+    model = MobileNetV2ForImageClassification.from_checkpoint(found, backend="numpy")
+    assert model.processor.image_std == (0.229, 0.224, 0.225)
+
+
+def test_logits_of_torchvisions_network(tmp_path: Path) -> None:
+    # torchvision itself is not needed: its network in PyTorch's own words, with its names.
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    def unit(cin, cout, kernel=3, stride=1, groups=1):
+        convolution = nn.Conv2d(cin, cout, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(cout), nn.ReLU6())
+
+    class Block(nn.Module):
+        def __init__(self, cin, cout, stride, expansion):
+            super().__init__()
+            hidden = cin * expansion
+            layers = [unit(cin, hidden, 1)] if expansion != 1 else []
+            layers += [unit(hidden, hidden, 3, stride, hidden), nn.Conv2d(hidden, cout, 1, bias=False)]
+            self.conv = nn.Sequential(*layers, nn.BatchNorm2d(cout))
+            self.residual = stride == 1 and cin == cout
+
+        def forward(self, x):
+            return x + self.conv(x) if self.residual else self.conv(x)
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            rows = [
+                (1, 8, 1, 1),
+                (6, 8, 2, 2),
+                (6, 16, 3, 2),
+                (6, 24, 4, 2),
+                (6, 32, 3, 1),
+                (6, 56, 3, 2),
+                (6, 112, 1, 1),
+            ]
+            layers, channels = [unit(3, 16, 3, 2)], 16
+            for expansion, cout, repeats, stride in rows:
+                for repeat in range(repeats):
+                    layers.append(Block(channels, cout, stride if repeat == 0 else 1, expansion))
+                    channels = cout
+            self.features = nn.Sequential(*layers, unit(channels, 1280, 1))
+            self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 4))
+
+        def forward(self, x):
+            return self.classifier(self.features(x).mean((2, 3)))
+
+    torch.manual_seed(0)
+    network = Network().eval()
+    randomise(network)
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    write_tensors(tmp_path / "m.safetensors", tensors)
+    model = MobileNetV2ForImageClassification.from_checkpoint(read(tmp_path / "m.safetensors"), backend="numpy")
+    image = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(image)).numpy()
+    assert np.abs(model(image).logits - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def randomise(network) -> None:
+    """Give the batch norms statistics that are not neutral."""
+    for name, value in network.state_dict().items():
+        if name.endswith(("running_mean", "norm.bias", "normalization.bias")):
+            value.normal_(0, 0.5)
+        if name.endswith(("running_var", "normalization.weight")):
+            value.uniform_(0.5, 1.5)
+
+
+# --- transformers -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hf():
+    pytest.importorskip("torch")
+    return pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def photo(shared_data: Path) -> np.ndarray:
+    image = Image.open(shared_data / "photos" / "cat.bmp").convert("RGB").resize((96, 96))
+    return (np.asarray(image, np.float32) / 127.5 - 1).transpose(2, 0, 1)[np.newaxis]
+
+
+CLASSES = {
+    "classification": "MobileNetV2ForImageClassification",
+    "segmentation": "MobileNetV2ForSemanticSegmentation",
+    "features": "MobileNetV2Model",
+}
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_what_transformers_saves_comes_back_bit_equal(hf, tmp_path: Path, task) -> None:
+    fields = {} if task == "features" else {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    config = hf.MobileNetV2Config(depth_multiplier=0.35, output_stride=8 if task == "segmentation" else 32, **fields)
+    network = getattr(hf, CLASSES[task])(config).eval()
+    randomise(network)
+    network.save_pretrained(tmp_path / "theirs")
+    assert detect_format(tmp_path / "theirs") == "transformers"
+    found = read(tmp_path / "theirs")
+    assert found.task == task
+    assert found.labels == (None if task == "features" else ("a", "b", "c"))
+    assert found.config.output_stride == config.output_stride
+    write_transformers(found, tmp_path / "ours")
+    again, info = getattr(hf, CLASSES[task]).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    theirs, ours = network.state_dict(), again.state_dict()
+    for name, value in theirs.items():
+        # The last convolution of a segmentation model is used by nothing and not kept.
+        if task != "segmentation" or "conv_1x1" not in name or name.endswith("num_batches_tracked"):
+            assert ours[name].dtype == value.dtype
+            assert ours[name].equal(value), name
+    assert again.config.id2label == network.config.id2label
+
+
+def test_logits_of_transformers_on_a_photo(hf, tmp_path: Path, photo) -> None:
+    import torch
+
+    network = hf.MobileNetV2ForImageClassification(hf.MobileNetV2Config(depth_multiplier=0.35, num_labels=7)).eval()
+    randomise(network)
+    network.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(photo)).logits.numpy()
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        model = MobileNetV2ForImageClassification.from_checkpoint(read(path), backend="numpy")
+        assert np.abs(model(photo).logits - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_segmentation_logits_of_transformers_on_a_photo(hf, tmp_path: Path, photo) -> None:
+    import torch
+
+    config = hf.MobileNetV2Config(depth_multiplier=0.35, num_labels=7, output_stride=16)
+    network = hf.MobileNetV2ForSemanticSegmentation(config).eval()
+    randomise(network)
+    network.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(photo)).logits.numpy()
+    found = read(tmp_path)
+    plan = segmenter(found.config)
+    run = get_backend("numpy").compile(plan, fold_batch_norms(plan, found.weights))
+    logits = run(np.ascontiguousarray(photo.transpose(0, 2, 3, 1)), ("logits_semantic",))["logits_semantic"]
+    assert np.abs(logits.transpose(0, 3, 1, 2) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_folded_weights_get_neutral_batch_norms(hf, tmp_path: Path) -> None:
+    import torch
+
+    checkpoint = random_checkpoint(depth_multiplier=0.35, expand_ratio=6, finegrained_output=True)
+    image = np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)
+    logits = []
+    for number, each in enumerate((checkpoint, folded(checkpoint))):
+        write_transformers(each, tmp_path / str(number))
+        network = hf.MobileNetV2ForImageClassification.from_pretrained(tmp_path / str(number)).eval()
+        with torch.no_grad():
+            logits.append(network(torch.from_numpy(image)).logits.numpy())
+    assert np.abs(logits[0] - logits[1]).max() <= 1e-4 * np.abs(logits[0]).max()
+
+
+def test_deeplab_goes_from_tflite_to_transformers(hf, shared_data: Path, tmp_path: Path) -> None:
+    import torch
+
+    found = read(shared_data / "weights" / "segmentation" / "deeplabv3.tflite")
+    write_transformers(found, tmp_path)
+    network = hf.MobileNetV2ForSemanticSegmentation.from_pretrained(tmp_path).eval()
+    assert network.config.id2label[15] == "person"
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 257, 257)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(image)).logits.numpy()
+    plan = segmenter(found.config)
+    run = get_backend("numpy").compile(plan, fold_batch_norms(plan, found.weights))
+    logits = run(np.ascontiguousarray(image.transpose(0, 2, 3, 1)), ("logits_semantic",))["logits_semantic"]
+    assert np.abs(logits.transpose(0, 3, 1, 2) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_processor_travels_to_transformers(hf, tmp_path: Path) -> None:
+    checkpoint = random_checkpoint()
+    checkpoint.preprocessing = {"preset": "hf", "size": 96, "image_mean": [0.1, 0.2, 0.3]}
+    write_transformers(checkpoint, tmp_path)
+    processor = hf.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    assert dict(processor.crop_size) == {"height": 96, "width": 96}
+    assert dict(processor.size) == {"shortest_edge": 128}
+    assert list(processor.image_mean) == [0.1, 0.2, 0.3]
+    assert read(tmp_path).preprocessing["image_mean"] == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize("preset", ["slim", "deeplab", "ssd"])
+def test_preprocessing_that_transformers_cannot_do_becomes_its_default(tmp_path: Path, preset) -> None:
+    checkpoint = random_checkpoint()
+    checkpoint.preprocessing = {"preset": preset, "size": 160}
+    write_transformers(checkpoint, tmp_path)
+    values = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert values["size"] == {"shortest_edge": 192}
+    assert not {"central_fraction", "pad_size"} & set(values)
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "words"),
+    [
+        ("segmentation", {"decoder": True}, "no layer decoder_feature_projection0"),
+        ("classification", {"width_rule": "slim"}, "does not add the input in the first block"),
+    ],
+)
+def test_what_transformers_does_not_have_is_refused(tmp_path: Path, task, fields, words) -> None:
+    with pytest.raises(WeightsError, match=words):
+        write_transformers(random_checkpoint(task, **fields), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_files_and_pickles(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        read(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02.")
+    with pytest.raises(FileNotFoundError, match="pickle, which can run code"):
+        read(tmp_path)
+    with pytest.raises(WeightsError, match="pickle can run code"):
+        read(tmp_path / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "bert"}'),
+        ("config.json", '{"depth_multiplier": -1}'),
+        ("config.json", '{"depth_multiplier": 1e400}'),
+        ("config.json", '{"num_labels": 1000000000}'),
+        ("config.json", '{"id2label": {"a": "b"}}'),
+        ("config.json", '{"id2label": 3}'),
+        ("config.json", "[" * 100_000),
+        ("preprocessor_config.json", '{"size": "large"}'),
+        ("preprocessor_config.json", '{"unheard_of": 1}'),
+    ],
+)
+def test_broken_json_is_named(tmp_path: Path, file, text) -> None:
+    write_transformers(random_checkpoint(), tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(WeightsError) as caught:
+        read(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_unknown_tensors_and_other_types_are_reported(tmp_path: Path) -> None:
+    write_transformers(random_checkpoint(), tmp_path)
+    tensors = transformers.read_tensors(tmp_path / "model.safetensors")
+    write_tensors(tmp_path / "model.safetensors", {**tensors, "classifier.extra": np.zeros(1, np.float32)})
+    with pytest.raises(WeightsError, match=r"1 unexpected: classifier\.extra"):
+        read(tmp_path)
+    write_tensors(tmp_path / "model.safetensors", {**tensors, "classifier.bias": np.zeros(3, np.int8)})
+    with pytest.raises(WeightsError, match=r"'classifier\.bias' has type I8"):
+        read(tmp_path)
+    assert inspect(tmp_path)["readable"] is False
+
+
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    checkpoint = random_checkpoint("features")
+    write_transformers(checkpoint, tmp_path)
+    tensors = transformers.read_tensors(tmp_path / "model.safetensors")
+    halves = {name: value.astype(np.float16) if value.dtype == np.float32 else value for name, value in tensors.items()}
+    write_tensors(tmp_path / "model.safetensors", halves)
+    expected = {name: value.astype(np.float16).astype(np.float32) for name, value in checkpoint.weights.items()}
+    assert_same_weights(read(tmp_path).weights, expected)
+    assert MobileNetV2Model.from_checkpoint(read(tmp_path), backend="numpy")
