@@ -11,7 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from npmnv2.errors import ArgumentError as ArgumentError
+    from npmnv2.errors import ArgumentTypeError as ArgumentTypeError
     from npmnv2.errors import ImageError as ImageError
+    from npmnv2.errors import MissingPackageError as MissingPackageError
+    from npmnv2.errors import Npmnv2Error as Npmnv2Error
     from npmnv2.errors import OfflineError as OfflineError
     from npmnv2.errors import WeightsError as WeightsError
     from npmnv2.hub.fetch import cache_info as cache_info
@@ -32,13 +36,17 @@ __version__ = "0.1.0"
 
 # Imported when first used, so that `import npmnv2` costs next to nothing and each part needs only what it uses.
 _MODULES = {
+    "ArgumentError": "errors",
+    "ArgumentTypeError": "errors",
     "ImageError": "errors",
     "MobileNetV2Config": "network.config",
     "MobileNetV2FeatureExtractor": "images.processor",
     "MobileNetV2ForImageClassification": "models.classification",
     "MobileNetV2ForSemanticSegmentation": "models.segmentation",
     "MobileNetV2ImageProcessor": "images.processor",
+    "MissingPackageError": "errors",
     "MobileNetV2Model": "models.features",
+    "Npmnv2Error": "errors",
     "OfflineError": "errors",
     "Prediction": "results.prediction",
     "Segmentation": "results.segmentation",
@@ -51,13 +59,17 @@ _MODULES = {
 }
 
 __all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
     "ImageError",
+    "MissingPackageError",
     "MobileNetV2Config",
     "MobileNetV2FeatureExtractor",
     "MobileNetV2ForImageClassification",
     "MobileNetV2ForSemanticSegmentation",
     "MobileNetV2ImageProcessor",
     "MobileNetV2Model",
+    "Npmnv2Error",
     "OfflineError",
     "Prediction",
     "Segmentation",

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from npmnv2.errors import WeightsError
+from npmnv2.errors import ArgumentError, WeightsError
 from npmnv2.models.base import MobileNetV2PreTrainedModel
 from npmnv2.models.classification import MobileNetV2ForImageClassification
 from npmnv2.models.features import MobileNetV2Model
@@ -78,7 +78,7 @@ def _locate(
     from npmnv2.hub.fetch import fetch
 
     if not isinstance(name_or_path, (str, os.PathLike)) or not str(name_or_path):
-        raise ValueError(f"name_or_path (={name_or_path!r}) must be a name, a file or a directory")
+        raise ArgumentError(f"name_or_path (={name_or_path!r}) must be a name, a file or a directory")
     path = Path(name_or_path).expanduser()
     if path.exists() or not isinstance(name_or_path, str):
         return path

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from npmnv2.weights_tools.assemble import plan_for
 from npmnv2.weights_tools.crc32c import crc32c, masked
-from npmnv2.weights_tools.names import slim_name, slim_scope, split, to_slim_layout
+from npmnv2.weights_tools.names import slim_name, slim_scope, split, to_slim_layout, to_torch_layout, torchvision_name
+from npmnv2.weights_tools.tensors import write_tensors
 
 from npmnv2 import MobileNetV2Config
 from npmnv2.network.layers import Conv, Dense, Depthwise
@@ -279,3 +280,14 @@ def tflite_model(checkpoint: Checkpoint, size=64, dtype=np.float32, trailer=b"",
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output()) + trailer
+
+
+def save_torchvision(path: Path, checkpoint) -> None:
+    """The checkpoint as torchvision's state dict, step counters included."""
+    tensors = {}
+    for name, value in checkpoint.weights.items():
+        key = torchvision_name(*split(name))
+        tensors[key] = to_torch_layout(name, value)
+        if key.endswith("running_var"):
+            tensors[key.replace("running_var", "num_batches_tracked")] = np.array(9, np.int64)
+    write_tensors(path, tensors)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npmnv2.errors import ArgumentError
 from npmnv2.labels import BACKGROUND
 from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.weights.checkpoint import Checkpoint
@@ -78,11 +79,11 @@ def _target(dst: Path, to: str | None) -> str:
         if to is None and not dst.suffix[1:].isalpha():
             to = "transformers"
         if to is None:
-            raise ValueError(
+            raise ArgumentError(
                 f"dst (={str(dst)!r}) must end in {', '.join(_SUFFIXES)} or be a directory, or `to` must say the format"
             )
     if to not in WRITERS:
-        raise ValueError(f"to (={to!r}) must be one of {', '.join(WRITERS)}")
+        raise ArgumentError(f"to (={to!r}) must be one of {', '.join(WRITERS)}")
     return to
 
 
@@ -102,7 +103,7 @@ def with_classes(checkpoint: Checkpoint, num_classes: int | None) -> Checkpoint:
     if num_classes is None or config is None or num_classes == config.classes:
         return checkpoint
     if {num_classes, config.classes} != {IMAGENET_CLASSES, IMAGENET_CLASSES + 1} or checkpoint.task != "classification":
-        raise ValueError(
+        raise ArgumentError(
             f"num_classes (={num_classes}) must turn 1001 classes into 1000 or 1000 into 1001, "
             f"got a model for {checkpoint.task} with {config.classes}"
         )
@@ -130,5 +131,5 @@ def with_labels(checkpoint: Checkpoint, labels: Sequence[str]) -> Checkpoint:
     config = checkpoint.config
     if config is None or len(labels) != config.classes:
         classes = config.classes if config else 0
-        raise ValueError(f"labels must name each of the model's {classes} classes, got {len(labels)} names")
+        raise ArgumentError(f"labels must name each of the model's {classes} classes, got {len(labels)} names")
     return replace(checkpoint, labels=tuple(labels), config=config.replace(id2label=dict(enumerate(labels))))

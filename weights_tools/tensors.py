@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from npmnv2.errors import WeightsError
+from npmnv2.errors import MissingPackageError, WeightsError
 
 from .files import MAX_FILE_BYTES, MAX_JSON_BYTES, MAX_TENSORS, Array, damaged, file_size
 
@@ -68,7 +68,7 @@ def _package() -> Any:
     try:
         import safetensors
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("safetensors files need one more package: pip install 'npmnv2[convert]'") from error
+        raise MissingPackageError("safetensors files need one more package: pip install 'npmnv2[convert]'") from error
     return safetensors
 
 

@@ -1,6 +1,7 @@
 """The operations of `npmnv2.kernels` on arrays, with the same names and arguments: each is a program of one step.
 
-For tests and benchmarks, and to try a kernel by hand; a network runs as one program instead (`npmnv2.backends.lowering`).
+For tests and benchmarks, and to try a kernel by hand; a network runs as one program instead
+(`npmnv2.backends.lowering`).
 """
 
 from __future__ import annotations

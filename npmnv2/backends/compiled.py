@@ -1,4 +1,4 @@
-"""The Numba backend: runs plans as programs of compiled kernels (see `npmnv2.backends.lowering` and kernels/README.md)."""
+"""The Numba backend: runs plans as programs of compiled kernels (see `lowering` and kernels/README.md)."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from npmnv2.backends.interface import Backend
 from npmnv2.backends.numpy import NumpyBackend
+from npmnv2.errors import ArgumentError, MissingPackageError
 
 _log = logging.getLogger("npmnv2")
 
@@ -29,15 +30,17 @@ def get_backend(name: str = "auto", dtype: Any = np.float32) -> Backend:
         If Numba was asked for by name and is not installed.
     """
     if name not in BACKENDS:
-        raise ValueError(f"backend (={name!r}) must be one of {', '.join(BACKENDS)}")
+        raise ArgumentError(f"backend (={name!r}) must be one of {', '.join(BACKENDS)}")
     single = np.dtype(dtype) == np.float32
     if name == "numba" and not single:
-        raise ValueError(f"dtype (={np.dtype(dtype).name}) must be float32 with backend='numba'; use backend='numpy'")
+        raise ArgumentError(
+            f"dtype (={np.dtype(dtype).name}) must be float32 with backend='numba'; use backend='numpy'"
+        )
     if name == "numpy" or not single:
         return NumpyBackend()
     if importlib.util.find_spec("numba") is None:
         if name == "numba":
-            raise ModuleNotFoundError("backend (='numba') needs Numba: pip install 'npmnv2[numba]'")
+            raise MissingPackageError("backend (='numba') needs Numba: pip install 'npmnv2[numba]'")
         _hint_once()
         return NumpyBackend()
     from npmnv2.backends.compiled import NumbaBackend

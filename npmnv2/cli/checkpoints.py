@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from npmnv2.errors import ArgumentError, Npmnv2Error
 from npmnv2.hub.registry import SOURCES
 
 
@@ -53,13 +54,13 @@ def download(options: argparse.Namespace) -> int:
     from npmnv2.hub.fetch import fetch, names
 
     if options.all == bool(options.names):
-        raise ValueError("download needs either names or --all")
+        raise ArgumentError("download needs either names or --all")
     source = options.source or ("tensorflow" if options.all else None)
     failed = 0
     for name in names(source) if options.all else options.names:
         try:
             print(fetch(name, source=source, cache_dir=options.dir, progress=not options.quiet))
-        except (ValueError, OSError) as error:  # one that fails does not keep the others from being downloaded
+        except (Npmnv2Error, OSError) as error:  # one that fails does not keep the others from being downloaded
             failed += 1
             print(f"npmnv2: {error}", file=sys.stderr)
     return 1 if failed else 0
@@ -74,7 +75,7 @@ def cache(options: argparse.Namespace) -> int:
         print(f"npmnv2: freed {freed / 1e6:.1f} MB", file=sys.stderr)
         return 0
     if options.names or options.forget:
-        raise ValueError("cache takes names and --forget only together with --clear")
+        raise ArgumentError("cache takes names and --forget only together with --clear")
     facts = cache_info(options.dir)
     print(json.dumps(facts, ensure_ascii=False) if options.json else _cache_table(facts))
     return 0

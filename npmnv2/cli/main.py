@@ -19,13 +19,14 @@ import npmnv2
 from npmnv2.cli import checkpoints as cli_checkpoints
 from npmnv2.cli import segmentation as cli_segmentation
 from npmnv2.cli.checkpoints import add_command
+from npmnv2.errors import Npmnv2Error
 
 DEFAULT_MODEL = "mobilenet_v2_1.0_224"
 BACKENDS = ("auto", "numba", "numpy")
 PHOTO_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 # What a user can cause; anything else is a bug and shows its traceback.
-USER_ERRORS = (ValueError, TypeError, OSError, ModuleNotFoundError)
+USER_ERRORS = (Npmnv2Error, OSError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from npmnv2.errors import ArgumentError
+
 # The options that say something of segmentation only, and the arguments of `predict` that they are.
 _ARGUMENTS = ("transform", "scales", "flip")
 _FILES = ("out", "overlay")
@@ -28,7 +30,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def choices(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of a segmentation model's `predict`."""
     if options.top_k is not None:
-        raise ValueError("--top-k is for classification; a segmentation model names one class per pixel")
+        raise ArgumentError("--top-k is for classification; a segmentation model names one class per pixel")
     given = {name: getattr(options, name) for name in _ARGUMENTS}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -37,7 +39,7 @@ def refuse_options(options: argparse.Namespace, task: str) -> None:
     """Report options that make no sense for a model of this `task`."""
     wrong = [f"--{name}" for name in (*_FILES, *_ARGUMENTS) if getattr(options, name) is not None]
     if wrong:
-        raise ValueError(f"{', '.join(wrong)} must go with a segmentation model, got one for {task}")
+        raise ArgumentError(f"{', '.join(wrong)} must go with a segmentation model, got one for {task}")
 
 
 def saver(options: argparse.Namespace, paths: Sequence[str]) -> Callable[[Any], Any]:
@@ -70,7 +72,7 @@ def _targets(where: str | None, paths: Sequence[str], suffix: str) -> dict[str, 
     if len(paths) == 1 and Path(where).suffix and not Path(where).is_dir():
         return {paths[0]: Path(where)}
     if len(paths) > 1 and Path(where).suffix.lower() in _PICTURES and not Path(where).is_dir():
-        raise ValueError(f"{where} must be a folder, got a file's name for {len(paths)} photos")
+        raise ArgumentError(f"{where} must be a folder, got a file's name for {len(paths)} photos")
     return {path: Path(where) / (Path(path).stem + suffix) for path in paths}
 
 
@@ -79,7 +81,7 @@ def _check_collisions(targets: Sequence[Path], paths: Sequence[str]) -> None:
     for target in targets:
         place = target.resolve()
         if place in taken:
-            raise ValueError(f"{target} must not be written: it {taken[place]}; choose another folder")
+            raise ArgumentError(f"{target} must not be written: it {taken[place]}; choose another folder")
         taken[place] = "would be written twice, by photos of one name or by --out and --overlay"
 
 

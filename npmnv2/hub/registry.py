@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from npmnv2.errors import ArgumentError
 from npmnv2.labels import imagenet_labels, labels_for
 
 __all__ = ["ENTRIES", "SOURCES", "Entry", "entry", "names"]
@@ -189,7 +190,7 @@ class Entry:
 def names(source: str | None = None) -> tuple[str, ...]:
     """Names of all checkpoints, or of those that one source has."""
     if source is not None and source not in SOURCES:
-        raise ValueError(f"source (={source!r}) must be one of {', '.join(SOURCES)}")
+        raise ArgumentError(f"source (={source!r}) must be one of {', '.join(SOURCES)}")
     return tuple(dict.fromkeys(e.name for e in ENTRIES if source in (None, e.source)))
 
 
@@ -217,7 +218,7 @@ def entry(name: str, source: str | None = None) -> Entry:
     of = f" of source {source!r}" if source else ""
     nearest = difflib.get_close_matches(canonical, known, n=3)
     hint = _missing_size(canonical) or (f"Nearest: {', '.join(nearest)}. " if nearest else "")
-    raise ValueError(f"name (={name!r}) must be a checkpoint{of}. {hint}All: {', '.join(known)}")
+    raise ArgumentError(f"name (={name!r}) must be a checkpoint{of}. {hint}All: {', '.join(known)}")
 
 
 def _canonical(name: str) -> str:

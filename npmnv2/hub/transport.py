@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from npmnv2.errors import OfflineError
+from npmnv2.errors import ArgumentError, OfflineError
 
 if TYPE_CHECKING:
     import requests
@@ -49,7 +49,7 @@ def rewritten(url: str) -> str:
     mirror = os.environ.get("NPMNV2_MIRROR", "").rstrip("/")
     if mirror:
         if urlsplit(mirror).scheme not in ("http", "https"):
-            raise ValueError(f"NPMNV2_MIRROR (={mirror!r}) must start with http:// or https://")
+            raise ArgumentError(f"NPMNV2_MIRROR (={mirror!r}) must start with http:// or https://")
         return f"{mirror}/{parts.netloc}{parts.path}"
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     return f"{endpoint}{parts.path}" if endpoint and parts.netloc == "huggingface.co" else url

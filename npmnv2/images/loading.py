@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from npmnv2.errors import ImageError
+from npmnv2.errors import ArgumentTypeError, ImageError
 
 Pixels = NDArray[Any]
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Pixels
@@ -103,7 +103,7 @@ def load_image(
     elif hasattr(source, "__array__"):
         pixels = _checked_array(np.asarray(source), name, convert_rgb)
     else:
-        raise TypeError(
+        raise ArgumentTypeError(
             "an image must be a path, bytes, a binary file, a PIL image or an array of shape (height, width, 3), "
             f"got {type(source).__name__}"
         )
@@ -129,7 +129,7 @@ def _file_content(source: Any, name: str) -> bytes:
     if hasattr(source, "read"):
         content = source.read()
         if not isinstance(content, bytes):
-            raise TypeError(f"{name} must be opened in binary mode, its read() gave {type(content).__name__}")
+            raise ArgumentTypeError(f"{name} must be opened in binary mode, its read() gave {type(content).__name__}")
         return content
     if isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
         raise ImageError(f"{name} is a URL: images are not downloaded; save it to a file and pass its path")
@@ -161,7 +161,8 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
     if width * height > max_pixels:
         raise ImageError(
             f"{name} has {width} × {height} pixels, more than max_pixels (={max_pixels}); "
-            "if the file can be trusted, read it with npmnv2.images.loading.load_image(…, max_pixels=…) and pass on the array"
+            "if the file can be trusted, read it with npmnv2.images.loading.load_image(…, max_pixels=…) "
+            "and pass on the array"
         )
     return image
 

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from npmnv2.errors import ImageError
+from npmnv2.errors import ArgumentError, ArgumentTypeError, ImageError, MissingPackageError
 from npmnv2.files import write_atomically
 from npmnv2.images.loading import ImageSource, Pixels, describe, load_image
 from npmnv2.images.steps import (
@@ -240,7 +240,7 @@ class MobileNetV2ImageProcessor:
             Arguments of the class.
         """
         if name not in PRESETS:
-            raise ValueError(f"preset (={name!r}) must be one of {', '.join(PRESETS)}")
+            raise ArgumentError(f"preset (={name!r}) must be one of {', '.join(PRESETS)}")
         sides = _size("size", _PRESET_SIZES.get(name, 224) if size is None else size, _CROP_FORMS)
         return cls.from_dict({**PRESETS[name](sides["height"], sides["width"]), **overrides})
 
@@ -277,7 +277,7 @@ class MobileNetV2ImageProcessor:
         known = {setting.name for setting in dataclasses.fields(cls)}
         unknown = sorted(settings.keys() - known - _BOOKKEEPING)
         if unknown:
-            raise ValueError(f"unknown settings of an image processor: {unknown}; known are {sorted(known)}")
+            raise ArgumentError(f"unknown settings of an image processor: {unknown}; known are {sorted(known)}")
         return cls(**{key: value for key, value in settings.items() if key in known})
 
     def to_dict(self) -> dict[str, Any]:
@@ -310,9 +310,9 @@ class MobileNetV2ImageProcessor:
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{file} is not JSON: {error}") from None
+            raise ArgumentError(f"{file} is not JSON: {error}") from None
         if not isinstance(config, dict):
-            raise ValueError(f"{file} must hold a JSON object, got {type(config).__name__}")
+            raise ArgumentError(f"{file} must hold a JSON object, got {type(config).__name__}")
         return cls.from_dict(config, **overrides)
 
     def save_pretrained(self, directory: str | Path) -> list[str]:
@@ -497,11 +497,11 @@ class MobileNetV2ImageProcessor:
             [shape=(classes, height, width)].
         """
         if getattr(outputs, "logits", None) is None:
-            raise ValueError(f"outputs must have logits, got {type(outputs).__name__} without")
+            raise ArgumentError(f"outputs must have logits, got {type(outputs).__name__} without")
         logits = np.asarray(outputs.logits)
         sizes = [logits.shape[2:]] * len(logits) if target_sizes is None else [_pair(s) for s in target_sizes]
         if len(sizes) != len(logits):
-            raise ValueError(
+            raise ArgumentError(
                 f"target_sizes must have one (height, width) for each of the {len(logits)} images, got {len(sizes)}"
             )
         images = logits.transpose(0, 2, 3, 1)
@@ -535,7 +535,7 @@ def _default(setting: dataclasses.Field[Any]) -> Any:
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} (={value!r}) must be True or False")
+        raise ArgumentTypeError(f"{name} (={value!r}) must be True or False")
     return bool(value)
 
 
@@ -546,9 +546,11 @@ def _size(name: str, value: Any, forms: Sequence[set[str]]) -> dict[str, int]:
         value = dict(zip(("height", "width"), value))
     if not isinstance(value, Mapping) or set(value) not in forms:
         allowed = " or ".join(str(sorted(form)) for form in forms)
-        raise ValueError(f"{name} (={value!r}) must be an integer, a (height, width) or a dict with the keys {allowed}")
+        raise ArgumentError(
+            f"{name} (={value!r}) must be an integer, a (height, width) or a dict with the keys {allowed}"
+        )
     if not all(isinstance(side, (int, np.integer)) and side > 0 for side in value.values()):
-        raise ValueError(f"{name} (={value!r}) must hold positive integers")
+        raise ArgumentError(f"{name} (={value!r}) must hold positive integers")
     return {key: int(side) for key, side in value.items()}
 
 
@@ -559,12 +561,12 @@ def _resample(name: str, value: Any) -> int | str:
         return int(Image.Resampling(value))
     except ValueError:
         filters = ", ".join(f"{int(f)} ({f.name.lower()})" for f in Image.Resampling)
-        raise ValueError(f"{name} (={value!r}) must be one of {filters}, {', '.join(VARIANTS)}") from None
+        raise ArgumentError(f"{name} (={value!r}) must be one of {filters}, {', '.join(VARIANTS)}") from None
 
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, (bool, str)) or not np.isscalar(value) or not np.isfinite(value):
-        raise ValueError(f"{name} (={value!r}) must be a finite number")
+        raise ArgumentError(f"{name} (={value!r}) must be a finite number")
     return float(value)  # type: ignore[arg-type]
 
 
@@ -577,13 +579,13 @@ def _numbers(name: str, value: Any) -> float | tuple[float, ...]:
 def _nonzero_numbers(name: str, value: Any) -> float | tuple[float, ...]:
     numbers = _numbers(name, value)
     if not np.all(numbers):
-        raise ValueError(f"{name} (={value!r}) must not be 0: it divides")
+        raise ArgumentError(f"{name} (={value!r}) must not be 0: it divides")
     return numbers
 
 
 def _fraction(name: str, value: Any) -> float:
     if not 0 < _number(name, value) <= 1:
-        raise ValueError(f"{name} (={value!r}) must be above 0 and at most 1")
+        raise ArgumentError(f"{name} (={value!r}) must be above 0 and at most 1")
     return float(value)
 
 
@@ -622,7 +624,7 @@ def _listed(images: Any, ndim: int) -> list[Any]:
 def _is_channels_first(value: Any, name: str) -> bool:
     layout = getattr(value, "value", value)  # transformers' ChannelDimension is an enumeration of these strings
     if layout not in ("channels_first", "channels_last"):
-        raise ValueError(f"{name} (={value!r}) must be 'channels_first' or 'channels_last'")
+        raise ArgumentError(f"{name} (={value!r}) must be 'channels_first' or 'channels_last'")
     return bool(layout == "channels_first")
 
 
@@ -647,7 +649,7 @@ def _pair(size: Sequence[int]) -> Pair:
     with suppress(TypeError, ValueError):
         height, width = map(operator.index, size)
     if min(height, width) < 1:
-        raise ValueError(f"target_sizes must be pairs (height, width) of integers above 0, got {size!r}")
+        raise ArgumentError(f"target_sizes must be pairs (height, width) of integers above 0, got {size!r}")
     return height, width
 
 
@@ -666,12 +668,12 @@ def _as_tensor(arrays: list[Pixels], framework: str | None) -> Any:
         return arrays
     framework = getattr(framework, "value", framework)
     if framework not in _TENSORS:
-        raise ValueError(f"return_tensors (={framework!r}) must be None or one of {', '.join(_TENSORS)}")
+        raise ArgumentError(f"return_tensors (={framework!r}) must be None or one of {', '.join(_TENSORS)}")
     module, function = _TENSORS[framework]
     try:
         convert = getattr(importlib.import_module(module), function)
     except ImportError:
-        raise ImportError(
+        raise MissingPackageError(
             f"return_tensors={framework!r} needs {module.split('.')[0]}, which is not installed"
         ) from None
     return convert(_stacked(arrays))

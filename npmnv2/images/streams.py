@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from npmnv2.errors import ArgumentError, ArgumentTypeError
 from npmnv2.kernels import Array
 
 Context = TypeVar("Context")
@@ -44,13 +45,13 @@ def map_images(
         As `images` came.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size (={batch_size!r}) must be an integer of at least 1")
+        raise ArgumentError(f"batch_size (={batch_size!r}) must be an integer of at least 1")
     if _is_one_image(images):
         return next(_stream(iter([images]), prepare, run, finish, 1))
     if isinstance(images, Iterator):
         return _stream(images, prepare, run, finish, batch_size)
     if not isinstance(images, Iterable) or isinstance(images, Mapping):
-        raise TypeError(f"images must be an image, a path or a list of them, got {type(images).__name__}")
+        raise ArgumentTypeError(f"images must be an image, a path or a list of them, got {type(images).__name__}")
     return list(_stream(iter(images), prepare, run, finish, batch_size))
 
 

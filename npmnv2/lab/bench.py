@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array
 from npmnv2.models.classification import MobileNetV2ForImageClassification
 from npmnv2.network.architecture import CLASSIFIER
@@ -49,7 +50,7 @@ def bench(batch: int = 1, n_threads: int | None = None, seconds: float = 2.0) ->
         If `batch` is below 1, or `n_threads` is impossible.
     """
     if batch < 1:
-        raise ValueError(f"batch (={batch}) must be at least 1, got {batch}")
+        raise ArgumentError(f"batch (={batch}) must be at least 1, got {batch}")
     config = MobileNetV2Config(num_labels=1001)
     backends = ["numba"] if importlib.util.find_spec("numba") else []
     lines = [f"{'backend':8} {'ms/image':>9} {'images/s':>9} {'GFLOP/s':>8}   (MobileNetV2 1.0 224, batch {batch})"]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array
 
 
@@ -74,7 +75,7 @@ def difference(name: str, reference: Array, other: Array) -> Difference:
         If the shapes differ.
     """
     if reference.shape != other.shape:
-        raise ValueError(f"{name} must have shape {reference.shape} in both, got {other.shape}")
+        raise ArgumentError(f"{name} must have shape {reference.shape} in both, got {other.shape}")
     a, b = (x.astype(np.float64).ravel() for x in (reference, other))
     largest = float(np.abs(a - b).max(initial=0.0))
     scale = float(np.abs(a).max(initial=0.0))

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npmnv2.errors import ArgumentError
+
 __all__ = [
     "BACKGROUND",
     "IGNORE_INDEX",
@@ -100,7 +102,7 @@ def voc_colours(num_classes: int) -> np.ndarray:
         RGB; class 0 is black.
     """
     if not 1 <= num_classes <= 256:
-        raise ValueError(f"num_classes (={num_classes}) must be from 1 to 256")
+        raise ArgumentError(f"num_classes (={num_classes}) must be from 1 to 256")
     index = np.arange(num_classes)[:, None]
     bits = index >> np.arange(8) & 1
     colours = np.zeros((num_classes, 3), np.uint8)
@@ -160,7 +162,7 @@ def _coco_by_index() -> tuple[str, ...]:
 
 def _segmentation_dataset(dataset: str) -> str:
     if dataset not in ("voc", "cityscapes", "ade20k"):
-        raise ValueError(f"dataset (={dataset!r}) must be 'voc', 'cityscapes' or 'ade20k'")
+        raise ArgumentError(f"dataset (={dataset!r}) must be 'voc', 'cityscapes' or 'ade20k'")
     return dataset
 
 

@@ -24,6 +24,8 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from npmnv2.errors import ArgumentError
+
 _SOURCES = {"timm": "1.0.31", "mmsegmentation": "1.2.2", "torchvision": "0.29.2"}
 _LICENCES = {"timm": "Apache-2.0", "mmsegmentation": "Apache-2.0", "torchvision": "BSD-3-Clause"}
 
@@ -71,7 +73,7 @@ def _assigned(wheel: zipfile.ZipFile, member: str, name: str) -> ast.expr:
     for node in ast.walk(ast.parse(wheel.read(member))):
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
             return node.value
-    raise ValueError(f"{member} assigns nothing to {name}")
+    raise ArgumentError(f"{member} assigns nothing to {name}")
 
 
 def _write(file: str, package: str, rows: Iterable[tuple[str, ...]]) -> None:

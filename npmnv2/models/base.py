@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from npmnv2.backends.interface import Executable
 from npmnv2.backends.selection import get_backend
-from npmnv2.errors import WeightsError
+from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.images.processor import MobileNetV2ImageProcessor
 from npmnv2.images.streams import map_images
 from npmnv2.kernels import Array
@@ -73,14 +73,14 @@ class MobileNetV2PreTrainedModel:
         source: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(config, MobileNetV2Config):
-            raise TypeError(f"config must be a MobileNetV2Config, got {type(config).__name__}")
+            raise ArgumentTypeError(f"config must be a MobileNetV2Config, got {type(config).__name__}")
         self.config = config
         self.plan = self.build(config)
         self.weights = dict(weights) if weights is not None else initialize(self.plan, config, seed)
         check_weights(self.plan, self.weights)
         self.dtype = np.dtype(dtype)
         if self.dtype.name not in DTYPES:
-            raise ValueError(f"dtype (={self.dtype.name!r}) must be one of {', '.join(DTYPES)}")
+            raise ArgumentError(f"dtype (={self.dtype.name!r}) must be one of {', '.join(DTYPES)}")
         self.backend = get_backend(backend, self.dtype)
         self.n_threads = n_threads
         self.processor = processor or MobileNetV2ImageProcessor.preset("hf", config.image_size)
@@ -89,7 +89,7 @@ class MobileNetV2PreTrainedModel:
     @classmethod
     def build(cls, config: MobileNetV2Config) -> Plan:
         """The plan that this class runs."""
-        raise TypeError(f"{cls.__name__} is abstract: use one of its subclasses")
+        raise ArgumentTypeError(f"{cls.__name__} is abstract: use one of its subclasses")
 
     @cached_property
     def executable(self) -> Executable:
@@ -170,32 +170,32 @@ class MobileNetV2PreTrainedModel:
 
     def _check_input(self, x: Array) -> Array:
         if x.ndim != 4:
-            raise ValueError(f"pixel_values must have four dimensions, got shape {x.shape}")
+            raise ArgumentError(f"pixel_values must have four dimensions, got shape {x.shape}")
         if x.shape[-1] != self.config.num_channels:
-            raise ValueError(
+            raise ArgumentError(
                 f"pixel_values must have num_channels (={self.config.num_channels}) channels, got shape {x.shape} "
                 "(channels last)"
             )
         if min(x.shape[1:3]) < MINIMUM_IMAGE_SIZE:
-            raise ValueError(
+            raise ArgumentError(
                 f"pixel_values must be at least {MINIMUM_IMAGE_SIZE}×{MINIMUM_IMAGE_SIZE} pixels, got "
                 f"{x.shape[1]}×{x.shape[2]}"
             )
         if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
-            raise TypeError(f"pixel_values must be an array of numbers, got dtype {x.dtype}")
+            raise ArgumentTypeError(f"pixel_values must be an array of numbers, got dtype {x.dtype}")
         return np.ascontiguousarray(x, self.dtype)
 
     def _channels_last(self, pixel_values: ArrayLike | None, data_format: str) -> Array:
         if pixel_values is None:
-            raise ValueError("pixel_values must be given")
+            raise ArgumentError("pixel_values must be given")
         if data_format not in ("channels_first", "channels_last"):
-            raise ValueError(f"data_format (={data_format!r}) must be 'channels_first' or 'channels_last'")
+            raise ArgumentError(f"data_format (={data_format!r}) must be 'channels_first' or 'channels_last'")
         x = np.asarray(pixel_values)
         if x.ndim != 4 or data_format == "channels_last":
             return x
         channels = self.config.num_channels
         if x.shape[1] != channels and x.shape[3] == channels:
-            raise ValueError(
+            raise ArgumentError(
                 f"pixel_values must have the shape (N, {channels}, height, width), got {x.shape}; "
                 "for channels last pass data_format='channels_last'"
             )
@@ -209,17 +209,21 @@ class MobileNetV2PreTrainedModel:
         if wanted is True:
             return blocks
         if isinstance(wanted, (str, int)):
-            raise TypeError(f"output_hidden_states (={wanted!r}) must be True, False or a list of indices and names")
+            raise ArgumentTypeError(
+                f"output_hidden_states (={wanted!r}) must be True, False or a list of indices and names"
+            )
         names = []
         for item in wanted:
             if isinstance(item, str):
                 names.append(item)
             elif isinstance(item, (bool, np.bool_)) or not isinstance(item, (int, np.integer)):
-                raise TypeError(f"output_hidden_states item (={item!r}) must be an index or an endpoint's name")
+                raise ArgumentTypeError(f"output_hidden_states item (={item!r}) must be an index or an endpoint's name")
             elif -16 <= item < 16:
                 names.append(blocks[item])
             else:
-                raise ValueError(f"output_hidden_states index (={item}) must be from -16 to 15: one of the 16 blocks")
+                raise ArgumentError(
+                    f"output_hidden_states index (={item}) must be from -16 to 15: one of the 16 blocks"
+                )
         return tuple(names)
 
     def _forward(
@@ -259,7 +263,7 @@ class MobileNetV2PreTrainedModel:
             iterator.
         """
         if isinstance(endpoints, str):
-            raise TypeError(f"endpoints (={endpoints!r}) must be a list of names, got one string")
+            raise ArgumentTypeError(f"endpoints (={endpoints!r}) must be a list of names, got one string")
         names = tuple(endpoints) if endpoints is not None else (self.embedding,)
         for name in names:
             self.plan.resolve(name)

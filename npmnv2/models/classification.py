@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array
 from npmnv2.labels import wnids_for
 from npmnv2.models.base import HiddenStates, MobileNetV2PreTrainedModel
@@ -70,7 +71,7 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
         loss = None
         if labels is not None:
             if logits is None:
-                raise ValueError(
+                raise ArgumentError(
                     "labels must not be given together with chosen hidden states: the run stops before the loss"
                 )
             loss = classification_loss(logits, labels, self.config.problem_type)
@@ -108,9 +109,11 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
             If an image is missing or unusable; the message names it.
         """
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k (={top_k!r}) must be an integer of at least 1")
+            raise ArgumentError(f"top_k (={top_k!r}) must be an integer of at least 1")
         if not self.config.classes:
-            raise ValueError("config.num_labels must be above 0 to predict; use features() of a model without classes")
+            raise ArgumentError(
+                "config.num_labels must be above 0 to predict; use features() of a model without classes"
+            )
 
         def finish(values: dict[str, Array], at: int, image: Any) -> Prediction:
             logits = values[CLASSIFIER][at]

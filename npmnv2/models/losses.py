@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from npmnv2.errors import ArgumentError, ArgumentTypeError
 from npmnv2.kernels import Array
 from npmnv2.results.class_map import Grid, sampled
 
@@ -27,7 +28,7 @@ def cross_entropy(logits: Array, labels: ArrayLike, ignore_index: int = IGNORE_I
     counted = wanted != ignore_index
     wanted, scores = wanted[counted], scores[counted]
     if wanted.size and (wanted.min() < 0 or wanted.max() >= scores.shape[1]):
-        raise ValueError(
+        raise ArgumentError(
             f"labels must lie in 0…{scores.shape[1] - 1} or be {ignore_index}, got {wanted.min()}…{wanted.max()}"
         )
     if not wanted.size:
@@ -41,7 +42,7 @@ def mean_squared_error(values: Array, targets: ArrayLike) -> float:
     """Mean of the squared differences; both of one shape."""
     targets = np.asarray(targets, np.float64)
     if targets.shape != values.shape:
-        raise ValueError(f"labels must have the shape of the logits {values.shape}, got {targets.shape}")
+        raise ArgumentError(f"labels must have the shape of the logits {values.shape}, got {targets.shape}")
     return float(np.mean((values.astype(np.float64) - targets) ** 2))
 
 
@@ -49,7 +50,7 @@ def binary_cross_entropy(logits: Array, targets: ArrayLike) -> float:
     """Mean over all classes of the binary cross-entropy between ``sigmoid(logits)`` and `targets` in 0…1."""
     targets = np.asarray(targets, np.float64)
     if targets.shape != logits.shape:
-        raise ValueError(f"labels must have the shape of the logits {logits.shape}, got {targets.shape}")
+        raise ArgumentError(f"labels must have the shape of the logits {logits.shape}, got {targets.shape}")
     x = logits.astype(np.float64)
     # max(x, 0) - x·t + log(1 + e^-|x|): the form that does not overflow.
     return float(np.mean(np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x)))))
@@ -80,7 +81,7 @@ def classification_loss(logits: Array, labels: ArrayLike, problem_type: str | No
     if problem_type == "multi_label_classification":
         return binary_cross_entropy(logits, given)
     if given.size != logits.size // classes:
-        raise ValueError(f"labels must hold one class for each of {logits.size // classes} images, got {given.size}")
+        raise ArgumentError(f"labels must hold one class for each of {logits.size // classes} images, got {given.size}")
     return cross_entropy(logits, given)
 
 
@@ -102,9 +103,9 @@ def segmentation_loss(logits: Array, labels: ArrayLike, ignore_index: int) -> fl
     """
     given = np.asarray(labels)
     if not np.issubdtype(given.dtype, np.integer):
-        raise TypeError(f"labels must be integers, got {given.dtype}")
+        raise ArgumentTypeError(f"labels must be integers, got {given.dtype}")
     if given.ndim != 3 or len(given) != len(logits):
-        raise ValueError(f"labels must have the shape (N, height, width) with N = {len(logits)}, got {given.shape}")
+        raise ArgumentError(f"labels must have the shape (N, height, width) with N = {len(logits)}, got {given.shape}")
     total, count = 0.0, 0
     for image, wanted in zip(logits, given):
         size = (wanted.shape[0], wanted.shape[1])

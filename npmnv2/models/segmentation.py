@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from npmnv2.errors import ImageError
+from npmnv2.errors import ArgumentError, ArgumentTypeError, ImageError
 from npmnv2.images.loading import Pixels, describe, load_image
 from npmnv2.images.processor import MobileNetV2ImageProcessor
 from npmnv2.images.steps import Pair, Placement
@@ -87,7 +87,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
             If labels are not integers, lie out of range or are not of the images' size, or if there is but one class.
         """
         if labels is not None and self.config.classes == 1:
-            raise ValueError(
+            raise ArgumentError(
                 "num_labels (=1) must be at least 2 for a loss: with a single class every pixel is of that class"
             )
         values, hidden = self._forward(pixel_values, output_hidden_states, (LOGITS,), data_format)
@@ -95,7 +95,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         loss = None
         if labels is not None:
             if logits is None:
-                raise ValueError(
+                raise ArgumentError(
                     "labels must not be given together with chosen hidden states: the run stops before the loss"
                 )
             loss = self._loss(logits, labels, np.shape(self._channels_last(pixel_values, data_format))[1:3])
@@ -104,7 +104,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
 
     def _loss(self, logits: Array, labels: ArrayLike, size: tuple[int, ...]) -> float:
         if np.shape(labels)[1:] != size:
-            raise ValueError(
+            raise ArgumentError(
                 f"labels must have the size of the images, (N, {size[0]}, {size[1]}), got {np.shape(labels)}"
             )
         return segmentation_loss(logits, labels, self.config.semantic_loss_ignore_index)
@@ -180,7 +180,9 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         if isinstance(transform, MobileNetV2ImageProcessor):
             return transform, False
         if transform not in TRANSFORMS:
-            raise ValueError(f"transform (={transform!r}) must be an image processor or one of {', '.join(TRANSFORMS)}")
+            raise ArgumentError(
+                f"transform (={transform!r}) must be an image processor or one of {', '.join(TRANSFORMS)}"
+            )
         # The model's own processor may say more than its size: another size of padding, or other statistics.
         if (self.processor.pad_size is not None) == (transform == "deeplab"):
             return self.processor, transform == "hf"
@@ -315,9 +317,9 @@ def _checked_scales(scales: Sequence[float]) -> tuple[float, ...]:
     try:
         checked = tuple(float(scale) for scale in scales)
     except (TypeError, ValueError):
-        raise TypeError(f"scales (={scales!r}) must be a sequence of numbers") from None
+        raise ArgumentTypeError(f"scales (={scales!r}) must be a sequence of numbers") from None
     if not checked or not all(scale > 0 and math.isfinite(scale) for scale in checked):
-        raise ValueError(f"scales (={scales!r}) must be one or more numbers above 0")
+        raise ArgumentError(f"scales (={scales!r}) must be one or more numbers above 0")
     return checked
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npmnv2.errors import ArgumentError
 from npmnv2.kernels import NO_CLIP, RELU, RELU6, Clip
 
 Function = Callable[[Any], Any]
@@ -88,4 +89,4 @@ def activation(name: str | Function) -> Activation:
         return Activation(CLIPS[name])
     if name in FUNCTIONS:
         return Activation(NO_CLIP, FUNCTIONS[name])
-    raise ValueError(f"hidden_act (={name!r}) must be a function or one of {', '.join(NAMES)}")
+    raise ArgumentError(f"hidden_act (={name!r}) must be a function or one of {', '.join(NAMES)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from npmnv2.errors import WeightsError
+from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.files import write_atomically
 from npmnv2.network.activations import Function, activation
 from npmnv2.network.layers import BATCH_NORM_EPSILON
@@ -136,7 +136,7 @@ class MobileNetV2Config:
         if names is None:
             names = {i: f"LABEL_{i}" for i in range(count)}
         if sorted(names) != list(range(count)):
-            raise ValueError(
+            raise ArgumentError(
                 f"id2label must name each of num_labels (={count}) classes 0…{count - 1} once, got {len(names)} names"
             )
         by_label: dict[str, int] = {}
@@ -186,13 +186,13 @@ class MobileNetV2Config:
             raise WeightsError(f"model_type (={model_type!r}) must be 'mobilenet_v2'")
         unknown = sorted(set(rest) - _TRANSFORMERS_KEYS)
         if strict and unknown:
-            raise ValueError(
+            raise ArgumentError(
                 f"config must not have unknown keys, got {', '.join(unknown)}; known are {', '.join(sorted(known))}"
             )
         labels = given.get("num_labels")
         if isinstance(labels, int) and labels > _MOST_LABELS:
             # Each label gets a name, so that a number in a foreign file would decide how much memory is taken.
-            raise ValueError(f"num_labels (={labels}) must be at most {_MOST_LABELS} in a file")
+            raise ArgumentError(f"num_labels (={labels}) must be at most {_MOST_LABELS} in a file")
         size = given.get("image_size")
         if isinstance(size, (list, tuple)):
             given["image_size"] = max(size)
@@ -204,7 +204,7 @@ class MobileNetV2Config:
     def to_dict(self) -> dict[str, Any]:
         """Contents of a ``config.json`` that transformers reads, too; fields it does not know appear only if set."""
         if callable(self.hidden_act):
-            raise ValueError("hidden_act (a function) must be a name to be written to a file")
+            raise ArgumentError("hidden_act (a function) must be a name to be written to a file")
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
         defaults = {
             "pooling_window": None,
@@ -270,22 +270,22 @@ def _number(kind: type, minimum: float, *, above: bool = False) -> Callable[[str
     def check(name: str, value: Any) -> None:
         allowed = (int,) if kind is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed):
-            raise TypeError(f"{name} (={value!r}) must be {word}, got {type(value).__name__}")
+            raise ArgumentTypeError(f"{name} (={value!r}) must be {word}, got {type(value).__name__}")
         if not (value > minimum if above else value >= minimum) or value == float("inf"):
-            raise ValueError(f"{name} (={value!r}) must be {'above' if above else 'at least'} {minimum}")
+            raise ArgumentError(f"{name} (={value!r}) must be {'above' if above else 'at least'} {minimum}")
 
     return check
 
 
 def _boolean(name: str, value: Any) -> None:
     if not isinstance(value, bool):
-        raise TypeError(f"{name} (={value!r}) must be True or False, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{name} (={value!r}) must be True or False, got {type(value).__name__}")
 
 
 def _one_of(*allowed: Any) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
         if value not in allowed:
-            raise ValueError(f"{name} (={value!r}) must be one of {', '.join(map(repr, allowed))}")
+            raise ArgumentError(f"{name} (={value!r}) must be one of {', '.join(map(repr, allowed))}")
 
     return check
 
@@ -297,12 +297,12 @@ def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
 def _output_stride(name: str, value: Any) -> None:
     _number(int, 2)(name, value)
     if value not in (2, 4, 8, 16, 32):
-        raise ValueError(f"{name} (={value}) must be one of 2, 4, 8, 16, 32")
+        raise ArgumentError(f"{name} (={value}) must be one of 2, 4, 8, 16, 32")
 
 
 def _rates(name: str, value: Any) -> None:
     if not isinstance(value, (list, tuple)) or len(value) > 3:
-        raise TypeError(f"{name} (={value!r}) must be a tuple of at most three integers")
+        raise ArgumentTypeError(f"{name} (={value!r}) must be a tuple of at most three integers")
     for rate in value:
         _number(int, 1)(name, rate)
 
@@ -310,7 +310,7 @@ def _rates(name: str, value: Any) -> None:
 def _probability(name: str, value: Any) -> None:
     _number(float, 0)(name, value)
     if value > 1:
-        raise ValueError(f"{name} (={value}) must be between 0 and 1")
+        raise ArgumentError(f"{name} (={value}) must be between 0 and 1")
 
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from npmnv2.errors import ArgumentError
 from npmnv2.network.architecture import LAST_BLOCK, attach, backbone
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.layers import Concat, Conv, Depthwise, GlobalAveragePool, ResizeLike
@@ -72,7 +73,7 @@ class DeepLabHead:
             If there is nothing to tell apart: `num_labels` is 0.
         """
         if config.classes < 1:
-            raise ValueError(f"num_labels (={config.classes}) must be at least 1 for segmentation")
+            raise ArgumentError(f"num_labels (={config.classes}) must be at least 1 for segmentation")
         return cls(config.classes, config.atrous_rates, config.decoder, config.tf_padding)
 
     def attach(self, plan: Plan) -> Plan:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Geometry, Variant, output_size, same_padding, symmetric_padding
 from npmnv2.network.activations import Function
 
@@ -178,7 +179,7 @@ class AveragePool(_NoParameters):
     def output_shape(self, *inputs: Shape) -> Shape:
         height, width, channels = inputs[0]
         if min(height, width) < self.window:
-            raise ValueError(
+            raise ArgumentError(
                 f"pooling_window (={self.window}) must not be larger than the feature map, got a map of "
                 f"{height}×{width}; use a larger image, a smaller window or pooling_window=None"
             )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from npmnv2.errors import ArgumentError
 from npmnv2.network.layers import AnyLayer, Conv, Depthwise, InvertedResidual, Shape, SimpleLayer
 
 IMAGE = "image"
@@ -178,7 +179,7 @@ class Plan:
         if name not in known:
             near = get_close_matches(name, [*known, *self.aliases], 3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"endpoint (={name!r}) must be one of {', '.join(known)} or an alias{hint}")
+            raise ArgumentError(f"endpoint (={name!r}) must be one of {', '.join(known)} or an alias{hint}")
         return name
 
     def schedule(self, outputs: Sequence[str]) -> Schedule:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from npmnv2.errors import ArgumentError
 from npmnv2.files import write_atomically
 from npmnv2.kernels import Array
 from npmnv2.labels import BACKGROUND, colour_map, segmentation_labels, voc_colours
@@ -106,7 +107,7 @@ class Segmentation:
             RGB, of the photo's size.
         """
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha (={alpha!r}) must be from 0 to 1")
+            raise ArgumentError(f"alpha (={alpha!r}) must be from 0 to 1")
         weights = np.full((len(self.labels), 1), round(256 * alpha), np.uint16)
         if BACKGROUND in self.labels:
             weights[self.labels.index(BACKGROUND)] = 0
@@ -126,7 +127,9 @@ class Segmentation:
             If there are more classes than a palette has colours.
         """
         if len(self.labels) > _MOST_COLOURS:
-            raise ValueError(f"a palette holds {_MOST_COLOURS} classes, got {len(self.labels)}; store label_map itself")
+            raise ArgumentError(
+                f"a palette holds {_MOST_COLOURS} classes, got {len(self.labels)}; store label_map itself"
+            )
         image = Image.fromarray(self.label_map.astype(np.uint8))
         image.putpalette(self.colours.tobytes())
         return image
@@ -144,11 +147,11 @@ class Segmentation:
             As in `overlay`.
         """
         if mask is None and overlay is None:
-            raise ValueError("save needs a file name for the mask, for the overlay or for both, got none")
+            raise ArgumentError("save needs a file name for the mask, for the overlay or for both, got none")
         if mask is not None and Path(mask).suffix.lower() != ".png":
-            raise ValueError(f"mask (={str(mask)!r}) must end in .png, which keeps labels exactly")
+            raise ArgumentError(f"mask (={str(mask)!r}) must end in .png, which keeps labels exactly")
         if overlay is not None and Path(overlay).suffix.lower() not in Image.registered_extensions():
-            raise ValueError(f"overlay (={str(overlay)!r}) must end in the suffix of an image format: .png, .jpg, …")
+            raise ArgumentError(f"overlay (={str(overlay)!r}) must end in the suffix of an image format: .png, .jpg, …")
         if mask is not None:
             _write(self.mask(), Path(mask))
         if overlay is not None:

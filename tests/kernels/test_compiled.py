@@ -298,9 +298,10 @@ def digest() -> str:
 @pytest.mark.skipif(sys.platform == "darwin" or os.uname().machine != "x86_64", reason="names processors of x86-64")
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_vector_width_does_not_change_a_bit(processor: str) -> None:
-    script = "import test_kernels_numba as t; print(t.vectors().lanes, t.digest())"
+    script = "import test_compiled as t; print(t.vectors().lanes, t.digest())"
     environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    folders = [*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(folders)
     output = subprocess.run(
         [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
     ).stdout.split()

@@ -78,7 +78,7 @@ def _writer(name, write):
 
 
 def _torchvision(folder: Path) -> Path:
-    from test_weights_torch import save_torchvision
+    from weight_files import save_torchvision
 
     save_torchvision(folder / "model.safetensors", random_checkpoint())
     return folder / "model.safetensors"

@@ -9,27 +9,16 @@ import numpy as np
 import pytest
 from npmnv2.weights_tools.tensors import write_tensors
 from PIL import Image
-from weight_files import assert_same_weights, folded, random_checkpoint
+from weight_files import assert_same_weights, folded, random_checkpoint, save_torchvision
 
 from npmnv2 import MobileNetV2ForImageClassification, WeightsError
 from npmnv2.backends.selection import get_backend
 from npmnv2.models.features import MobileNetV2Model
 from npmnv2.network.deeplab import segmenter
 from npmnv2.weights.checkpoint import fold_batch_norms
-from npmnv2.weights_tools import detect_format, inspect, names, read, transformers, write_transformers
+from npmnv2.weights_tools import detect_format, inspect, read, transformers, write_transformers
 
 pytest.importorskip("safetensors")
-
-
-def save_torchvision(path: Path, checkpoint) -> None:
-    """The checkpoint as torchvision's state dict, step counters included."""
-    tensors = {}
-    for name, value in checkpoint.weights.items():
-        key = names.torchvision_name(*names.split(name))
-        tensors[key] = names.to_torch_layout(name, value)
-        if key.endswith("running_var"):
-            tensors[key.replace("running_var", "num_batches_tracked")] = np.array(9, np.int64)
-    write_tensors(path, tensors)
 
 
 # --- torchvision --------------------------------------------------------------------------------------------
