@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason=
 
 # From the bottom up. Rooms of one level do not see each other.
 LEVELS = (
-    ("errors", "files", "kernels"),
+    ("errors", "files", "forks", "kernels"),
     ("labels",),
     ("network",),
     ("results",),

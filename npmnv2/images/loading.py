@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from npmnv2.errors import ArgumentTypeError, ImageError
+from npmnv2.forks import renew_in_children
 
 Pixels = NDArray[Any]
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Pixels
@@ -50,7 +51,34 @@ _ORIENTATION_TAG = 0x0112
 # Images above this are brought to arrays in bands of so many pixels.
 _BAND_PIXELS = 4 * 1024 * 1024
 
-_pillow_limit = threading.Lock()
+
+class _PillowLimit:
+    """Pillow's own limit, one global number with a warning below an error; ours is an argument.
+
+    Pillow's is lifted only while a header is read, and that decodes no pixels.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limit = Image.MAX_IMAGE_PIXELS
+        renew_in_children(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+
+    def __exit__(self, *_: object) -> None:
+        Image.MAX_IMAGE_PIXELS = self._limit
+        self._lock.release()
+
+    def renew_after_fork(self) -> None:
+        """In a child that was forked while another thread was reading a header."""
+        if self._lock.locked():
+            Image.MAX_IMAGE_PIXELS = self._limit
+        self._lock = threading.Lock()
+
+
+_without_pillow_limit = _PillowLimit()
 
 
 def load_image(
@@ -145,18 +173,13 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
     """Read the header only."""
     if not content:
         raise ImageError(f"{name} is empty (0 bytes)")
-    # Pillow's own limit is one global number with a warning below an error; ours is an argument. Pillow's is lifted
-    # only while a header is read, and that decodes no pixels.
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    with _without_pillow_limit:
         try:
             image = Image.open(BytesIO(content))
         except UnidentifiedImageError:
             raise ImageError(f"{name} is not an image that Pillow can read") from None
         except Exception as error:  # a damaged header: Pillow's plugins raise whatever their parsing trips over
             raise ImageError(f"{name} is damaged: {error}") from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(

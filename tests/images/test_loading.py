@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -317,3 +320,31 @@ def test_names_in_messages():
     assert describe(Image.new("L", (3, 4))) == "PIL image of mode L"
     assert describe(np.zeros((3, 4))) == "array of shape (3, 4)"
     assert describe(b"abc") == "bytes"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_while_another_thread_reads_a_header(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 123_456)
+    inside, go_on = threading.Event(), threading.Event()
+    content, real_open = encoded(Image.fromarray(noise()), "PNG"), Image.open
+
+    def slow_open(*arguments, **options):
+        inside.set()
+        assert go_on.wait(20)
+        return real_open(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", slow_open)
+    thread = threading.Thread(target=load_image, args=(content,))
+    thread.start()
+    assert inside.wait(20)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        go_on.set()
+        limit = Image.MAX_IMAGE_PIXELS
+        os._exit(0 if limit == 123_456 and load_image(content).shape == (64, 48, 3) else 1)
+    go_on.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert Image.MAX_IMAGE_PIXELS == 123_456
