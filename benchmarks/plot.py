@@ -9,7 +9,7 @@ from table import OTHERS, OURS, RIVALS
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-OURS_COLOUR, OTHERS_COLOUR = "#d1495b", "#8d99ae"
+OURS_COLOR, OTHERS_COLOR = "#d1495b", "#8d99ae"
 # Too slow to be drawn on one scale with the others.
 LEFT_OUT = "transformers"
 
@@ -32,7 +32,7 @@ def main() -> None:
 def draw(axis: plt.Axes, title: str, times: dict[str, float]) -> None:
     names = [name for name in (OURS, *RIVALS, *OTHERS) if name in times and name != LEFT_OUT]
     values = [times[name] for name in names]
-    bars = axis.barh(names, values, color=[OURS_COLOUR if name == OURS else OTHERS_COLOUR for name in names])
+    bars = axis.barh(names, values, color=[OURS_COLOR if name == OURS else OTHERS_COLOR for name in names])
     axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     axis.invert_yaxis()
     axis.set_title(title.replace(", ", "\n", 1), fontsize=8, loc="left")

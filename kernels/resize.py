@@ -27,7 +27,7 @@ VARIANTS: tuple[Variant, ...] = ("tf1", "tf1_align_corners", "half_pixel")
 
 
 class Samples(NamedTuple):
-    """For every output entry of an axis: its two neighbours in the input and the weight of the second."""
+    """For every output entry of an axis: its two neighbors in the input and the weight of the second."""
 
     lower: NDArray[np.intp]
     upper: NDArray[np.intp]

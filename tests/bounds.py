@@ -21,7 +21,7 @@ def bound(name, arguments, dtype=np.float32):
         return sum_bound(REGISTRY[name].numpy(*magnitudes), terms, dtype)
     if name == "resize_bilinear":
         # Coordinates are rounded, too: an error of γ·size in the position moves the value by the difference between
-        # neighbours, which is at most twice the largest value.
+        # neighbors, which is at most twice the largest value.
         x, size, _ = arguments
         return gamma(4 * (max(*x.shape[1:3], *size) + 4), dtype) * 2 * np.abs(x).max()
     if name == "softmax":

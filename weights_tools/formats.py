@@ -56,7 +56,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 def detect_format(path: str | Path) -> str:
     """The format of a file or directory: one of the keys of `READERS`.
 
-    Files are recognised by their first bytes, not by their suffix, except frozen graphs, which have no mark.
+    Files are recognized by their first bytes, not by their suffix, except frozen graphs, which have no mark.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """torchvision's ``mobilenet_v2``: its state dict, saved as safetensors.
 
-Its batch norms have an epsilon of 1e-5, it pads both sides alike, and it takes images normalised by
+Its batch norms have an epsilon of 1e-5, it pads both sides alike, and it takes images normalized by
 ImageNet's mean and standard deviation:
 https://pytorch.org/vision/main/models/generated/torchvision.models.mobilenet_v2.html
 """

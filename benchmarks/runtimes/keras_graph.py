@@ -23,7 +23,7 @@ class _Graph:
     def inputs(self, step: Step) -> list[tf.Tensor]:
         return [self.tensors[name] for name in step.inputs]
 
-    def parametrised(self, layer: layers.Layer, step: Step, x: tf.Tensor) -> tf.Tensor:
+    def parametrized(self, layer: layers.Layer, step: Step, x: tf.Tensor) -> tf.Tensor:
         y = layer(x)
         layer.set_weights([self.weights[f"{step.name}/{variable}"] for variable in ("kernel", "bias")])
         return y
@@ -48,7 +48,7 @@ class _Graph:
             padding="same" if step.padding == same else "valid",
             name=step.name,
         )
-        y = self.parametrised(made, step, x)
+        y = self.parametrized(made, step, x)
         low, high = step.clip
         return y if low == -math.inf else layers.ReLU(max_value=None if high == math.inf else high)(y)
 
@@ -62,7 +62,7 @@ class _Graph:
         return layers.GlobalAveragePooling2D(keepdims=step.layer.keep_dims)(*self.inputs(step))
 
     def Dense(self, step: Step) -> tf.Tensor:
-        return self.parametrised(layers.Dense(step.shape[-1]), step, *self.inputs(step))
+        return self.parametrized(layers.Dense(step.shape[-1]), step, *self.inputs(step))
 
     def ResizeLike(self, step: Step) -> tf.Tensor:
         if step.input_shapes[0][:2] != (1, 1):

@@ -317,7 +317,7 @@ def _cut_turns(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
 
 
 def _reach(geometry: Geometry, count: int) -> int:
-    """Rows (or columns) under so many neighbouring 3×3 windows."""
+    """Rows (or columns) under so many neighboring 3×3 windows."""
     return (count - 1) * geometry.stride + 2 * geometry.dilation + 1
 
 

@@ -1,7 +1,7 @@
 """Full convolution without an im2col: in NHWC, a window's row of pixels is one contiguous piece of memory.
 
 The image rows under a few output rows are copied between columns of zeros ("staged"). A 3×3 convolution is then a
-matrix product whose pixels have three segments each, and neighbouring pixels overlap in memory instead of being
+matrix product whose pixels have three segments each, and neighboring pixels overlap in memory instead of being
 unrolled.
 """
 

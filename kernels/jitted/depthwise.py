@@ -71,7 +71,7 @@ def make_row(stride: int) -> Any:
 
 
 def _inputs(emit: Emitter, address: Any, pixels: int, stride: int, step: Any, tap: Any) -> list[Any]:
-    """The inputs of neighbouring windows in one image row, each loaded once."""
+    """The inputs of neighboring windows in one image row, each loaded once."""
     builder = emit.builder
     count, step = (3, tap) if pixels == 1 else ((pixels - 1) * stride + 3, step)
     return [emit.load(builder.add(address, builder.mul(step, INT64(i)))) for i in range(count)]

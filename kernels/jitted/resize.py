@@ -14,7 +14,7 @@ from .pointwise import LANES, VECTOR
 from .simd import FLOAT, INT64, Emitter
 from .steps import address, share
 
-# One entry of the table: byte offsets of the two neighbours, and the weight of the second.
+# One entry of the table: byte offsets of the two neighbors, and the weight of the second.
 SAMPLE = np.dtype([("lower", np.int64), ("upper", np.int64), ("weight", np.float64)])
 ENTRY = SAMPLE.itemsize
 

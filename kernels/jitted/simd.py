@@ -65,7 +65,7 @@ def vectors() -> Vectors:
     """The widest vectors of the processor that Numba compiles for.
 
     LLVM itself is asked: it compiles the sum of two long vectors, and the names of the registers tell. So
-    ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` are honoured, and no list of processors is needed.
+    ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` are honored, and no list of processors is needed.
     """
     assembly = _assembly(_PROBE)
     for register, found in _WIDTHS.items():

@@ -141,7 +141,7 @@ def _clip(layer: AnyLayer) -> Clip:
 
 
 class Stretch(NamedTuple):
-    """Neighbouring nodes of a schedule that run together.
+    """Neighboring nodes of a schedule that run together.
 
     Attributes
     ----------

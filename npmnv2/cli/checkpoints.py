@@ -42,10 +42,10 @@ def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], in
 
 def list_checkpoints(options: argparse.Namespace) -> int:
     """Show the checkpoints that can be had by name, and which are cached."""
-    from npmnv2.hub.fetch import catalogue
+    from npmnv2.hub.fetch import catalog
 
-    rows = catalogue(options.source)
-    print(json.dumps(rows, ensure_ascii=False) if options.json else catalogue_table(rows))
+    rows = catalog(options.source)
+    print(json.dumps(rows, ensure_ascii=False) if options.json else catalog_table(rows))
     return 0
 
 
@@ -84,9 +84,9 @@ def cache(options: argparse.Namespace) -> int:
 _COLUMNS = "{:40} {:14} {:>4} {:>7} {:>6}  {:22} {:18} {:17} {}"
 
 
-def catalogue_table(rows: list[dict[str, Any]]) -> str:
-    """Rows of :func:`npmnv2.hub.fetch.catalogue` as a text for people."""
-    head = _COLUMNS.format("name", "task", "size", "classes", "MB", "accuracy %", "licence", "sources", "cached")
+def catalog_table(rows: list[dict[str, Any]]) -> str:
+    """Rows of :func:`npmnv2.hub.fetch.catalog` as a text for people."""
+    head = _COLUMNS.format("name", "task", "size", "classes", "MB", "accuracy %", "license", "sources", "cached")
     return "\n".join([head, *map(_line, rows)])
 
 
@@ -98,7 +98,7 @@ def _line(row: dict[str, Any]) -> str:
         row["classes"] or "–",
         row["megabytes"] or "–",
         _accuracy(row["accuracy"]),
-        row["licence"],
+        row["license"],
         ", ".join(row["sources"]),
         "yes" if row["cached"] else "",
     )

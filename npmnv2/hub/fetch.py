@@ -25,7 +25,7 @@ __all__ = [
     "Entry",
     "cache_home",
     "cache_info",
-    "catalogue",
+    "catalog",
     "clear_cache",
     "download",
     "entry",
@@ -111,7 +111,7 @@ def download(
     return {name: fetch(name, source=source, cache_dir=directory, progress=progress) for name in chosen}
 
 
-def catalogue(source: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
+def catalog(source: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """One row for each name that :func:`names` gives, as plain values for a table or for JSON."""
     return [_row(entry(name, source), cache_home(cache_dir)) for name in names(source)]
 
@@ -180,7 +180,7 @@ def _row(wanted: Entry, home: Path) -> dict[str, Any]:
         "classes": wanted.num_classes,
         "accuracy": dict(wanted.accuracy),
         "megabytes": wanted.megabytes,
-        "licence": wanted.licence,
+        "license": wanted.license,
         "urls": list(wanted.urls),
         "cached": (home / wanted.file).is_file(),
     }
@@ -321,7 +321,7 @@ def _described(checkpoint: Checkpoint, wanted: Entry) -> Checkpoint:
         config = config.replace(image_size=wanted.image_size, output_stride=wanted.output_stride)
     # A Hugging Face repository brings its own preprocessing.
     own = checkpoint.preprocessing if wanted.source == "huggingface" else {}
-    source = {"name": wanted.name, "url": wanted.urls[0], "licence": wanted.licence}
+    source = {"name": wanted.name, "url": wanted.urls[0], "license": wanted.license}
     return dataclasses.replace(
         checkpoint,
         config=config,

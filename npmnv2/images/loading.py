@@ -6,7 +6,7 @@ The rules by which pixels become 8-bit RGB:
 in the source               in the array
 =========================== ==========================================================================================
 gray, 1-bit, palette, CMYK… what Pillow's conversion to RGB gives; gray is repeated over the three channels
-alpha, transparent colour   laid over white, as transformers does
+alpha, transparent color   laid over white, as transformers does
 16 bits a pixel             ``round(value / 257)``, so that 65535 becomes 255
 several frames              the first one, or the one that a Pillow image stands at
 EXIF orientation            applied, so the photo stands upright

@@ -6,7 +6,7 @@ in a way that nobody sees. `PRESETS` names these ways:
 ========== ======================================================================================== ==============
 preset     what it does                                                                             input range
 ========== ======================================================================================== ==============
-`hf`       shortest edge to size + 32 (Pillow, smoothed), centre crop; transformers' default        −1 … 1
+`hf`       shortest edge to size + 32 (Pillow, smoothed), center crop; transformers' default        −1 … 1
 `slim`     central 87.5 % of both sides, TensorFlow 1 resize; what TF-slim's accuracies stand for   −1 … 1
 `keras`    resize to the size (Pillow); ``do_resize=False`` for ``preprocess_input`` alone          −1 … 1
 `raw`      nothing: the caller has done it all                                                      as given
@@ -360,7 +360,7 @@ class MobileNetV2ImageProcessor:
         Returns
         -------
         BatchFeature
-            `pixel_values` [shape=(N, channels, height, width)], float32 once rescaled or normalised, and `labels`
+            `pixel_values` [shape=(N, channels, height, width)], float32 once rescaled or normalized, and `labels`
             [shape=(N, height, width)] if there were segmentation maps.
         """
         processor = self._with(overrides)
@@ -486,7 +486,7 @@ class MobileNetV2ImageProcessor:
             With an attribute `logits` [shape=(N, classes, height, width)].
         target_sizes : list of (height, width), optional
             Per image, the size that its logits are resized to (bilinear, half-pixel) before the best class is taken.
-            With a centre crop among the steps this stretches the crop over the whole photo, as in transformers.
+            With a center crop among the steps this stretches the crop over the whole photo, as in transformers.
         return_segmentation_scores : bool
             Return the resized logits too.
 

@@ -64,7 +64,7 @@ def _stream(
 ) -> Iterator[Result]:
     while batch := list(islice(images, batch_size)):
         prepared = [prepare(image) for image in batch]
-        # Without a resize inputs may differ in size; neighbours of one size go together.
+        # Without a resize inputs may differ in size; neighbors of one size go together.
         for _, group in groupby(prepared, key=lambda pair: pair[0].shape):
             members = list(group)
             x = np.concatenate([array for array, _ in members]) if len(members) > 1 else members[0][0]

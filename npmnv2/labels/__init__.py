@@ -1,4 +1,4 @@
-"""Class labels and colour maps of the data sets that MobileNetV2 checkpoints were trained on.
+"""Class labels and color maps of the data sets that MobileNetV2 checkpoints were trained on.
 
 The tables are ``.tsv`` files beside this module; :mod:`npmnv2.labels.build` says where they come from.
 Class names are not unique (ImageNet has two cranes and two maillots): key on the index or the WordNet id.
@@ -21,11 +21,11 @@ __all__ = [
     "NO_LABEL",
     "Label",
     "coco_labels",
-    "colour_map",
+    "color_map",
     "imagenet_labels",
     "labels_for",
     "segmentation_labels",
-    "voc_colours",
+    "voc_colors",
     "wnids_for",
 ]
 
@@ -74,8 +74,8 @@ def segmentation_labels(dataset: str) -> tuple[str, ...]:
 
 
 @cache
-def colour_map(dataset: str) -> np.ndarray:
-    """Colours in which ``"voc"``, ``"cityscapes"`` or ``"ade20k"`` masks are usually drawn.
+def color_map(dataset: str) -> np.ndarray:
+    """Colors in which ``"voc"``, ``"cityscapes"`` or ``"ade20k"`` masks are usually drawn.
 
     Returns
     -------
@@ -83,15 +83,15 @@ def colour_map(dataset: str) -> np.ndarray:
         RGB, one row a class, in the order of :func:`segmentation_labels`.
     """
     if _segmentation_dataset(dataset) == "voc":
-        return voc_colours(len(segmentation_labels("voc")))
-    colours = [tuple(bytes.fromhex(colour.removeprefix("#"))) for colour, _ in _rows(dataset)]
+        return voc_colors(len(segmentation_labels("voc")))
+    colors = [tuple(bytes.fromhex(color.removeprefix("#"))) for color, _ in _rows(dataset)]
     if dataset == "ade20k":
-        colours.insert(0, (0, 0, 0))
-    return _read_only(np.array(colours, np.uint8))
+        colors.insert(0, (0, 0, 0))
+    return _read_only(np.array(colors, np.uint8))
 
 
-def voc_colours(num_classes: int) -> np.ndarray:
-    """The colour map of Pascal VOC, which is defined for any number of classes up to 256.
+def voc_colors(num_classes: int) -> np.ndarray:
+    """The color map of Pascal VOC, which is defined for any number of classes up to 256.
 
     The bits of the class index are dealt out to red, green and blue in turn, lowest first; each channel takes
     its share from its highest bit down.
@@ -105,10 +105,10 @@ def voc_colours(num_classes: int) -> np.ndarray:
         raise ArgumentError(f"num_classes (={num_classes}) must be from 1 to 256")
     index = np.arange(num_classes)[:, None]
     bits = index >> np.arange(8) & 1
-    colours = np.zeros((num_classes, 3), np.uint8)
+    colors = np.zeros((num_classes, 3), np.uint8)
     for bit in range(8):
-        colours[:, bit % 3] |= (bits[:, bit] << (7 - bit // 3)).astype(np.uint8)
-    return _read_only(colours)
+        colors[:, bit % 3] |= (bits[:, bit] << (7 - bit // 3)).astype(np.uint8)
+    return _read_only(colors)
 
 
 def labels_for(num_classes: int, task: str = "classification") -> tuple[str, ...] | None:

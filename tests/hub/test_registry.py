@@ -39,7 +39,7 @@ def test_entries_are_whole(known):
         assert urlsplit(url).scheme == "https"
         assert not urlsplit(url).query
     assert known.preprocessing["preset"] in {*PRESETS, "ssd"}
-    assert known.licence
+    assert known.license
     assert all(0 < percent < 100 for percent in known.accuracy.values())
     assert (known.labels is None) == (known.task == "features")
     assert known.labels is None or len(known.labels) == known.num_classes

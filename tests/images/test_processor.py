@@ -137,7 +137,7 @@ def test_unit_range_bit_equal_to_transformers(reference, resize):
     )
 
 
-def _with_transparent_colour():
+def _with_transparent_color():
     image = Image.fromarray(photo(40, 50)).quantize(16)
     image.info["transparency"] = 3
     return image
@@ -148,7 +148,7 @@ def _with_transparent_colour():
     [
         *(Image.fromarray(photo(40, 50, 4), "RGBA").convert(mode) for mode in ("RGBA", "LA", "RGB", "L", "CMYK", "1")),
         Image.fromarray(photo(40, 50)).quantize(16),
-        _with_transparent_colour(),
+        _with_transparent_color(),
     ],
     ids=lambda image: image.mode,
 )
@@ -509,7 +509,7 @@ def test_one_bit_and_boolean():
 
 
 def test_animations_give_their_first_frame():
-    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "lime")]
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "lime")]
     content = encoded(frames[0], format="GIF", save_all=True, append_images=frames[1:])
     assert_same_bits(load_image(content), np.asarray(frames[0]))
 

@@ -196,7 +196,7 @@ def test_every_endpoint_agrees_with_numpy_in_float64(name: str) -> None:
     reference = NumpyBackend().compile(plan, weights)(x.astype(np.float64), plan.endpoints)
     for endpoint, value in executable(x, plan.endpoints).items():
         assert value.shape == reference[endpoint].shape
-        # 53 layers deep; each rounds at 2⁻²⁴ of its largest values, and its neighbours amplify that a little.
+        # 53 layers deep; each rounds at 2⁻²⁴ of its largest values, and its neighbors amplify that a little.
         limit = 2.0**-24 * 4000 * np.abs(reference[endpoint]).max()
         assert np.abs(value - reference[endpoint]).max() < limit, endpoint
 

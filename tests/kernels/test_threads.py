@@ -26,7 +26,7 @@ def _count(out, worker, n_workers):
 
 
 @njit(cached=False)
-def _sum_of_neighbours(values, sums, crew, worker, n_workers):
+def _sum_of_neighbors(values, sums, crew, worker, n_workers):
     """Every worker adds up what all wrote in the round before; one that is early would read an old number."""
     for step in range(sums.shape[0]):
         values[worker] = step * (worker + 1)
@@ -59,7 +59,7 @@ def _fail(worker, n_workers):
     raise IndexError("out of bounds")
 
 
-count, sum_of_neighbours, watch = in_parallel(_count), in_parallel(_sum_of_neighbours), in_parallel(_watch)
+count, sum_of_neighbors, watch = in_parallel(_count), in_parallel(_sum_of_neighbors), in_parallel(_watch)
 until_told, fail = in_parallel(_until_told), in_parallel(_fail)
 
 
@@ -76,7 +76,7 @@ def test_barrier_waits_for_all(n_workers: int) -> None:
     steps = 50
     sums = np.zeros((steps, n_workers))
     with workers(n_workers) as crew:
-        sum_of_neighbours(crew, np.zeros(n_workers), sums, crew)
+        sum_of_neighbors(crew, np.zeros(n_workers), sums, crew)
     expected = np.arange(steps) * n_workers * (n_workers + 1) / 2
     np.testing.assert_array_equal(sums, np.repeat(expected[:, None], n_workers, axis=1))
 

@@ -1,4 +1,4 @@
-"""Class labels and colour maps."""
+"""Class labels and color maps."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def test_coco_agrees_with_the_list_of_another_project(shared_data: Path):
 )
 def test_segmentation_data_sets(dataset, count, first, last):
     names = labels.segmentation_labels(dataset)
-    colours = labels.colour_map(dataset)
+    colors = labels.color_map(dataset)
     assert (len(names), names[0], names[-1]) == (count, first, last)
     assert all(name == name.strip() != "" for name in names)
-    assert (colours.shape, colours.dtype) == ((count, 3), np.uint8)
+    assert (colors.shape, colors.dtype) == ((count, 3), np.uint8)
     assert labels.labels_for(count, "segmentation") == names
 
 
@@ -72,24 +72,24 @@ def test_voc_labels_agree_with_the_list_of_another_project(shared_data: Path):
     assert list(labels.segmentation_labels("voc")) == listed[:21]
 
 
-def test_colours_are_the_published_ones():
-    assert labels.colour_map("voc")[[0, 1, 2, 4, 8, 15, 20]].tolist() == [
+def test_colors_are_the_published_ones():
+    assert labels.color_map("voc")[[0, 1, 2, 4, 8, 15, 20]].tolist() == [
         *([0, 0, 0], [128, 0, 0], [0, 128, 0], [0, 0, 128], [64, 0, 0], [192, 128, 128], [0, 64, 128])
     ]
-    assert labels.voc_colours(256)[255].tolist() == [224, 224, 192]
-    assert labels.colour_map("cityscapes")[[0, 13]].tolist() == [[128, 64, 128], [0, 0, 142]]
-    assert labels.colour_map("ade20k")[[0, 1, 3]].tolist() == [[0, 0, 0], [120, 120, 120], [6, 230, 230]]
+    assert labels.voc_colors(256)[255].tolist() == [224, 224, 192]
+    assert labels.color_map("cityscapes")[[0, 13]].tolist() == [[128, 64, 128], [0, 0, 142]]
+    assert labels.color_map("ade20k")[[0, 1, 3]].tolist() == [[0, 0, 0], [120, 120, 120], [6, 230, 230]]
 
 
 @pytest.mark.parametrize("dataset", ["voc", "cityscapes"])
-def test_no_two_classes_share_a_colour(dataset):
-    colours = {tuple(colour) for colour in labels.colour_map(dataset).tolist()}
-    assert len(colours) == len(labels.segmentation_labels(dataset))
+def test_no_two_classes_share_a_color(dataset):
+    colors = {tuple(color) for color in labels.color_map(dataset).tolist()}
+    assert len(colors) == len(labels.segmentation_labels(dataset))
 
 
-def test_colour_maps_cannot_be_changed_by_accident():
+def test_color_maps_cannot_be_changed_by_accident():
     with pytest.raises(ValueError, match="read-only"):
-        labels.colour_map("voc")[0] = 1
+        labels.color_map("voc")[0] = 1
 
 
 def test_nothing_is_guessed_for_unknown_counts():
@@ -103,4 +103,4 @@ def test_bad_arguments():
         labels.segmentation_labels("coco")
     for count in (0, 257):
         with pytest.raises(ValueError, match=f"num_classes \\(={count}\\) must be from 1 to 256"):
-            labels.voc_colours(count)
+            labels.voc_colors(count)

@@ -25,11 +25,11 @@ from npmnv2 import (
     load,
 )
 from npmnv2.kernels import VARIANTS, resize_bilinear, softmax
-from npmnv2.labels import colour_map, segmentation_labels
+from npmnv2.labels import color_map, segmentation_labels
 from npmnv2.models.segmentation import unpadding_grid
 from npmnv2.network.deeplab import LOGITS, segmenter
 from npmnv2.results.class_map import Grid, best_classes
-from npmnv2.results.segmentation import colours_for
+from npmnv2.results.segmentation import colors_for
 from npmnv2.weights_tools import read, write_transformers
 
 BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
@@ -52,7 +52,7 @@ def segmenter_on_numpy():
 
 
 def photo(height, width, seed=0):
-    """Smooth colours with some edges."""
+    """Smooth colors with some edges."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
@@ -303,9 +303,9 @@ def test_every_pixel_looks_at_its_own_place(height, width, preset):
     for axis, values, photo_side in zip((0, 1), (rows, columns), (height, width)):
         lower, upper, weight = grid[axis]
         found = values[lower] + (values[upper] - values[lower]) * weight
-        centre = (np.arange(photo_side) + 0.5) * placement.scale[axis] - 0.5
+        center = (np.arange(photo_side) + 0.5) * placement.scale[axis] - 0.5
         content = placement.content[axis]
-        npt.assert_allclose(found, np.clip(centre, content.start, content.stop - 1), atol=1e-3)
+        npt.assert_allclose(found, np.clip(center, content.start, content.stop - 1), atol=1e-3)
 
 
 def test_a_photo_of_the_models_size_is_not_resampled(model):
@@ -453,7 +453,7 @@ def test_legend(result):
         (0, "background", 17), (15, "person", 6), (3, "bird", 1),
     ]  # fmt: skip
     assert sum(r.share for r in result.legend) == pytest.approx(1)
-    assert result.legend[1].colour == "#c08080"
+    assert result.legend[1].color == "#c08080"
 
 
 def test_table(result):
@@ -468,10 +468,10 @@ def test_table(result):
 def test_plain_data(result):
     values = json.loads(result.to_json())
     assert (values["source"], values["width"], values["height"]) == ("a.jpg", 6, 4)
-    assert values["legend"][1] == {"index": 15, "label": "person", "colour": "#c08080", "pixels": 6, "share": 0.25}
+    assert values["legend"][1] == {"index": 15, "label": "person", "color": "#c08080", "pixels": 6, "share": 0.25}
     rows = list(csv.DictReader(io.StringIO(result.to_csv())))
     assert rows[1] == {
-        "source": "a.jpg", "index": "15", "label": "person", "colour": "#c08080", "pixels": "6", "share": "0.250000",
+        "source": "a.jpg", "index": "15", "label": "person", "color": "#c08080", "pixels": "6", "share": "0.250000",
     }  # fmt: skip
 
 
@@ -488,12 +488,12 @@ def test_overlay(result):
         result.overlay(1.5)
 
 
-def test_mask_file_keeps_labels_and_shows_colours(result, tmp_path):
+def test_mask_file_keeps_labels_and_shows_colors(result, tmp_path):
     result.save(tmp_path / "mask.png", tmp_path / "overlay.jpg")
     with Image.open(tmp_path / "mask.png") as mask:
         assert mask.mode == "P"
         npt.assert_array_equal(np.asarray(mask), result.label_map)
-        npt.assert_array_equal(np.asarray(mask.convert("RGB")), colour_map("voc")[result.label_map])
+        npt.assert_array_equal(np.asarray(mask.convert("RGB")), color_map("voc")[result.label_map])
     with Image.open(tmp_path / "overlay.jpg") as overlay:
         assert overlay.format == "JPEG"
         assert overlay.size == (6, 4)
@@ -514,12 +514,12 @@ def test_files_that_cannot_be_written(result, tmp_path, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_colours():
+def test_colors():
     for dataset in ("voc", "cityscapes", "ade20k"):
-        npt.assert_array_equal(colours_for(segmentation_labels(dataset)), colour_map(dataset))
-    other = colours_for([f"class {i}" for i in range(300)])
+        npt.assert_array_equal(colors_for(segmentation_labels(dataset)), color_map(dataset))
+    other = colors_for([f"class {i}" for i in range(300)])
     assert other.shape == (300, 3)
-    npt.assert_array_equal(other[:21], colour_map("voc"))
+    npt.assert_array_equal(other[:21], color_map("voc"))
     many = Segmentation(np.zeros((2, 2), np.int32), tuple(map(str, range(300))), photo(2, 2))
     with pytest.raises(ValueError, match="256 classes, got 300"):
         many.mask()

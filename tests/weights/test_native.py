@@ -247,7 +247,7 @@ def test_a_target_that_cannot_be_written(tmp_path: Path, checkpoint: Checkpoint)
 
 
 def test_folding_equals_convolution_and_batch_norm() -> None:
-    """On a block: convolve, normalise and clip one after the other in float64, without folding anything."""
+    """On a block: convolve, normalize and clip one after the other in float64, without folding anything."""
     config = MobileNetV2Config(depth_multiplier=0.35, hidden_act="linear", layer_norm_eps=0.01)
     plan = backbone(config)
     weights = lively(plan, config)

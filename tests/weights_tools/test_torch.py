@@ -83,7 +83,7 @@ def test_logits_of_torchvisions_network(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     network = Network().eval()
-    randomise(network)
+    randomize(network)
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
     write_tensors(tmp_path / "m.safetensors", tensors)
     model = MobileNetV2ForImageClassification.from_checkpoint(read(tmp_path / "m.safetensors"), backend="numpy")
@@ -93,7 +93,7 @@ def test_logits_of_torchvisions_network(tmp_path: Path) -> None:
     assert np.abs(model(image).logits - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def randomise(network) -> None:
+def randomize(network) -> None:
     """Give the batch norms statistics that are not neutral."""
     for name, value in network.state_dict().items():
         if name.endswith(("running_mean", "norm.bias", "normalization.bias")):
@@ -129,7 +129,7 @@ def test_what_transformers_saves_comes_back_bit_equal(hf, tmp_path: Path, task) 
     fields = {} if task == "features" else {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
     config = hf.MobileNetV2Config(depth_multiplier=0.35, output_stride=8 if task == "segmentation" else 32, **fields)
     network = getattr(hf, CLASSES[task])(config).eval()
-    randomise(network)
+    randomize(network)
     network.save_pretrained(tmp_path / "theirs")
     assert detect_format(tmp_path / "theirs") == "transformers"
     found = read(tmp_path / "theirs")
@@ -152,7 +152,7 @@ def test_logits_of_transformers_on_a_photo(hf, tmp_path: Path, photo) -> None:
     import torch
 
     network = hf.MobileNetV2ForImageClassification(hf.MobileNetV2Config(depth_multiplier=0.35, num_labels=7)).eval()
-    randomise(network)
+    randomize(network)
     network.save_pretrained(tmp_path)
     with torch.no_grad():
         expected = network(torch.from_numpy(photo)).logits.numpy()
@@ -166,7 +166,7 @@ def test_segmentation_logits_of_transformers_on_a_photo(hf, tmp_path: Path, phot
 
     config = hf.MobileNetV2Config(depth_multiplier=0.35, num_labels=7, output_stride=16)
     network = hf.MobileNetV2ForSemanticSegmentation(config).eval()
-    randomise(network)
+    randomize(network)
     network.save_pretrained(tmp_path)
     with torch.no_grad():
         expected = network(torch.from_numpy(photo)).logits.numpy()
