@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from npmnv2.kernels.jitted.jit import njit
-from npmnv2.kernels.jitted.simd import INT64, Emitter, Loop, vectors
+from npmnv2.kernels.device.jit import njit
+from npmnv2.kernels.device.simd import INT64, Emitter, Loop, host_target
 from numba import types
 from numba.extending import intrinsic
 
@@ -23,7 +23,7 @@ def _multiply_adds(typing: Any, target: Any, turns: Any) -> Any:
 
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
         target, turns = arguments
-        emit = Emitter(builder, vectors().lanes)
+        emit = Emitter(builder, host_target().lanes)
         half, *starts = emit.load_all(target, CHAINS + 1)
         with_counter = [INT64(0), *starts]
         loop = Loop(builder, with_counter)
@@ -47,7 +47,7 @@ def _run(target, turns):
 
 def measure(seconds: float = 0.2) -> float:
     """Return the FLOP/s of this core: the best of several runs, a multiply-add counted as two."""
-    memory = np.full((CHAINS + 1) * vectors().lanes, 0.5, np.float32)
+    memory = np.full((CHAINS + 1) * host_target().lanes, 0.5, np.float32)
     turns, best = 1_000_000, float("inf")
     _run(memory.ctypes.data, 1)
     end = time.perf_counter() + seconds
@@ -55,8 +55,8 @@ def measure(seconds: float = 0.2) -> float:
         start = time.perf_counter()
         _run(memory.ctypes.data, turns)
         best = min(best, time.perf_counter() - start)
-    return 2 * CHAINS * vectors().lanes * turns / best
+    return 2 * CHAINS * host_target().lanes * turns / best
 
 
 if __name__ == "__main__":
-    print(f"{measure() / 1e9:.1f} GFLOP/s with vectors of {vectors().lanes}")
+    print(f"{measure() / 1e9:.1f} GFLOP/s with vectors of {host_target().lanes}")

@@ -1,4 +1,4 @@
-"""One file per operation. The NumPy functions here read as definitions; `jitted` holds the same operations in Numba."""
+"""One file per operation in NumPy, where it reads as the definition; `device` compiles them, and `host` runs that."""
 
 from .add import add, concat
 from .clip import NO_CLIP, RELU, RELU6, Clip, clip_in_place

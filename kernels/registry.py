@@ -23,13 +23,13 @@ class Kernel(NamedTuple):
         Name of the function in both backends.
     numpy : callable
         The definition.
-    jitted : bool
-        Whether `npmnv2.kernels.jitted` has a function of this name and signature. What has none runs on NumPy.
+    compiled : bool
+        Whether `npmnv2.kernels.host.arrays` has a function of this name and signature. What has none runs on NumPy.
     """
 
     name: str
     numpy: Callable[..., Any]
-    jitted: bool = True
+    compiled: bool = True
 
 
 REGISTRY: dict[str, Kernel] = {
@@ -44,7 +44,7 @@ REGISTRY: dict[str, Kernel] = {
         Kernel("global_average_pool", global_average_pool),
         Kernel("dense", dense),
         # Once per image over a thousand numbers: nothing to gain.
-        Kernel("softmax", softmax, jitted=False),
+        Kernel("softmax", softmax, compiled=False),
         Kernel("resize_bilinear", resize_bilinear),
     )
 }

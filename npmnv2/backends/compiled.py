@@ -15,8 +15,8 @@ from npmnv2.backends.interface import Weights
 from npmnv2.backends.lowering import TOGETHER, Lowering, PackedWeights, Stretch, is_compiled, stretches
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import Array
-from npmnv2.kernels.jitted.run import Call, Workspace
-from npmnv2.kernels.jitted.threads import default_threads
+from npmnv2.kernels.device.threads import default_threads
+from npmnv2.kernels.host.run import Call, Workspace
 from npmnv2.network.layers import Shape
 from npmnv2.network.plan import IMAGE, Plan, Schedule, parts_of
 from npmnv2.results.profile import Timing

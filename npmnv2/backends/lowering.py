@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from npmnv2.kernels import Array, Clip
-from npmnv2.kernels.jitted import build, steps
-from npmnv2.kernels.jitted.build import Map, Packed, Program, Step, Wide
-from npmnv2.kernels.jitted.memory import Bytes, Constants, Heap
+from npmnv2.kernels.host import build, steps
+from npmnv2.kernels.host.build import Map, Packed, Program, Step, Wide
+from npmnv2.kernels.host.memory import Bytes, Constants, Heap
 from npmnv2.network.activations import activation
 from npmnv2.network.layers import (
     Add,

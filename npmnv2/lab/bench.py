@@ -34,7 +34,7 @@ def warmup(n_threads: int | None = None) -> str:
     start = time.perf_counter()
     config = MobileNetV2Config(depth_multiplier=0.35, image_size=MINIMUM_IMAGE_SIZE)
     _runner(config, "numba", 1, n_threads)()
-    from npmnv2.kernels.jitted.jit import cache_folder
+    from npmnv2.kernels.device.jit import cache_folder
 
     folder = cache_folder()
     kept = f"kept in {folder}" if folder else "not kept: no folder can be written to; set NPMNV2_HOME"

@@ -23,20 +23,21 @@ from strategies import KERNEL_ARGUMENTS, arrays
 
 pytest.importorskip("numba")
 
-from npmnv2.kernels.jitted import build, packing, steps
-from npmnv2.kernels.jitted.memory import Constants, Heap
-from npmnv2.kernels.jitted.run import Call, Workspace
-from npmnv2.kernels.jitted.simd import vectors
+from npmnv2.kernels.host import arrays as compiled
+from npmnv2.kernels.host import build, packing, steps
+from npmnv2.kernels.host.memory import Constants, Heap
+from npmnv2.kernels.host.run import Call, Workspace
+from npmnv2.kernels.host.target import vectors
 
 from npmnv2.backends.compiled import NumbaBackend
 from npmnv2.backends.lowering import is_compiled
 from npmnv2.backends.numpy import NumpyBackend
-from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry, jitted
+from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.layers import Conv, Depthwise
 
-JITTED = [name for name, kernel in REGISTRY.items() if kernel.jitted]
+COMPILED = [name for name, kernel in REGISTRY.items() if kernel.compiled]
 
 
 def _covered(name, arguments):
@@ -47,14 +48,14 @@ def _covered(name, arguments):
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
-@pytest.mark.parametrize("name", JITTED)
+@pytest.mark.parametrize("name", COMPILED)
 @settings(max_examples=25)
 @given(data=st.data())
 def test_compiled_agrees_with_numpy_and_naive_loops(name: str, n_threads: int, data: st.DataObject) -> None:
     arguments = data.draw(KERNEL_ARGUMENTS[name])
     assume(_covered(name, arguments))
     copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
-    comp = getattr(jitted, name)(*arguments, n_threads=n_threads)
+    comp = getattr(compiled, name)(*arguments, n_threads=n_threads)
     limit = bound(name, arguments)
     assert comp.dtype == np.float32
     assert_within(comp, getattr(naive, name)(*arguments), limit, name)
@@ -80,16 +81,16 @@ def _fused(total: np.float32, products: list[tuple[np.float32, np.float32]]) -> 
 @settings(max_examples=15)
 def test_sums_start_at_the_bias_and_add_fused_products_in_order(cin: int, cout: int, seed: int) -> None:
     x, kernel, bias = arrays(seed, (1, 1, 3, cin), (cin, cout), (cout,))
-    comp = jitted.pointwise(x, kernel, bias, NO_CLIP)
+    comp = compiled.pointwise(x, kernel, bias, NO_CLIP)
     for pixel, o in np.ndindex(3, cout):
         assert comp[0, 0, pixel, o] == _fused(bias[o], list(zip(x[0, 0, pixel], kernel[:, o])))
 
 
 def test_convolutions_add_in_the_order_of_rows_columns_channels() -> None:
     x, kernel, bias = arrays(1, (1, 4, 5, 2), (3, 3, 2, 3), (3,))
-    comp = jitted.conv(x, kernel, bias, Geometry(), NO_CLIP)
+    comp = compiled.conv(x, kernel, bias, Geometry(), NO_CLIP)
     filters = kernel[..., 0].copy()
-    filtered = jitted.depthwise(x, filters, bias[:2], Geometry(), NO_CLIP)
+    filtered = compiled.depthwise(x, filters, bias[:2], Geometry(), NO_CLIP)
     for i, j in np.ndindex(2, 3):
         window = x[0, i : i + 3, j : j + 3]
         assert comp[0, i, j, 2] == _fused(bias[2], list(zip(window.ravel(), kernel[..., 2].ravel())))
@@ -101,7 +102,7 @@ def test_nan_stays_nan_through_the_clip(name: str) -> None:
     x = np.full((1, 3, 3, 2), np.nan, np.float32)
     shape = {"conv": (3, 3, 2, 2), "depthwise": (3, 3, 2), "pointwise": (2, 2)}[name]
     geometry = () if name == "pointwise" else (Geometry(),)
-    result = getattr(jitted, name)(x, np.ones(shape, np.float32), np.zeros(2, np.float32), *geometry, RELU6)
+    result = getattr(compiled, name)(x, np.ones(shape, np.float32), np.zeros(2, np.float32), *geometry, RELU6)
     assert np.isnan(result).all()
 
 
@@ -110,7 +111,7 @@ def test_packed_panels_hold_every_weight(channels: int) -> None:
     """A product with the unit matrix gives the kernel back, whatever the kinds of its panels are."""
     kernel, bias = arrays(0, (11, channels), (channels,))
     unit = np.eye(11, dtype=np.float32)[None, None]
-    np.testing.assert_array_equal(jitted.pointwise(unit, kernel, 0 * bias, NO_CLIP)[0, 0], kernel)
+    np.testing.assert_array_equal(compiled.pointwise(unit, kernel, 0 * bias, NO_CLIP)[0, 0], kernel)
     assert packing.pack_matrix(kernel).size == 11 * vectors().count(channels) * vectors().lanes
 
 
@@ -130,7 +131,7 @@ def test_kernels_write_nowhere_else() -> None:
     assert (memory[0, :guard] == 7).all()
     assert (memory[0, -guard:] == 7).all()
     inside = memory[0, guard:-guard].reshape(5, 6, -1)[..., :24]
-    np.testing.assert_array_equal(inside, jitted.pointwise(x, kernel, bias)[0])
+    np.testing.assert_array_equal(inside, compiled.pointwise(x, kernel, bias)[0])
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=30), st.randoms())

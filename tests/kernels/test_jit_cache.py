@@ -15,22 +15,22 @@ import pytest
 
 pytest.importorskip("numba")
 
-from npmnv2.kernels.jitted import jit
-from npmnv2.kernels.jitted.jit import njit
+from npmnv2.kernels.device import jit
+from npmnv2.kernels.device.jit import njit
 
 import npmnv2
 from npmnv2 import kernels
 
 CALLEE = """
-from npmnv2.kernels.jitted.jit import njit
+from npmnv2.kernels.device.jit import njit
 
 @njit(cached=False)
 def callee(x):
     return x + 1
 """
 CALLER = """
-from npmnv2.kernels.jitted.jit import njit
-from npmnv2.kernels.jitted.callee import callee
+from npmnv2.kernels.device.jit import njit
+from npmnv2.kernels.device.callee import callee
 
 @njit
 def caller(values, index):
@@ -46,7 +46,7 @@ twice, thrice = _make(2), _make(3)
 """
 SCRIPT = """
 import numpy as np
-from npmnv2.kernels.jitted.caller import caller, twice, thrice
+from npmnv2.kernels.device.caller import caller, twice, thrice
 
 try:
     print(caller(np.arange(3.0), 2), caller(np.arange(3), 7 if CHECKED else 1), twice(5), thrice(5))
@@ -64,9 +64,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(Path(npmnv2.__file__).parent, folder / "npmnv2", ignore=ignored)
     # In a checkout the kernels lie elsewhere.
     shutil.copytree(Path(kernels.__file__).parent, folder / "npmnv2" / "kernels", ignore=ignored, dirs_exist_ok=True)
-    jitted = folder / "npmnv2" / "kernels" / "jitted"
-    (jitted / "callee.py").write_text(CALLEE)
-    (jitted / "caller.py").write_text(CALLER)
+    device = folder / "npmnv2" / "kernels" / "device"
+    (device / "callee.py").write_text(CALLEE)
+    (device / "caller.py").write_text(CALLER)
     return folder
 
 
@@ -148,7 +148,7 @@ def test_damaged_files_are_compiled_anew(package: Path, home: Path, damage: obje
 
 def test_a_change_of_any_source_compiles_anew(package: Path, home: Path, tmp_path: Path) -> None:
     changed = Path(shutil.copytree(package, tmp_path / "changed"))
-    (changed / "npmnv2" / "kernels" / "jitted" / "callee.py").write_text(CALLEE.replace("x + 1", "x + 100"))
+    (changed / "npmnv2" / "kernels" / "device" / "callee.py").write_text(CALLEE.replace("x + 1", "x + 100"))
     assert _run(changed, home) == ("102.0 101 10 15", COMPILED)
 
 

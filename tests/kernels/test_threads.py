@@ -15,9 +15,9 @@ import pytest
 
 pytest.importorskip("numba")
 
-from npmnv2.kernels.jitted import threads
-from npmnv2.kernels.jitted.jit import njit
-from npmnv2.kernels.jitted.threads import atomic_add, atomic_load, barrier, default_threads, in_parallel, workers
+from npmnv2.kernels.device import threads
+from npmnv2.kernels.device.jit import njit
+from npmnv2.kernels.device.threads import atomic_add, atomic_load, barrier, default_threads, in_parallel, workers
 
 
 @njit(cached=False)
@@ -143,8 +143,8 @@ def test_fewer_threads_when_the_system_has_no_more(monkeypatch: pytest.MonkeyPat
 SCRIPT = """
 import concurrent.futures, multiprocessing, os, sys, threading
 import numpy as np
-from npmnv2.kernels.jitted.jit import njit
-from npmnv2.kernels.jitted.threads import barrier, in_parallel, workers
+from npmnv2.kernels.device.jit import njit
+from npmnv2.kernels.device.threads import barrier, in_parallel, workers
 
 @njit
 def _work(out, crew, worker, n_workers):

@@ -27,7 +27,7 @@ def test_impossible_batch() -> None:
 
 
 def test_warmup_tells_where_kernels_are_kept() -> None:
-    jit = pytest.importorskip("npmnv2.kernels.jitted.jit")
+    jit = pytest.importorskip("npmnv2.kernels.device.jit")
     sentence = warmup(n_threads=2)
     assert re.match(r"Kernels ready after [\d.]+ s, ", sentence)
     assert str(jit.cache_folder()) in sentence or "no folder" in sentence

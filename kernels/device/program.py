@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..host.steps import ADD, ARENA, CONV, COPY, DENSE, FILTER, POINTWISE, POOL
 from .add import run_add, run_copy
+from .addressing import ONE64, ZERO64
 from .conv import run_conv
 from .dense import run_dense
 from .inverted_residual import run_filter
@@ -12,7 +14,6 @@ from .jit import njit
 from .pointwise import run_pointwise
 from .pool import run_pool
 from .resize import run_resize
-from .steps import ADD, ARENA, CONV, COPY, DENSE, FILTER, ONE64, POINTWISE, POOL, ZERO64
 from .threads import barrier, in_parallel
 
 

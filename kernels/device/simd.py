@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -27,31 +27,14 @@ from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
+from ..host.target import FLOAT_BYTES, Target
+
 FLOAT, INT64, INT32, BYTE, BOOL = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.IntType(1)
 BYTES = BYTE.as_pointer()
-FLOAT_BYTES = 4
-
-
-class Vectors(NamedTuple):
-    """The vector registers of a processor.
-
-    Attributes
-    ----------
-    lanes : int
-        Floats in one register.
-    registers : int
-    """
-
-    lanes: int
-    registers: int
-
-    def count(self, channels: int) -> int:
-        """Vectors that hold so many channels."""
-        return -(-channels // self.lanes)
 
 
 # What a register is called in assembly, and what that says about the processor.
-_WIDTHS = {"zmm": Vectors(16, 32), "ymm": Vectors(8, 16), "xmm": Vectors(4, 16)}
+_WIDTHS = {"zmm": Target(16, 32), "ymm": Target(8, 16), "xmm": Target(4, 16)}
 _PROBE = """
 define <16 x float> @probe(<16 x float> %a, <16 x float> %b) {
   %sum = fadd <16 x float> %a, %b
@@ -61,7 +44,7 @@ define <16 x float> @probe(<16 x float> %a, <16 x float> %b) {
 
 
 @functools.cache
-def vectors() -> Vectors:
+def host_target() -> Target:
     """The widest vectors of the processor that Numba compiles for.
 
     LLVM itself is asked: it compiles the sum of two long vectors, and the names of the registers tell. So
@@ -71,7 +54,7 @@ def vectors() -> Vectors:
     for register, found in _WIDTHS.items():
         if f"%{register}" in assembly:
             return found
-    return Vectors(4, 32)  # NEON, and whatever else: 128 bits
+    return Target(4, 32)  # NEON, and whatever else: 128 bits
 
 
 def _assembly(source: str) -> str:
@@ -254,7 +237,7 @@ def zero_vector(typing: Any, target: Any) -> Any:
     """Fill one vector with zeros."""
 
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        emit = Emitter(builder, vectors().lanes)
+        emit = Emitter(builder, host_target().lanes)
         emit.store(ir.Constant(emit.type, [0.0] * emit.lanes), arguments[0])
         return context.get_dummy_value()
 

@@ -10,11 +10,11 @@ from numba.extending import intrinsic
 
 from .jit import njit
 from .pointwise import LANES, VECTOR
-from .simd import INT64, Emitter, Loop, vectors
+from .simd import INT64, Emitter, Loop, host_target
 
 # Output pixels computed together, so that they share the inputs under their overlapping windows. The nine weights and
 # the sums stay in registers. 7 divides the widths of the usual image.
-PIXELS = 7 if vectors().registers == 32 else 4
+PIXELS = 7 if host_target().registers == 32 else 4
 TAPS = 9
 
 

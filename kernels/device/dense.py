@@ -8,10 +8,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..host.target import FLOAT_BYTES
+from .addressing import ONE64, ZERO64, address, share
 from .jit import njit
 from .pointwise import LANES, VECTOR, multiply, panels, run_pointwise, tile_kind
-from .simd import FLOAT_BYTES, INT64, Emitter, Loop
-from .steps import ONE64, ZERO64, address, share
+from .simd import INT64, Emitter, Loop
 
 # Panels of weights that are read side by side: enough sums in flight to hide the latency of an FMA. The processor sees
 # the straight lines by itself: asking for lines ahead of time made it slower (measured from memory: 92 against 107 µs).

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..host.steps import FROM_CONV, FROM_POINTWISE
+from .addressing import ONE64, ZERO64, address, share
 from .conv import convolve_staged, copy_pixels, stage_rows
 from .depthwise import TAPS, filter_row
 from .jit import njit
 from .pointwise import VECTOR, multiply, panel_vectors, panels, tile_kind
 from .simd import zero_vector
-from .steps import FROM_CONV, FROM_POINTWISE, ONE64, ZERO64, address, share
 
 # A projection has no activation.
 UNBOUNDED_LOW, UNBOUNDED_HIGH = np.float32(-np.inf), np.float32(np.inf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .simd import vectors
+from .target import vectors
 
 Floats = NDArray[np.float32]
 
@@ -41,7 +41,7 @@ def pack_filters(kernel: Floats) -> Floats:
 def pack_bias(bias: Floats) -> Floats:
     """Fill up a bias (N,) of a matrix to whole vectors, like the matrix."""
     padded = _pad_columns(bias[None], vectors().count(len(bias)) * vectors().lanes)
-    return _fill_half(padded, len(bias))[0]
+    return _fill_half(padded, len(bias)).ravel()
 
 
 def _pad_columns(matrix: Floats, columns: int) -> Floats:

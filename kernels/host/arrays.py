@@ -54,7 +54,7 @@ def depthwise(
 
 def add(x: Array, y: Array, n_threads: int = 1) -> Array:
     """Add two maps; see `npmnv2.kernels.add`."""
-    return _run([x, y], x.shape[1:], lambda i, o, _: build.add(*i, o), Constants(), n_threads)
+    return _run([x, y], x.shape[1:], lambda i, o, _: build.add(i[0], i[1], o), Constants(), n_threads)
 
 
 def average_pool(x: Array, window: int, stride: int = 1, n_threads: int = 1) -> Array:

@@ -15,11 +15,9 @@ from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, output_size,
 
 from . import packing, steps
 from .memory import Bytes, Constants, round_up
-from .resize import SAMPLE
-from .simd import FLOAT_BYTES, vectors
-from .steps import reference
+from .steps import SAMPLE, reference
+from .target import FLOAT_BYTES, vectors
 
-PIXEL = vectors().lanes * FLOAT_BYTES
 # The rows of a panel that are in use should stay near the first-level cache, a filtered strip in a part of the second.
 # Measured on 48 KB + 1 MB: between 40 and 100 KB of rows, and 100 to 300 KB of strip, nothing changes by more than 1 %.
 RING_BYTES = 64 * 1024
@@ -30,6 +28,11 @@ NARROWEST_BLOCK = 28
 WIDEST_PANEL = 3
 # Output pixels per strip of a full convolution.
 CONV_PIXELS = 256
+
+
+def vector_bytes() -> int:
+    """Bytes of one vector."""
+    return vectors().lanes * FLOAT_BYTES
 
 
 class Map(NamedTuple):
@@ -63,7 +66,7 @@ class Map(NamedTuple):
 
 def resident(place: int, height: int, width: int, channels: int) -> Map:
     """A map whose pixels are filled up to whole vectors, as all kernels write them and most read them."""
-    return Map(place, vectors().count(channels) * PIXEL, height, width, channels)
+    return Map(place, vectors().count(channels) * vector_bytes(), height, width, channels)
 
 
 def external(place: int, height: int, width: int, channels: int) -> Map:
@@ -258,7 +261,7 @@ def inverted_residual(
     cuts = _cut(wide, geometry, (target.height, target.width), projected=True)
     place = {
         "filtered": reference(steps.SCRATCH, cuts.filtered),
-        "filtered_step": vectors().count(wide.channels) * PIXEL,
+        "filtered_step": vectors().count(wide.channels) * vector_bytes(),
         "project_vectors": vectors().count(project.channels),
         "project_half": packing.has_half(project.channels),
         "project": project.kernel,
@@ -284,7 +287,7 @@ class _Cuts(NamedTuple):
 def _cut(wide: Wide, geometry: Geometry, size: tuple[int, int], *, projected: bool) -> _Cuts:
     """Choose the pieces, so that each fits in its cache, and lay out the scratch memory: ring, staged rows, strip."""
     height, width = size
-    row_bytes = vectors().count(wide.channels) * PIXEL * width
+    row_bytes = vectors().count(wide.channels) * vector_bytes() * width
     columns, turn_rows = _cut_turns(geometry, height, width)
     rows = min(height, max(turn_rows, STRIP_BYTES // row_bytes)) if projected else height
     rows = -(-height // -(-height // rows))  # strips of one size rather than a small rest
@@ -292,7 +295,7 @@ def _cut(wide: Wide, geometry: Geometry, size: tuple[int, int], *, projected: bo
     ring_rows = min(_reach(geometry, turn_rows), wide.height)
     # Rows outlast a panel's turn only where another strip follows.
     kept_vectors = vectors().count(wide.channels) * -(-width // columns) if rows < height else WIDEST_PANEL
-    staged = round_up(ring_rows * _reach(geometry, columns) * kept_vectors * PIXEL)
+    staged = round_up(ring_rows * _reach(geometry, columns) * kept_vectors * vector_bytes())
     filtered = staged
     if wide.window:
         filtered += round_up(_staged_bytes(*wide.window, wide.width, _reach(geometry, rows)))
@@ -304,7 +307,7 @@ def _cut_turns(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
     """Columns per block and output rows per turn, such that the rows of one panel stay in the cache."""
 
     def ring_bytes(columns: int, rows: int) -> int:
-        return _reach(geometry, rows) * _reach(geometry, columns) * 2 * PIXEL
+        return _reach(geometry, rows) * _reach(geometry, columns) * 2 * vector_bytes()
 
     blocks = 1
     while ring_bytes(-(-width // blocks), 1) > RING_BYTES and width // (blocks + 1) >= NARROWEST_BLOCK:
@@ -335,7 +338,7 @@ def _filter(
         ring_rows=cuts.ring_rows, ring_columns=cuts.ring_columns,
         staged=reference(steps.SCRATCH, cuts.staged),
     )  # fmt: skip
-    return Step(record, cuts.scratch_bytes, cuts.ring_columns * WIDEST_PANEL * PIXEL)
+    return Step(record, cuts.scratch_bytes, cuts.ring_columns * WIDEST_PANEL * vector_bytes())
 
 
 # ---- Programs --------------------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .addressing import address, share
 from .jit import njit
 from .pointwise import LANES, VECTOR
 from .simd import INT64, Emitter, Loop
-from .steps import address, share
 
 
 @intrinsic

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import njit
-
 # Operations.
 POINTWISE, CONV, FILTER, POOL, RESIZE, ADD, COPY, DENSE = range(8)
 # How a FILTER step gets the rows that its depthwise convolution reads.
@@ -20,9 +18,7 @@ FROM_COPY, FROM_POINTWISE, FROM_CONV = range(3)
 ARENA, SCRATCH, BATCH, WEIGHTS, TABLES, EXTERNAL = range(6)
 
 NOTHING = -1
-# Numba compiles a function anew for every combination of literal arguments (such as 0); these are not literal.
-ZERO64, ONE64 = np.int64(0), np.int64(1)
-_OFFSET_BITS = 48
+OFFSET_BITS = 48
 
 STEP = np.dtype(
     [
@@ -56,24 +52,15 @@ STEP = np.dtype(
     align=True,
 )  # fmt: skip
 
+# An entry of the tables of a RESIZE step: byte offsets of the two neighbors, and the weight of the second.
+SAMPLE = np.dtype([("lower", np.int64), ("upper", np.int64), ("weight", np.float64)])
+
 
 def reference(buffer: int, offset: int) -> int:
     """The place `offset` bytes into a buffer."""
-    return (buffer << _OFFSET_BITS) + offset
+    return (buffer << OFFSET_BITS) + offset
 
 
 def split(place: int) -> tuple[int, int]:
     """The buffer and the offset of a place."""
-    return place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1)
-
-
-@njit(cached=False)
-def address(bases, place):
-    """Address of a place, given the address of every buffer."""
-    return bases[place >> _OFFSET_BITS] + (place & ((1 << _OFFSET_BITS) - 1))
-
-
-@njit(cached=False)
-def share(total, worker, workers):
-    """The piece [first, last) of `total` that belongs to a worker."""
-    return total * worker // workers, total * (worker + 1) // workers
+    return place >> OFFSET_BITS, place & ((1 << OFFSET_BITS) - 1)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..host.steps import SAMPLE
+from .addressing import address, share
 from .jit import njit
 from .pointwise import LANES, VECTOR
 from .simd import FLOAT, INT64, Emitter
-from .steps import address, share
 
-# One entry of the table: byte offsets of the two neighbors, and the weight of the second.
-SAMPLE = np.dtype([("lower", np.int64), ("upper", np.int64), ("weight", np.float64)])
 ENTRY = SAMPLE.itemsize
 
 

@@ -8,10 +8,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..host.target import FLOAT_BYTES
+from .addressing import address, share
 from .jit import njit
 from .pointwise import LANES, VECTOR
-from .simd import FLOAT_BYTES, Emitter, copy_bytes
-from .steps import address, share
+from .simd import Emitter, copy_bytes
 
 
 @intrinsic

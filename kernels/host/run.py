@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import program, steps
+from . import steps
 from .build import Program
 from .memory import Bytes, aligned, round_up
-from .threads import workers
 
 Floats = NDArray[np.float32]
 
@@ -105,5 +104,7 @@ class Call:
         for at, array in enumerate(arrays, start=steps.EXTERNAL):
             buffers[:, at] = array.__array_interface__["data"][0]
             strides[at] = array.strides[0]
-        with workers(self._workspace.n_threads) as crew:
+        from ..device import program, threads
+
+        with threads.workers(self._workspace.n_threads) as crew:
             program.run_on_all(crew, body, tail, buffers, strides, batch, crew)

@@ -16,11 +16,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..host.target import FLOAT_BYTES
+from .addressing import ONE64, ZERO64, address, share
 from .jit import njit
-from .simd import FLOAT_BYTES, INT64, Emitter, Loop, vectors
-from .steps import ONE64, ZERO64, address, share
+from .simd import INT64, Emitter, Loop, host_target
 
-LANES = vectors().lanes
+LANES = host_target().lanes
 VECTOR = LANES * FLOAT_BYTES
 # Kinds of tiles by the vectors of channels that they compute. A tile of one and a half vectors is laid out like one of
 # two: its second vector of weights holds the same half vector twice, once for each of two pixels.
@@ -31,7 +32,7 @@ ONE, TWO, THREE, ONE_AND_A_HALF = 1, 2, 3, 4
 # 12 × 2: 96, 14 × 2: 93, 7 × 4: 80; 12 × 1: 84, 14 × 1: 67.
 _MANY = {ONE: 12, TWO: 7, THREE: 7, ONE_AND_A_HALF: 8}
 _FEW = {ONE: 12, TWO: 6, THREE: 4, ONE_AND_A_HALF: 6}
-ROWS = _MANY if vectors().registers == 32 else _FEW
+ROWS = _MANY if host_target().registers == 32 else _FEW
 ROWS_1, ROWS_2, ROWS_3, ROWS_4 = ROWS.values()
 
 

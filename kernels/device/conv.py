@@ -7,10 +7,11 @@ unrolled.
 
 from __future__ import annotations
 
+from ..host.target import FLOAT_BYTES
+from .addressing import ZERO64, address, share
 from .jit import njit
 from .pointwise import VECTOR, multiply, panels, tile_kind
-from .simd import FLOAT_BYTES, copy_bytes, zero_bytes
-from .steps import ZERO64, address, share
+from .simd import copy_bytes, zero_bytes
 
 
 @njit(cached=False)

@@ -177,7 +177,8 @@ def _digest() -> str:
     found = hashlib.sha256()
     settings = [str(getattr(config, name, None)) for name in _SETTINGS]
     found.update(repr([sys.version, numba.__version__, llvmlite.__version__, *settings]).encode())
-    for package in (__package__, __package__.rpartition(".")[0]):
+    kernels = __package__.rpartition(".")[0]
+    for package in (__package__, f"{kernels}.host", kernels):
         for source in sorted(resources.files(package).iterdir(), key=lambda file: file.name):
             if source.name.endswith((".py", ".pyc")):
                 found.update(source.name.encode() + b"\0" + source.read_bytes())
