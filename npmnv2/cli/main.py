@@ -39,17 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: that is its right. Python would complain at exit.
+        # The reader of our output (head, less) has gone: that is its right. Python would log_stderr at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
     except USER_ERRORS as error:
-        complain(str(error))
+        log_stderr(str(error))
         return 1
 
 
-def complain(message: str) -> None:
+def log_stderr(message: str) -> None:
     """Tell the user on standard error."""
     print(f"npmnv2: {message}", file=sys.stderr)
 
@@ -96,7 +96,7 @@ def features(options: argparse.Namespace) -> int:
         arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         with write_atomically(Path(options.out)) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, source=np.array(names), **arrays)
-        complain(f"wrote {', '.join(f'{k} {v.shape}' for k, v in arrays.items())} to {options.out}")
+        log_stderr(f"wrote {', '.join(f'{k} {v.shape}' for k, v in arrays.items())} to {options.out}")
     return _exit_code(failed, len(paths))
 
 
@@ -132,10 +132,10 @@ def convert(options: argparse.Namespace) -> int:
     written = convert_file(
         options.source, options.target, to=options.to, labels=labels, num_classes=options.num_classes
     )
-    complain(f"wrote {options.target}")
+    log_stderr(f"wrote {options.target}")
     preset = written.preprocessing.get("preset")
     if (Path(options.target) / "preprocessor_config.json").is_file() and preset not in (None, "hf"):
-        complain(f"transformers cannot prepare photos as {preset!r} does; its own way was written for them instead")
+        log_stderr(f"transformers cannot prepare photos as {preset!r} does; its own way was written for them instead")
     return 0
 
 
@@ -151,7 +151,7 @@ def compare(options: argparse.Namespace) -> int:
     print(difference_table(found))
     worst = first_divergence(found, options.tolerance)
     if worst is not None:
-        complain(f"{worst.name} is the first layer that differs by more than {options.tolerance:g}")
+        log_stderr(f"{worst.name} is the first layer that differs by more than {options.tolerance:g}")
     return 0 if worst is None else 1
 
 
@@ -190,12 +190,12 @@ def photos(arguments: Iterable[str]) -> Iterator[str]:
         elif Path(argument).is_dir():
             found = sorted(p for p in Path(argument).iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
             if not found:
-                complain(f"{argument} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))})")
+                log_stderr(f"{argument} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))})")
             yield from map(str, found)
         elif glob.has_magic(argument) and not Path(argument).exists():
             matches = sorted(glob.glob(argument, recursive=True))
             if not matches:
-                complain(f"{argument} matches no file")
+                log_stderr(f"{argument} matches no file")
             yield from matches
         else:
             yield argument
@@ -220,7 +220,7 @@ def _alone(work: Callable[[list[str]], list[Any]], path: str) -> Any:
     try:
         return work([path])[0]
     except USER_ERRORS as error:
-        complain(str(error) if path in str(error) else f"{path}: {error}")
+        log_stderr(str(error) if path in str(error) else f"{path}: {error}")
         return error
 
 
@@ -234,9 +234,9 @@ def progress(total: int, quiet: bool) -> Any:
 
 def _exit_code(failed: int, total: int) -> int:
     if not total:
-        complain("no photos were given")
+        log_stderr("no photos were given")
     if failed:
-        complain(f"{failed} of {total} photos could not be used")
+        log_stderr(f"{failed} of {total} photos could not be used")
     return 1 if failed or not total else 0
 
 

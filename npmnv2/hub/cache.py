@@ -20,7 +20,15 @@ from npmnv2.files import write_atomically
 from npmnv2.hub.locks import locked
 from npmnv2.hub.registry import Entry
 
-__all__ = ["Downloaded", "cache_home", "claimed", "elsewhere", "read_record", "searched", "write_record"]
+__all__ = [
+    "Downloaded",
+    "cache_home",
+    "exclusive_write",
+    "find_in_other_caches",
+    "other_cache_paths",
+    "read_record",
+    "write_record",
+]
 
 # A second process waits for as long as the largest archive takes over a slow line.
 _LOCK_TIMEOUT = 3600.0
@@ -46,7 +54,7 @@ def cache_home(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 @contextmanager
-def claimed(target: Path) -> Iterator[Path]:
+def exclusive_write(target: Path) -> Iterator[Path]:
     """Hold the sole right to make the file ``target``, with an empty folder to work in that is gone afterwards.
 
     Raises
@@ -103,7 +111,7 @@ def write_record(target: Path, entry: Entry, files: list[Downloaded]) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def elsewhere(entry: Entry) -> Path | None:
+def find_in_other_caches(entry: Entry) -> Path | None:
     """Where Keras or huggingface_hub have this checkpoint already: a file, or the directory of a repository."""
     if entry.source == "keras":
         file = _keras_file(entry)
@@ -113,8 +121,8 @@ def elsewhere(entry: Entry) -> Path | None:
     return None
 
 
-def searched(entry: Entry) -> list[Path]:
-    """Where :func:`elsewhere` looks."""
+def other_cache_paths(entry: Entry) -> list[Path]:
+    """Where :func:`find_in_other_caches` looks."""
     if entry.source == "keras":
         return [_keras_file(entry)]
     return [_hub_folder(entry)] if entry.source == "huggingface" else []

