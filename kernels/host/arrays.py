@@ -15,7 +15,7 @@ from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, output_size
 from . import build, steps
 from .build import Map, Step
 from .memory import Constants, Heap
-from .run import Call, Workspace
+from .run import BoundProgram, Workspace
 
 Shape = tuple[int, int, int]
 
@@ -137,5 +137,5 @@ def _run(
     return out
 
 
-def _call(body: list[Step], arena_bytes: int, weights: Constants, tables: Constants, n_threads: int) -> Call:
-    return Call(build.assemble(body, [], tables), arena_bytes, 0, weights.block(), Workspace(n_threads))
+def _call(body: list[Step], arena_bytes: int, weights: Constants, tables: Constants, n_threads: int) -> BoundProgram:
+    return BoundProgram(build.assemble(body, [], tables), arena_bytes, 0, weights.block(), Workspace(n_threads))

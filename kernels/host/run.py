@@ -43,7 +43,7 @@ class _Layout(NamedTuple):
     tail: Any
 
 
-class Call:
+class BoundProgram:
     """A program with its memory.
 
     Parameters

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from npmnv2.backends.interface import Weights
-from npmnv2.backends.lowering import TOGETHER, Lowering, PackedWeights, Stretch, is_compiled, stretches
+from npmnv2.backends.lowering import TOGETHER, Lowering, PackedWeights, Subgraph, is_compiled, partition
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import Array
 from npmnv2.kernels.device.threads import default_threads
-from npmnv2.kernels.host.run import Call, Workspace
+from npmnv2.kernels.host.run import BoundProgram, Workspace
 from npmnv2.network.layers import Shape
 from npmnv2.network.plan import IMAGE, Plan, Schedule, parts_of
 from npmnv2.results.profile import Timing
@@ -35,18 +35,18 @@ class NumbaBackend:
         return NumbaExecutable(plan, weights, default_threads(n_threads))
 
 
-class _Stage(NamedTuple):
-    """A stretch, and what runs it: nothing where NumPy does."""
+class CompiledSubgraph(NamedTuple):
+    """A subgraph, and what runs it: nothing where NumPy does."""
 
-    stretch: Stretch
-    call: Call | None
+    subgraph: Subgraph
+    program: BoundProgram | None
     names: tuple[str, ...]
 
 
-class _Program(NamedTuple):
+class ExecutionPlan(NamedTuple):
     """Everything that has to run for one input size and set of outputs."""
 
-    stages: tuple[_Stage, ...]
+    stages: tuple[CompiledSubgraph, ...]
     schedule: Schedule
     shapes: dict[str, Shape]
 
@@ -60,7 +60,7 @@ class NumbaExecutable:
         self._weights = PackedWeights(plan, weights)
         self._numpy = NumpyExecutable(plan, _only_for_numpy(plan, weights))
         self._workspace = Workspace(n_threads)
-        self._programs: dict[tuple[Shape, tuple[str, ...]], _Program] = {}
+        self._programs: dict[tuple[Shape, tuple[str, ...]], ExecutionPlan] = {}
         self._lock = threading.Lock()
         _executables.add(self)
 
@@ -90,7 +90,7 @@ class NumbaExecutable:
             for name, took in seconds.items()
         ]
 
-    def _program(self, shape: Shape, outputs: Sequence[str]) -> _Program:
+    def _program(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
         key = (shape, tuple(outputs))
         if key not in self._programs:
             if len(self._programs) == _KEPT_PROGRAMS:
@@ -98,41 +98,45 @@ class NumbaExecutable:
             self._programs[key] = self._lower(shape, outputs)
         return self._programs[key]
 
-    def _lower(self, shape: Shape, outputs: Sequence[str]) -> _Program:
+    def _lower(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
         schedule = self.plan.schedule(outputs)
         shapes = self.plan.shapes(*shape[:2])
-        return _Program(tuple(self._stage(stretch, shapes) for stretch in stretches(schedule)), schedule, shapes)
+        return ExecutionPlan(tuple(self._stage(subgraph, shapes) for subgraph in partition(schedule)), schedule, shapes)
 
-    def _stage(self, stretch: Stretch, shapes: dict[str, Shape]) -> _Stage:
-        if not stretch.compiled:
-            return _Stage(stretch, None, ())
-        lowered = Lowering(stretch, shapes, self._weights, self.n_threads).run()
-        call = Call(lowered.program, lowered.arena_bytes, lowered.batch_bytes, self._weights.block, self._workspace)
-        return _Stage(stretch, call, lowered.names)
+    def _stage(self, subgraph: Subgraph, shapes: dict[str, Shape]) -> CompiledSubgraph:
+        if not subgraph.compiled:
+            return CompiledSubgraph(subgraph, None, ())
+        lowered = Lowering(subgraph, shapes, self._weights, self.n_threads).run()
+        program = BoundProgram(
+            lowered.program, lowered.arena_bytes, lowered.batch_bytes, self._weights.block, self._workspace
+        )
+        return CompiledSubgraph(subgraph, program, lowered.names)
 
-    def _run(self, stage: _Stage, values: dict[str, Array], shapes: dict[str, Shape]) -> None:
+    def _run(self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]) -> None:
         """Run one stage and add its outputs to the values."""
-        inputs = [values[name] for name in stage.stretch.inputs]
-        if stage.call is None:
-            (node,) = stage.stretch.nodes
+        inputs = [values[name] for name in stage.subgraph.inputs]
+        if stage.program is None:
+            (node,) = stage.subgraph.nodes
             values[node.name] = np.ascontiguousarray(self._numpy.evaluate(node, *inputs), np.float32)
             return
-        outputs = [np.empty((len(inputs[0]), *shapes[name]), np.float32) for name in stage.stretch.outputs]
+        outputs = [np.empty((len(inputs[0]), *shapes[name]), np.float32) for name in stage.subgraph.outputs]
         if len(inputs[0]):
-            stage.call(inputs, outputs)
-        values.update(zip(stage.stretch.outputs, outputs))
+            stage.program(inputs, outputs)
+        values.update(zip(stage.subgraph.outputs, outputs))
 
-    def _timed(self, stage: _Stage, values: dict[str, Array], shapes: dict[str, Shape]) -> list[tuple[str, float]]:
+    def _timed(
+        self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]
+    ) -> list[tuple[str, float]]:
         """Run one stage for one image, step by step."""
         start = time.perf_counter()
         self._run(stage, values, shapes)
-        if stage.call is None:
-            return [(stage.stretch.nodes[0].name, time.perf_counter() - start)]
-        inputs, outputs = ([values[name] for name in names] for names in stage.stretch[1:3])
+        if stage.program is None:
+            return [(stage.subgraph.nodes[0].name, time.perf_counter() - start)]
+        inputs, outputs = ([values[name] for name in names] for names in stage.subgraph[1:3])
         timings = []
         for index, name in enumerate(stage.names):
             start = time.perf_counter()
-            stage.call.single(index, inputs, outputs)
+            stage.program.single(index, inputs, outputs)
             timings.append((name, time.perf_counter() - start))
         return timings
 

@@ -2,7 +2,7 @@
 
 Lowering decides, once per input size and set of outputs, what runs fused, where every feature map lies in one piece of
 memory, and how workers share the work. Layers that no compiled kernel covers are left to the NumPy backend: the
-schedule falls into *stretches*, each of which is either one program or one such layer.
+schedule falls into *subgraphs*, each of which is either one program or one such layer.
 """
 
 from __future__ import annotations
@@ -137,10 +137,10 @@ def _clip(layer: AnyLayer) -> Clip:
     return activation(name).clip
 
 
-# ---- Stretches -------------------------------------------------------------------------------------------------------
+# ---- Subgraphs -------------------------------------------------------------------------------------------------------
 
 
-class Stretch(NamedTuple):
+class Subgraph(NamedTuple):
     """Neighboring nodes of a schedule that run together.
 
     Attributes
@@ -158,8 +158,8 @@ class Stretch(NamedTuple):
     compiled: bool
 
 
-def stretches(schedule: Schedule) -> list[Stretch]:
-    """Cut a schedule into stretches, as few as possible."""
+def partition(schedule: Schedule) -> list[Subgraph]:
+    """Cut a schedule into subgraphs, as few as possible."""
     groups: list[list[Node]] = []
     for node in schedule.nodes:
         joins = groups and is_compiled(node.layer) and is_compiled(groups[-1][-1].layer)
@@ -167,16 +167,16 @@ def stretches(schedule: Schedule) -> list[Stretch]:
             groups[-1].append(node)
         else:
             groups.append([node])
-    return [_stretch(groups, at, schedule) for at in range(len(groups))]
+    return [_subgraph(groups, at, schedule) for at in range(len(groups))]
 
 
-def _stretch(groups: Sequence[Sequence[Node]], at: int, schedule: Schedule) -> Stretch:
+def _subgraph(groups: Sequence[Sequence[Node]], at: int, schedule: Schedule) -> Subgraph:
     nodes = groups[at]
     made = dict.fromkeys(node.name for node in nodes)
     read = dict.fromkeys(name for node in nodes for name in node.inputs)
     wanted = set(schedule.results.values())
     wanted.update(name for group in groups[at + 1 :] for node in group for name in node.inputs)
-    return Stretch(
+    return Subgraph(
         nodes=tuple(nodes),
         inputs=tuple(name for name in read if name not in made),
         outputs=tuple(name for name in made if name in wanted),
@@ -188,7 +188,7 @@ def _stretch(groups: Sequence[Sequence[Node]], at: int, schedule: Schedule) -> S
 
 
 class Lowered(NamedTuple):
-    """A stretch as a program.
+    """A subgraph as a program.
 
     Attributes
     ----------
@@ -206,21 +206,21 @@ class Lowered(NamedTuple):
 
 
 class Lowering:
-    """Turns one stretch into a program for one input size.
+    """Turns one subgraph into a program for one input size.
 
     Parameters
     ----------
-    stretch : Stretch
+    subgraph : Subgraph
     shapes : mapping of str to (height, width, channels)
         Of all values.
     weights : PackedWeights
     n_threads : int
     """
 
-    def __init__(self, stretch: Stretch, shapes: Shapes, weights: PackedWeights, n_threads: int) -> None:
-        self._stretch = stretch
+    def __init__(self, subgraph: Subgraph, shapes: Shapes, weights: PackedWeights, n_threads: int) -> None:
+        self._subgraph = subgraph
         self._joins = {
-            name: j for name, j in joins(stretch.nodes).items() if not {j.spread, j.concat} & {*stretch.outputs}
+            name: j for name, j in joins(subgraph.nodes).items() if not {j.spread, j.concat} & {*subgraph.outputs}
         }
         self._nodes = tuple(self._without_joined())
         self._shapes = shapes
@@ -229,15 +229,15 @@ class Lowering:
         self._arena, self._batch, self._tables = Heap(), Heap(), Constants()
         self._body: list[tuple[str, Step]] = []
         self._tail: list[tuple[str, Step]] = []
-        externals = [*stretch.inputs, *stretch.outputs]
+        externals = [*subgraph.inputs, *subgraph.outputs]
         self._outside = {name: self._external(name, at) for at, name in enumerate(externals)}
-        self._maps: dict[str, Map] = {name: self._outside[name] for name in stretch.inputs}
+        self._maps: dict[str, Map] = {name: self._outside[name] for name in subgraph.inputs}
         self._last_uses = {name: at for at, node in enumerate(self._nodes) for name in node.inputs}
 
     def _without_joined(self) -> Iterator[Node]:
         """The nodes, where convolutions of joins take the pixel and the other map themselves."""
         left_out = {name for join in self._joins.values() for name in (join.spread, join.concat)}
-        for node in self._stretch.nodes:
+        for node in self._subgraph.nodes:
             join = self._joins.get(node.name)
             if node.name not in left_out:
                 yield node._replace(inputs=(join.pixel, join.other)) if join else node
@@ -283,7 +283,7 @@ class Lowering:
 
     def _filled(self, name: str) -> Map:
         """A value with pixels filled up to whole vectors; one from outside is copied."""
-        if name in self._stretch.inputs and self._maps[name] is self._outside[name]:
+        if name in self._subgraph.inputs and self._maps[name] is self._outside[name]:
             self._emit(name, build.copy(self._outside[name], self._new(name)))
         return self._maps[name]
 
@@ -295,7 +295,7 @@ class Lowering:
     def _finish(self, at: int) -> None:
         """Hand out what is wanted of the last node, and free the values that nobody reads any more."""
         node = self._nodes[at]
-        if node.name in self._stretch.outputs:
+        if node.name in self._subgraph.outputs:
             source = self._maps[node.name]
             self._emit(node.name, build.copy(source, self._outside[node.name]), batched=_is_batched(source))
         for name in {*node.inputs, node.name}:
@@ -379,7 +379,7 @@ class Lowering:
     def _opens(self, at: int) -> bool:
         """Whether a full convolution can run inside the block after it, as the network's first one does."""
         nodes = self._nodes
-        if at + 1 == len(nodes) or nodes[at].name in self._stretch.outputs:
+        if at + 1 == len(nodes) or nodes[at].name in self._subgraph.outputs:
             return False
         layer, block = nodes[at].layer, nodes[at + 1].layer
         return (

@@ -6,12 +6,7 @@ kind of tile, strips, blocks of columns and tails.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import naive
 import numpy as np
@@ -26,15 +21,11 @@ pytest.importorskip("numba")
 from npmnv2.kernels.host import arrays as compiled
 from npmnv2.kernels.host import build, packing, steps
 from npmnv2.kernels.host.memory import Constants, Heap
-from npmnv2.kernels.host.run import Call, Workspace
+from npmnv2.kernels.host.run import BoundProgram, Workspace
 from npmnv2.kernels.host.target import vectors
 
-from npmnv2.backends.compiled import NumbaBackend
 from npmnv2.backends.lowering import is_compiled
-from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry
-from npmnv2.network.architecture import backbone, classifier
-from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.layers import Conv, Depthwise
 
 COMPILED = [name for name, kernel in REGISTRY.items() if kernel.compiled]
@@ -127,7 +118,7 @@ def test_kernels_write_nowhere_else() -> None:
     memory = np.full((1, wide.size // 4 + 2 * guard), 7.0, np.float32)
     target = wide._replace(place=steps.reference(steps.EXTERNAL + 1, guard * 4))
     step = build.pointwise(source, target, packed)
-    Call(build.assemble([step], [], Constants()), 0, 0, weights.block(), Workspace(2))([x], [memory])
+    BoundProgram(build.assemble([step], [], Constants()), 0, 0, weights.block(), Workspace(2))([x], [memory])
     assert (memory[0, :guard] == 7).all()
     assert (memory[0, -guard:] == 7).all()
     inside = memory[0, guard:-guard].reshape(5, 6, -1)[..., :24]
@@ -147,168 +138,3 @@ def test_heap_never_hands_out_a_piece_twice(sizes: list[int], random) -> None:
             gone = random.choice(list(taken))
             heap.give_back(gone)
             del taken[gone]
-
-
-# ---- Whole networks --------------------------------------------------------------------------------------------------
-
-
-def _weights(plan, seed=0):
-    """Random folded weights of a size that keeps activations in range."""
-    rng = np.random.default_rng(seed)
-    shapes = plan.shapes(64, 64)
-    weights = {}
-    for name, layer, inputs in plan.parts():
-        found = layer.parameter_shapes(*(shapes[i] for i in inputs))
-        if not found:
-            continue
-        kernel = found["kernel"]
-        fan_in = 9 if isinstance(layer, Depthwise) else int(np.prod(kernel[:-1]))
-        kernel = kernel[:3] if isinstance(layer, Depthwise) else kernel
-        if isinstance(layer, Conv) and layer.kernel == 1:
-            kernel = kernel[2:]
-        weights[f"{name}/kernel"] = rng.normal(0, (2 / fan_in) ** 0.5, kernel).astype(np.float32)
-        weights[f"{name}/bias"] = rng.normal(0, 0.1, kernel[-1]).astype(np.float32)
-    return weights
-
-
-CONFIGS = {
-    "0.35": MobileNetV2Config(depth_multiplier=0.35, num_labels=17),
-    "stride 8": MobileNetV2Config(depth_multiplier=0.5, output_stride=8, num_labels=5, tf_padding=False),
-    "odd widths": MobileNetV2Config(
-        depth_multiplier=0.5, depth_divisible_by=1, min_depth=1, num_labels=40, first_layer_is_expansion=False
-    ),
-}
-
-
-def _network(name, n_threads=1):
-    plan = classifier(CONFIGS[name])
-    return plan, NumbaBackend().compile(plan, _weights(plan), n_threads)
-
-
-def _images(batch, height=71, width=65):
-    return np.random.default_rng(1).uniform(-1, 1, (batch, height, width, 3)).astype(np.float32)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_endpoint_agrees_with_numpy_in_float64(name: str) -> None:
-    plan, executable = _network(name)
-    x = _images(2)
-    weights = {key: value.astype(np.float64) for key, value in _weights(plan).items()}
-    reference = NumpyBackend().compile(plan, weights)(x.astype(np.float64), plan.endpoints)
-    for endpoint, value in executable(x, plan.endpoints).items():
-        assert value.shape == reference[endpoint].shape
-        # 53 layers deep; each rounds at 2⁻²⁴ of its largest values, and its neighbors amplify that a little.
-        limit = 2.0**-24 * 4000 * np.abs(reference[endpoint]).max()
-        assert np.abs(value - reference[endpoint]).max() < limit, endpoint
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_fused_and_unfused_have_the_same_bits(name: str) -> None:
-    plan, executable = _network(name)
-    x = _images(1)
-    opened = executable(x, plan.endpoints)
-    for node in plan.nodes:
-        np.testing.assert_array_equal(executable(x, [node.name])[node.name], opened[node.name], node.name)
-
-
-@pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_batch_and_threads_do_not_change_a_bit(n_threads: int) -> None:
-    x = _images(32)
-    _, executable = _network("0.35", n_threads)
-    names = ["predictions", "global_average_pooling2d", "block_12"]
-    _, alone = _network("0.35")
-    for start, stop in [(0, 1), (3, 10), (0, 32)]:
-        together = executable(x[start:stop], names)
-        for image in {start, stop - 1}:
-            expected = alone(x[image : image + 1], names)
-            for endpoint in names:
-                np.testing.assert_array_equal(together[endpoint][image - start], expected[endpoint][0])
-
-
-@given(st.integers(32, 90), st.integers(32, 90), st.sampled_from([1, 2, 5]))
-@settings(max_examples=8)
-def test_any_size_of_image(height: int, width: int, n_threads: int) -> None:
-    plan, executable = _network("0.35", n_threads)
-    x = _images(1, height, width)
-    reference = NumpyBackend().compile(plan, _weights(plan))(x, ["predictions"])["predictions"]
-    comp = executable(x, ["predictions"])["predictions"]
-    np.testing.assert_allclose(comp, reference, atol=2.0**-24 * 8000 * np.abs(reference).max())
-
-
-def test_other_activations_run_on_numpy_in_between() -> None:
-    plan = classifier(MobileNetV2Config(depth_multiplier=0.35, num_labels=3, hidden_act="silu"))
-    assert not is_compiled(plan.nodes[0].layer)
-    weights = _weights(plan)
-    x = _images(2)
-    names = ["predictions", "block_3"]
-    reference = NumpyBackend().compile(plan, weights)(x, names)
-    comp = NumbaBackend().compile(plan, weights, 2)(x, names)
-    for name in names:
-        np.testing.assert_allclose(comp[name], reference[name], rtol=1e-4, atol=1e-4)
-
-
-def test_no_images_give_no_rows() -> None:
-    _, executable = _network("0.35")
-    assert executable(_images(0), ["predictions"])["predictions"].shape == (0, 17)
-
-
-def test_profile_names_every_node_and_counts_its_work() -> None:
-    plan, executable = _network("0.35", 2)
-    timings = executable.profile(_images(1), ["predictions"])
-    # The first convolution runs inside the first block.
-    assert timings[0].name == "Conv1 + expanded_conv"
-    assert " + ".join(t.name for t in timings).split(" + ") == [node.name for node in plan.nodes]
-    assert sum(t.multiply_adds for t in timings) == plan.multiply_adds(71, 65)
-    assert all(t.seconds > 0 for t in timings)
-
-
-def test_results_do_not_share_memory_with_later_calls() -> None:
-    _, executable = _network("0.35")
-    first = executable(_images(1), ["predictions"])["predictions"]
-    kept = first.copy()
-    executable(-_images(1), ["predictions"])
-    np.testing.assert_array_equal(first, kept)
-
-
-def test_memory_stays_as_it_is_over_many_calls() -> None:
-    psutil = pytest.importorskip("psutil")
-    _, executable = _network("0.35", 2)
-    x = _images(1)
-    for _ in range(20):
-        executable(x, ["predictions"])
-    before = psutil.Process().memory_info().rss
-    for _ in range(1000):
-        executable(x, ["predictions"])
-    assert psutil.Process().memory_info().rss - before < 1_000_000
-
-
-# ---- Widths of vectors -----------------------------------------------------------------------------------------------
-
-# A processor for each width of vectors; the last has no FMA, either.
-PROCESSORS = {"haswell": 8, "nehalem": 4}
-
-
-def digest() -> str:
-    """All bits of all endpoints of a network."""
-    plan, executable = _network("0.35", 2)
-    found = executable(_images(2), plan.endpoints)
-    return hashlib.sha256(b"".join(found[name].tobytes() for name in plan.endpoints)).hexdigest()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "darwin" or os.uname().machine != "x86_64", reason="names processors of x86-64")
-@pytest.mark.parametrize("processor", PROCESSORS)
-def test_vector_width_does_not_change_a_bit(processor: str) -> None:
-    script = "import test_compiled as t; print(t.vectors().lanes, t.digest())"
-    environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
-    folders = [*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(folders)
-    output = subprocess.run(
-        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
-    ).stdout.split()
-    assert output == [str(PROCESSORS[processor]), digest()]
-
-
-def test_backbone_alone_runs_too() -> None:
-    plan = backbone(CONFIGS["0.35"])
-    assert NumbaBackend().compile(plan, _weights(plan), 1)(_images(1), ["Conv_1"])["Conv_1"].shape == (1, 3, 3, 1280)

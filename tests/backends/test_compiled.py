@@ -1,0 +1,159 @@
+"""The compiled backend: whole networks against NumPy in float64, and bit for bit against themselves.
+
+Each network is small, but wide enough for every kind of tile, strips, blocks of columns and epilogues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import CONFIGS, compiled_network, folded_weights, images
+
+pytest.importorskip("numba")
+
+
+from npmnv2.backends.compiled import NumbaBackend
+from npmnv2.backends.lowering import is_compiled
+from npmnv2.backends.numpy import NumpyBackend
+from npmnv2.network.architecture import backbone, classifier
+from npmnv2.network.config import MobileNetV2Config
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_endpoint_agrees_with_numpy_in_float64(name: str) -> None:
+    plan, executable = compiled_network(name)
+    x = images(2)
+    weights = {key: value.astype(np.float64) for key, value in folded_weights(plan).items()}
+    reference = NumpyBackend().compile(plan, weights)(x.astype(np.float64), plan.endpoints)
+    for endpoint, value in executable(x, plan.endpoints).items():
+        assert value.shape == reference[endpoint].shape
+        # 53 layers deep; each rounds at 2⁻²⁴ of its largest values, and its neighbors amplify that a little.
+        limit = 2.0**-24 * 4000 * np.abs(reference[endpoint]).max()
+        assert np.abs(value - reference[endpoint]).max() < limit, endpoint
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fused_and_unfused_have_the_same_bits(name: str) -> None:
+    plan, executable = compiled_network(name)
+    x = images(1)
+    opened = executable(x, plan.endpoints)
+    for node in plan.nodes:
+        np.testing.assert_array_equal(executable(x, [node.name])[node.name], opened[node.name], node.name)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_batch_and_threads_do_not_change_a_bit(n_threads: int) -> None:
+    x = images(32)
+    _, executable = compiled_network("0.35", n_threads)
+    names = ["predictions", "global_average_pooling2d", "block_12"]
+    _, alone = compiled_network("0.35")
+    for start, stop in [(0, 1), (3, 10), (0, 32)]:
+        together = executable(x[start:stop], names)
+        for image in {start, stop - 1}:
+            expected = alone(x[image : image + 1], names)
+            for endpoint in names:
+                np.testing.assert_array_equal(together[endpoint][image - start], expected[endpoint][0])
+
+
+@given(st.integers(32, 90), st.integers(32, 90), st.sampled_from([1, 2, 5]))
+@settings(max_examples=8)
+def test_any_size_of_image(height: int, width: int, n_threads: int) -> None:
+    plan, executable = compiled_network("0.35", n_threads)
+    x = images(1, height, width)
+    reference = NumpyBackend().compile(plan, folded_weights(plan))(x, ["predictions"])["predictions"]
+    comp = executable(x, ["predictions"])["predictions"]
+    np.testing.assert_allclose(comp, reference, atol=2.0**-24 * 8000 * np.abs(reference).max())
+
+
+def test_other_activations_run_on_numpy_in_between() -> None:
+    plan = classifier(MobileNetV2Config(depth_multiplier=0.35, num_labels=3, hidden_act="silu"))
+    assert not is_compiled(plan.nodes[0].layer)
+    weights = folded_weights(plan)
+    x = images(2)
+    names = ["predictions", "block_3"]
+    reference = NumpyBackend().compile(plan, weights)(x, names)
+    comp = NumbaBackend().compile(plan, weights, 2)(x, names)
+    for name in names:
+        np.testing.assert_allclose(comp[name], reference[name], rtol=1e-4, atol=1e-4)
+
+
+def test_no_images_give_no_rows() -> None:
+    _, executable = compiled_network("0.35")
+    assert executable(images(0), ["predictions"])["predictions"].shape == (0, 17)
+
+
+def test_profile_names_every_node_and_counts_its_work() -> None:
+    plan, executable = compiled_network("0.35", 2)
+    timings = executable.profile(images(1), ["predictions"])
+    # The first convolution runs inside the first block.
+    assert timings[0].name == "Conv1 + expanded_conv"
+    assert " + ".join(t.name for t in timings).split(" + ") == [node.name for node in plan.nodes]
+    assert sum(t.multiply_adds for t in timings) == plan.multiply_adds(71, 65)
+    assert all(t.seconds > 0 for t in timings)
+
+
+def test_results_do_not_share_memory_with_later_calls() -> None:
+    _, executable = compiled_network("0.35")
+    first = executable(images(1), ["predictions"])["predictions"]
+    kept = first.copy()
+    executable(-images(1), ["predictions"])
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_memory_stays_as_it_is_over_many_calls() -> None:
+    psutil = pytest.importorskip("psutil")
+    _, executable = compiled_network("0.35", 2)
+    x = images(1)
+    for _ in range(20):
+        executable(x, ["predictions"])
+    before = psutil.Process().memory_info().rss
+    for _ in range(1000):
+        executable(x, ["predictions"])
+    assert psutil.Process().memory_info().rss - before < 1_000_000
+
+
+# ---- Widths of vectors -----------------------------------------------------------------------------------------------
+
+# A processor for each width of vectors; the last has no FMA, either.
+PROCESSORS = {"haswell": 8, "nehalem": 4}
+
+
+def digest() -> str:
+    """All bits of all endpoints of a network."""
+    plan, executable = compiled_network("0.35", 2)
+    found = executable(images(2), plan.endpoints)
+    return hashlib.sha256(b"".join(found[name].tobytes() for name in plan.endpoints)).hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "darwin" or os.uname().machine != "x86_64", reason="names processors of x86-64")
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_vector_width_does_not_change_a_bit(processor: str) -> None:
+    script = (
+        "import test_compiled as t; from npmnv2.kernels.host.target import vectors; print(vectors().lanes, t.digest())"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
+    folders = [*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(folders)
+    output = subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert output == [str(PROCESSORS[processor]), digest()]
+
+
+def test_backbone_alone_runs_too() -> None:
+    plan = backbone(CONFIGS["0.35"])
+    assert NumbaBackend().compile(plan, folded_weights(plan), 1)(images(1), ["Conv_1"])["Conv_1"].shape == (
+        1,
+        3,
+        3,
+        1280,
+    )

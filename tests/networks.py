@@ -1,0 +1,48 @@
+"""Small networks with random folded weights, for tests of backends."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npmnv2.network.architecture import classifier
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.layers import Conv, Depthwise
+
+
+def folded_weights(plan, seed=0):
+    """Random folded weights of a size that keeps activations in range."""
+    rng = np.random.default_rng(seed)
+    shapes = plan.shapes(64, 64)
+    weights = {}
+    for name, layer, inputs in plan.parts():
+        found = layer.parameter_shapes(*(shapes[i] for i in inputs))
+        if not found:
+            continue
+        kernel = found["kernel"]
+        fan_in = 9 if isinstance(layer, Depthwise) else int(np.prod(kernel[:-1]))
+        kernel = kernel[:3] if isinstance(layer, Depthwise) else kernel
+        if isinstance(layer, Conv) and layer.kernel == 1:
+            kernel = kernel[2:]
+        weights[f"{name}/kernel"] = rng.normal(0, (2 / fan_in) ** 0.5, kernel).astype(np.float32)
+        weights[f"{name}/bias"] = rng.normal(0, 0.1, kernel[-1]).astype(np.float32)
+    return weights
+
+
+CONFIGS = {
+    "0.35": MobileNetV2Config(depth_multiplier=0.35, num_labels=17),
+    "stride 8": MobileNetV2Config(depth_multiplier=0.5, output_stride=8, num_labels=5, tf_padding=False),
+    "odd widths": MobileNetV2Config(
+        depth_multiplier=0.5, depth_divisible_by=1, min_depth=1, num_labels=40, first_layer_is_expansion=False
+    ),
+}
+
+
+def compiled_network(name, n_threads=1):
+    from npmnv2.backends.compiled import NumbaBackend
+
+    plan = classifier(CONFIGS[name])
+    return plan, NumbaBackend().compile(plan, folded_weights(plan), n_threads)
+
+
+def images(batch, height=71, width=65):
+    return np.random.default_rng(1).uniform(-1, 1, (batch, height, width, 3)).astype(np.float32)
