@@ -9,7 +9,7 @@ from .padding import Geometry, output_size, same_padding, symmetric_padding
 from .pointwise import pointwise
 from .pool import average_pool, global_average_pool
 from .registry import REGISTRY, Kernel
-from .resize import VARIANTS, Samples, Variant, resize_bilinear, samples
+from .resize import VARIANTS, LinearWeights, Variant, lerp, linear_weights, resize_bilinear
 from .types import Array
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Clip",
     "Geometry",
     "Kernel",
-    "Samples",
+    "LinearWeights",
     "Variant",
     "add",
     "average_pool",
@@ -32,11 +32,12 @@ __all__ = [
     "dense",
     "depthwise",
     "global_average_pool",
+    "lerp",
+    "linear_weights",
     "output_size",
     "pointwise",
     "resize_bilinear",
     "same_padding",
-    "samples",
     "softmax",
     "symmetric_padding",
 ]

@@ -26,7 +26,7 @@ Variant = Literal["tf1", "tf1_align_corners", "half_pixel"]
 VARIANTS: tuple[Variant, ...] = ("tf1", "tf1_align_corners", "half_pixel")
 
 
-class Samples(NamedTuple):
+class LinearWeights(NamedTuple):
     """For every output entry of an axis: its two neighbors in the input and the weight of the second."""
 
     lower: NDArray[np.intp]
@@ -34,7 +34,7 @@ class Samples(NamedTuple):
     weight: NDArray[np.float32]
 
 
-def samples(size: int, out_size: int, variant: Variant) -> Samples:
+def linear_weights(size: int, out_size: int, variant: Variant) -> LinearWeights:
     """Where the `out_size` outputs of an axis lie between the `size` inputs, in float32 as TensorFlow computes it."""
     at = np.arange(out_size, dtype=np.float32)
     if variant == "tf1_align_corners" and out_size > 1:
@@ -47,7 +47,7 @@ def samples(size: int, out_size: int, variant: Variant) -> Samples:
     floor = np.floor(source)
     # Rounding may push the last sample a hair beyond the edge.
     lower = np.minimum(floor.astype(np.intp), size - 1)
-    return Samples(lower, np.minimum(lower + 1, size - 1), source - floor)
+    return LinearWeights(lower, np.minimum(lower + 1, size - 1), source - floor)
 
 
 def resize_bilinear(x: Array, size: tuple[int, int], variant: Variant) -> Array:
@@ -64,17 +64,17 @@ def resize_bilinear(x: Array, size: tuple[int, int], variant: Variant) -> Array:
     Array [shape=(N, height, width, C)]
         Equal to TensorFlow's result bit by bit for ``tf1`` (tested).
     """
-    columns = samples(x.shape[2], size[1], variant)
+    columns = linear_weights(x.shape[2], size[1], variant)
     weight = columns.weight[:, None].astype(x.dtype)
-    wide = _between(x[:, :, columns.lower], x[:, :, columns.upper], weight)
-    rows = samples(x.shape[1], size[0], variant)
+    wide = lerp(x[:, :, columns.lower], x[:, :, columns.upper], weight)
+    rows = linear_weights(x.shape[1], size[0], variant)
     weight = rows.weight[:, None, None].astype(x.dtype)
-    return _between(wide[:, rows.lower], wide[:, rows.upper], weight)
+    return lerp(wide[:, rows.lower], wide[:, rows.upper], weight)
 
 
-def _between(lower: Array, upper: Array, weight: Array) -> Array:
-    """``lower + (upper - lower) · weight``, reusing the memory of the gathered `upper`."""
-    upper -= lower
-    upper *= weight
-    upper += lower
-    return upper
+def lerp(start: Array, end: Array, weight: Array) -> Array:
+    """Linear interpolation ``start + (end - start) · weight``, written over `end`."""
+    end -= start
+    end *= weight
+    end += start
+    return end

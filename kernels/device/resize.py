@@ -1,4 +1,6 @@
-"""Bilinear resize. Which points are looked at, and so the variant, is in a table made by `npmnv2.kernels.samples`."""
+"""Bilinear resize. Which points are looked at, and so the variant, is in a table made of
+`npmnv2.kernels.linear_weights`.
+"""
 
 from __future__ import annotations
 

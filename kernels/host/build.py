@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, output_size, samples
+from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, linear_weights, output_size
 
 from . import packing, steps
 from .memory import Bytes, Constants, round_up
@@ -217,7 +217,7 @@ def resize(source: Map, target: Map, variant: Variant, tables: Constants) -> Ste
 
 
 def _sample_table(size: int, out_size: int, variant: Variant, step: int) -> Any:
-    found = samples(size, out_size, variant)
+    found = linear_weights(size, out_size, variant)
     table = np.empty(out_size, SAMPLE)
     table["lower"], table["upper"], table["weight"] = found.lower * step, found.upper * step, found.weight
     return table

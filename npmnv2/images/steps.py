@@ -16,7 +16,7 @@ from PIL import Image
 
 from npmnv2.errors import ImageError
 from npmnv2.images.loading import MAX_PIXELS, Pixels
-from npmnv2.kernels import Variant, samples
+from npmnv2.kernels import Variant, lerp, linear_weights
 
 Pair = tuple[int, int]
 
@@ -160,15 +160,15 @@ class TensorFlowResize:
 
     def __call__(self, pixels: Pixels) -> Pixels:
         height, width = resized_size((pixels.shape[0], pixels.shape[1]), self.target)
-        rows = samples(pixels.shape[0], height, self.variant)
-        columns = samples(pixels.shape[1], width, self.variant)
+        rows = linear_weights(pixels.shape[0], height, self.variant)
+        columns = linear_weights(pixels.shape[1], width, self.variant)
         # A row of pixels is one long axis: NumPy is slow where the last axis is as short as three channels.
         horizontal = np.repeat(columns.weight, pixels.shape[2])
         upper, lower = (
-            _between(self._pick(pixels, row, columns.lower), self._pick(pixels, row, columns.upper), horizontal)
+            lerp(self._pick(pixels, row, columns.lower), self._pick(pixels, row, columns.upper), horizontal)
             for row in (rows.lower, rows.upper)
         )
-        return _between(upper, lower, rows.weight[:, None]).reshape(height, width, -1)
+        return lerp(upper, lower, rows.weight[:, None]).reshape(height, width, -1)
 
     def place(self, placement: Placement) -> Placement:
         return placement.resized(resized_size(placement.size, self.target))
@@ -178,14 +178,6 @@ class TensorFlowResize:
         # TensorFlow scales the whole image first; scaling only what is read gives the same bits.
         picked *= np.float32(self.factor)
         return picked.reshape(len(rows), -1)
-
-
-def _between(start: NDArray[np.float32], end: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``start + (end - start) * weight``, in the memory of `end`."""
-    end -= start
-    end *= weight
-    end += start
-    return end
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from npmnv2.errors import ArgumentError, ArgumentTypeError
 from npmnv2.kernels import Array
 from npmnv2.results.class_map import Grid, sampled
 
-# PyTorch's mark for a label that does not count.
-IGNORE_INDEX = -100
+# PyTorch's mark for a label that does not count (a segmentation map's is 255: `npmnv2.labels.IGNORE_INDEX`).
+TORCH_IGNORE_INDEX = -100
 
 
-def cross_entropy(logits: Array, labels: ArrayLike, ignore_index: int = IGNORE_INDEX) -> float:
+def cross_entropy(logits: Array, labels: ArrayLike, ignore_index: int = TORCH_IGNORE_INDEX) -> float:
     """Mean of ``-log softmax(logits)[label]`` over all labels other than `ignore_index`; NaN if there is none.
 
     Parameters

@@ -16,7 +16,7 @@ from npmnv2.images.loading import Pixels, describe, load_image
 from npmnv2.images.processor import MobileNetV2ImageProcessor
 from npmnv2.images.steps import Pair, Placement
 from npmnv2.images.streams import map_images
-from npmnv2.kernels import Array, Samples, resize_bilinear
+from npmnv2.kernels import Array, LinearWeights, resize_bilinear
 from npmnv2.models.base import HiddenStates, MobileNetV2PreTrainedModel, layout
 from npmnv2.models.losses import segmentation_loss
 from npmnv2.models.outputs import SemanticSegmenterOutput
@@ -170,7 +170,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         def finish(maps: list[Array], at: int, photo: _Photo) -> Segmentation:
             logits = [values[at] for values in maps]
             grids = [photo.grid((values.shape[0], values.shape[1])) for values in logits]
-            label_map, kept = judged(logits, grids, scores)
+            label_map, kept = assign_labels(logits, grids, scores)
             return Segmentation(label_map, self.labels, photo.picture(), photo.source, kept)
 
         return map_images(images, prepare, lambda x: self._views(x, scales, flip), finish, batch_size)
@@ -275,7 +275,7 @@ def unpadding_grid(placement: Placement, logits: Pair) -> Grid:
     """
     return Grid(
         *(
-            _aligned_samples((np.arange(photo) + 0.5) * scale + offset - 0.5, content, size, values)
+            _aligned_weights((np.arange(photo) + 0.5) * scale + offset - 0.5, content, size, values)
             for photo, scale, offset, content, size, values in zip(
                 placement.photo, placement.scale, placement.offset, placement.content, placement.size, logits
             )
@@ -283,23 +283,23 @@ def unpadding_grid(placement: Placement, logits: Pair) -> Grid:
     )
 
 
-def _aligned_samples(points: NDArray[np.float64], content: slice, size: int, values: int) -> Samples:
+def _aligned_weights(points: NDArray[np.float64], content: slice, size: int, values: int) -> LinearWeights:
     """Neighbors and weights of points on one axis of the input, of `size` pixels, among `values` logits."""
     inside = np.clip(points, content.start, content.stop - 1).astype(np.float32)
-    # In float32 and in this order, as `kernels.samples`: points on whole pixels give TensorFlow's numbers.
+    # In float32 and in this order, as `kernels.linear_weights`: points on whole pixels give TensorFlow's numbers.
     source = inside * (np.float32(values - 1) / np.float32(size - 1))
     lower = np.minimum(np.floor(source).astype(np.intp), values - 1)
-    return Samples(lower, np.minimum(lower + 1, values - 1), source - np.floor(source))
+    return LinearWeights(lower, np.minimum(lower + 1, values - 1), source - np.floor(source))
 
 
-class Judgment(NamedTuple):
+class LabelsAndScores(NamedTuple):
     """Labels and, where they are wanted, the probabilities that led to them."""
 
     label_map: NDArray[np.int32]
     scores: Array | None
 
 
-def judged(maps: Sequence[Array], grids: Sequence[Grid], keep_scores: bool) -> Judgment:
+def assign_labels(maps: Sequence[Array], grids: Sequence[Grid], keep_scores: bool) -> LabelsAndScores:
     """The best class at every point of the grids, by the logits if there is one map, else by the mean probabilities."""
     size = grids[0].size
     label_map = best_classes(maps[0], grids[0], np.int32) if len(maps) == 1 else np.empty(size, np.int32)
@@ -310,7 +310,7 @@ def judged(maps: Sequence[Array], grids: Sequence[Grid], keep_scores: bool) -> J
                 label_map[rows] = values.argmax(-1)
             if scores is not None:
                 scores[rows] = values
-    return Judgment(label_map, scores)
+    return LabelsAndScores(label_map, scores)
 
 
 def _checked_scales(scales: Sequence[float]) -> tuple[float, ...]:

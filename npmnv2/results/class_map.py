@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npmnv2.kernels import Array, Samples, Variant, resize_bilinear, samples, softmax
+from npmnv2.kernels import Array, LinearWeights, Variant, lerp, linear_weights, resize_bilinear, softmax
 
 # Logits are resized and judged in pieces of about this size, which stay in the processor's cache: a mask of
 # 10,000 × 10,000 needs no gigabytes of scores.
@@ -18,8 +18,8 @@ _BLOCK_BYTES = 256 * 1024
 class Grid(NamedTuple):
     """Where on the logits the pixels of a label map look: two neighbors and a weight for every row and column."""
 
-    rows: Samples
-    columns: Samples
+    rows: LinearWeights
+    columns: LinearWeights
 
     @property
     def size(self) -> tuple[int, int]:
@@ -29,7 +29,7 @@ class Grid(NamedTuple):
     @classmethod
     def resize(cls, source: tuple[int, int], size: tuple[int, int], variant: Variant) -> Grid:
         """The grid of a bilinear resize of logits of (height, width) `source` to `size`."""
-        return cls(*(samples(before, after, variant) for before, after in zip(source, size)))
+        return cls(*(linear_weights(before, after, variant) for before, after in zip(source, size)))
 
     def bands(self, bytes_per_row: int) -> Iterator[slice]:
         """Slices of rows of about `_BLOCK_BYTES` each."""
@@ -134,18 +134,10 @@ def mean_scores(maps: Sequence[Array], grids: Sequence[Grid]) -> Iterator[tuple[
 
 def _at_columns(logits: Array, grid: Grid) -> Array:
     lower, upper, weight = grid.columns
-    return _between(logits[:, lower], logits[:, upper], weight[:, None])
+    return lerp(logits[:, lower], logits[:, upper], weight[:, None].astype(logits.dtype, copy=False))
 
 
 def _at_rows(values: Array, grid: Grid, band: slice) -> Array:
     lower, upper, weight = grid.rows
-    across = weight[band].reshape(-1, *[1] * (values.ndim - 1))
-    return _between(values[lower[band]], values[upper[band]], across)
-
-
-def _between(start: Array, end: Array, weight: NDArray[np.float32]) -> Array:
-    """``start + (end - start) · weight``, in the memory of the gathered `end`."""
-    end -= start
-    end *= weight.astype(end.dtype, copy=False)
-    end += start
-    return end
+    across = weight[band].reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype, copy=False)
+    return lerp(values[lower[band]], values[upper[band]], across)

@@ -24,7 +24,7 @@ from npmnv2.labels import BACKGROUND, color_map, segmentation_labels, voc_colors
 _BLOCK_PIXELS = 1 << 20
 
 # A palette has as many entries.
-_MOST_COLORS = 256
+MAX_COLORS = 256
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,8 @@ class Segmentation:
         ValueError
             If there are more classes than a palette has colors.
         """
-        if len(self.labels) > _MOST_COLORS:
-            raise ArgumentError(
-                f"a palette holds {_MOST_COLORS} classes, got {len(self.labels)}; store label_map itself"
-            )
+        if len(self.labels) > MAX_COLORS:
+            raise ArgumentError(f"a palette holds {MAX_COLORS} classes, got {len(self.labels)}; store label_map itself")
         image = Image.fromarray(self.label_map.astype(np.uint8))
         image.putpalette(self.colors.tobytes())
         return image
@@ -196,7 +194,7 @@ def colors_for(labels: Sequence[str]) -> NDArray[np.uint8]:
     for dataset in ("voc", "cityscapes", "ade20k"):
         if tuple(labels) == segmentation_labels(dataset):
             return color_map(dataset)
-    return voc_colors(_MOST_COLORS)[np.arange(len(labels)) % _MOST_COLORS]
+    return voc_colors(MAX_COLORS)[np.arange(len(labels)) % MAX_COLORS]
 
 
 def _write(image: Image.Image, path: Path) -> None:
