@@ -294,6 +294,9 @@ def test_predict_one_list_and_iterator(model, photos) -> None:
     np.testing.assert_allclose(many[0].logits, one.logits, rtol=1e-4, atol=1e-4)
     stream = model.predict(iter(photos), batch_size=3)
     assert iter(stream) is stream
+    # The labels are compared where rounding cannot turn them: the logits of two classes lie further apart than that.
+    margins = [np.diff(np.sort(p.logits)[-2:])[0] for p in many]
+    assert min(margins) > 1e-3
     assert [p.top.label for p in stream] == [p.top.label for p in many]
 
 

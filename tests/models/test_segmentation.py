@@ -332,18 +332,31 @@ def test_photos_of_any_size(model, size):
     assert sum(region.pixels for region in result.legend) == size[0] * size[1]
 
 
+def assert_same_mask(model, result, alone):
+    """Equal masks: the compiled kernels promise it for any batch, NumPy only where one class is clearly ahead.
+
+    NumPy's matrix product may add in a different order for another number of rows. Whole networks then differ by less
+    than 1e-5 of the largest score, an empirical figure (see docs/numerics.md).
+    """
+    assert result.label_map.shape == alone.label_map.shape
+    second, best = np.sort(alone.scores, axis=-1)[..., -2:].transpose(2, 0, 1)
+    clear = (best - second > 1e-5) | (model.backend.name != "numpy")
+    assert clear.mean() > 0.99
+    npt.assert_array_equal(result.label_map[clear], alone.label_map[clear])
+
+
 def test_lists_and_iterators(model, tmp_path):
     photos = [photo(40, 65), photo(80, 31, seed=1), photo(40, 65, seed=2)]
-    alone = [model.predict(p).label_map for p in photos]
+    alone = [model.predict(p, scores=True) for p in photos]
     for batch_size in (1, 2, 3):
-        for p, result in zip(alone, model.predict(photos, batch_size=batch_size)):
-            npt.assert_array_equal(result.label_map, p)
+        for ref, result in zip(alone, model.predict(photos, batch_size=batch_size)):
+            assert_same_mask(model, result, ref)
     lazy = model.predict(iter(photos))
-    npt.assert_array_equal(next(lazy).label_map, alone[0])
+    assert_same_mask(model, next(lazy), alone[0])
     Image.fromarray(photos[0]).save(tmp_path / "photo.png")
     for source in (str(tmp_path / "photo.png"), tmp_path / "photo.png"):
         result = model.predict(source)
-        npt.assert_array_equal(result.label_map, alone[0])
+        npt.assert_array_equal(result.label_map, alone[0].label_map)
         assert result.source == str(tmp_path / "photo.png")
 
 

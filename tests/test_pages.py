@@ -1,0 +1,97 @@
+"""What the documentation shows works: its Python blocks run, its commands parse, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import snippets
+from unit_gain import unit_gain_weights
+from weight_files import folded, random_checkpoint, slim_variables, tflite_model, write_bundle
+
+from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation
+from npmnv2.cli.main import build_parser
+from npmnv2.hub.registry import entry
+from npmnv2.labels import segmentation_labels
+from npmnv2.weights.checkpoint import Checkpoint
+from npmnv2.weights.native import write_h5
+
+if not (snippets.ROOT / "docs").is_dir():
+    pytest.skip("needs the repository", allow_module_level=True)
+
+ALL_PAGES = sorted(
+    str(file.relative_to(snippets.ROOT).as_posix())
+    for pattern in ("*.md", ".github/*.md", "docs/*.md", "kernels/*.md")
+    for file in snippets.ROOT.glob(pattern)
+)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the pages name, and a cache in which seeded networks stand for published weights."""
+    folder = tmp_path_factory.mktemp("world")
+    for name in ("cat.jpg", "photo.jpg"):
+        shutil.copy(str(resources.files("npmnv2") / "data" / "cat.jpg"), folder / name)
+    voc = dict(enumerate(segmentation_labels("voc")))
+    small = MobileNetV2Config(depth_multiplier=0.35, image_size=96, num_labels=3)
+    _classifier(small).save_pretrained(folder / "my_classifier")
+    _segmenter(small.replace(output_stride=16, id2label=voc)).save_pretrained(folder / "my_segmenter")
+    for name, source, classes in (
+        ("mobilenet_v2_1.0_224", "tensorflow", 1001),
+        ("mobilenet_v2_1.0_224", "keras", 1000),
+        ("mobilenet_v2_0.35_96", "tensorflow", 1001),
+    ):
+        multiplier, size = name.split("_")[-2:]
+        config = MobileNetV2Config(depth_multiplier=float(multiplier), image_size=int(size), num_labels=classes)
+        _keep(_classifier(config).to_checkpoint(), folder / "home" / entry(name, source).file)
+    name = "deeplabv3_mnv2_pascal_train_aug"
+    config = MobileNetV2Config(image_size=513, output_stride=16, id2label=voc)
+    _keep(_segmenter(config).to_checkpoint(), folder / "home" / entry(name).file)
+    write_bundle(folder / "model.ckpt", slim_variables(random_checkpoint(num_labels=2)))
+    pytest.importorskip("ai_edge_litert", reason="TFLite files are written with LiteRT's schema")
+    (folder / "deeplabv3.tflite").write_bytes(tflite_model(folded(random_checkpoint())))
+    return folder
+
+
+def _classifier(config: MobileNetV2Config) -> MobileNetV2ForImageClassification:
+    weights = unit_gain_weights(MobileNetV2ForImageClassification.build(config))
+    return MobileNetV2ForImageClassification(config, weights, backend="numpy")
+
+
+def _segmenter(config: MobileNetV2Config) -> MobileNetV2ForSemanticSegmentation:
+    weights = unit_gain_weights(MobileNetV2ForSemanticSegmentation.build(config))
+    return MobileNetV2ForSemanticSegmentation(config, weights, backend="numpy")
+
+
+def _keep(checkpoint: Checkpoint, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_h5(checkpoint, file)
+
+
+@pytest.mark.parametrize("page", snippets.pages())
+def test_python_blocks_run(page: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Path(shutil.copytree(world, tmp_path / "world", ignore=shutil.ignore_patterns("home")))
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("NPMNV2_HOME", str(world / "home"))
+    exec(compile(snippets.script(page), page, "exec"), {"__name__": page})
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_commands_parse(page: str) -> None:
+    text = (snippets.ROOT / page).read_text(encoding="utf-8")
+    for block in re.findall(r"^```(?:bash|console)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:1] == ["npmnv2"]:
+                build_parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    file = snippets.ROOT / page
+    for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", file.read_text(encoding="utf-8")):
+        assert (file.parent / target).exists(), f"{page}: {target}"
