@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from npmnv2.kernels.device.jit import njit
-from npmnv2.kernels.device.simd import INT64, Emitter, Loop, host_target
+from npmnv2.kernels.device.probe import host_target
+from npmnv2.kernels.device.simd import INT64, Emitter, Loop
 from numba import types
 from numba.extending import intrinsic
 

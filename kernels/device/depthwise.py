@@ -10,7 +10,8 @@ from numba.extending import intrinsic
 
 from .jit import njit
 from .pointwise import LANES, VECTOR
-from .simd import INT64, Emitter, Loop, host_target
+from .probe import host_target
+from .simd import INT64, Emitter, Loop
 
 # Output pixels computed together, so that they share the inputs under their overlapping windows. The nine weights and
 # the sums stay in registers. 7 divides the widths of the usual image.

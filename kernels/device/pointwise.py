@@ -19,7 +19,8 @@ from numba.extending import intrinsic
 from ..host.target import FLOAT_BYTES
 from .addressing import ONE64, ZERO64, address, share
 from .jit import njit
-from .simd import INT64, Emitter, Loop, host_target
+from .probe import host_target
+from .simd import INT64, Emitter, Loop
 
 LANES = host_target().lanes
 VECTOR = LANES * FLOAT_BYTES

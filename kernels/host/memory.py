@@ -1,4 +1,4 @@
-"""Memory for programs: blocks that start at a cache line, a heap for activations, and packed constants."""
+"""Memory for programs: blocks that start at a cache line, a planner for activations, and packed constants."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def aligned(size: int) -> Bytes:
     return raw[start : start + size]
 
 
-class Heap:
-    """Plans one block of memory: hands out pieces by first fit and remembers the size that the block needs."""
+class ArenaPlanner:
+    """Plans one block of memory: allocates pieces by first fit and remembers the size that the block needs."""
 
     def __init__(self) -> None:
         self.size = 0
         self._used: list[tuple[int, int]] = []
 
-    def take(self, size: int) -> int:
-        """Return the offset of a free piece."""
+    def allocate(self, size: int) -> int:
+        """Return the offset of a free piece of `size` bytes."""
         size = round_up(size)
-        at = 0
+        offset = 0
         for start, stop in self._used:
-            if start - at >= size:
+            if start - offset >= size:
                 break
-            at = max(at, stop)
-        self._used = sorted([*self._used, (at, at + size)])
-        self.size = max(self.size, at + size)
-        return at
+            offset = max(offset, stop)
+        self._used = sorted([*self._used, (offset, offset + size)])
+        self.size = max(self.size, offset + size)
+        return offset
 
-    def give_back(self, at: int) -> None:
+    def free(self, offset: int) -> None:
         """Free the piece at an offset."""
-        self._used = [piece for piece in self._used if piece[0] != at]
+        self._used = [piece for piece in self._used if piece[0] != offset]
 
 
 class Constants:
@@ -56,16 +56,16 @@ class Constants:
 
     def add(self, array: NDArray[Any]) -> int:
         """Append an array; return its offset."""
-        at = self._size
+        offset = self._size
         self._pieces.append(np.ascontiguousarray(array))
-        self._size = round_up(at + array.nbytes)
-        return at
+        self._size = round_up(offset + array.nbytes)
+        return offset
 
     def block(self) -> Bytes:
         """All arrays, one after the other."""
         block = aligned(self._size)
-        at = 0
+        offset = 0
         for piece in self._pieces:
-            block[at : at + piece.nbytes] = piece.reshape(-1).view(np.uint8)
-            at = round_up(at + piece.nbytes)
+            block[offset : offset + piece.nbytes] = piece.reshape(-1).view(np.uint8)
+            offset = round_up(offset + piece.nbytes)
         return block

@@ -5,51 +5,52 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .target import vectors
+from .target import Target
 
 Floats = NDArray[np.float32]
 
 
-def has_half(channels: int) -> bool:
-    """Whether so many output channels end with a tile of one and a half vectors; pays where vectors are long."""
-    lanes = vectors().lanes
+def has_half(target: Target, channels: int) -> bool:
+    """Whether a product with this many output channels ends with a tile of one and a half vectors.
+
+    That pays where vectors are long.
+    """
+    lanes = target.lanes
     return lanes == 16 and lanes < channels % (2 * lanes) <= lanes + lanes // 2
 
 
-def pack_matrix(kernel: Floats) -> Floats:
+def pack_matrix(target: Target, kernel: Floats) -> Floats:
     """Cut a matrix (K, N) into panels of two vectors of columns, each stored as (K, columns) in one piece.
 
-    The last panel holds the one to three vectors that are left. Columns beyond N are zeros, but if only half of the
-    last vector is filled, then it is filled twice (see `pointwise`).
+    The last panel holds the one to three vectors that are left. Columns beyond N are zeros. Where only half of the
+    last vector is filled, it is filled twice (see `device.pointwise`).
     """
-    lanes = vectors().lanes
-    count = vectors().count(kernel.shape[1])
-    padded = _fill_half(_pad_columns(kernel, count * lanes), kernel.shape[1])
+    lanes, count = target.lanes, target.vectors(kernel.shape[1])
+    padded = _fill_half(target, _pad_columns(kernel, count * lanes), kernel.shape[1])
     starts = range(0, max(1, count // 2) * 2, 2)
     ends = [*starts[1:], count]
     return np.concatenate([padded[:, a * lanes : b * lanes].ravel() for a, b in zip(starts, ends)])
 
 
-def pack_filters(kernel: Floats) -> Floats:
+def pack_filters(target: Target, kernel: Floats) -> Floats:
     """Order depthwise filters (3, 3, C) as (vectors, 9, lanes)."""
-    lanes = vectors().lanes
-    count = vectors().count(kernel.shape[2])
+    lanes, count = target.lanes, target.vectors(kernel.shape[2])
     padded = _pad_columns(kernel.reshape(9, -1), count * lanes)
     return padded.reshape(9, count, lanes).transpose(1, 0, 2).ravel()
 
 
-def pack_bias(bias: Floats) -> Floats:
+def pack_bias(target: Target, bias: Floats) -> Floats:
     """Fill up a bias (N,) of a matrix to whole vectors, like the matrix."""
-    padded = _pad_columns(bias[None], vectors().count(len(bias)) * vectors().lanes)
-    return _fill_half(padded, len(bias)).ravel()
+    padded = _pad_columns(bias[None], target.vectors(len(bias)) * target.lanes)
+    return _fill_half(target, padded, len(bias)).ravel()
 
 
 def _pad_columns(matrix: Floats, columns: int) -> Floats:
     return np.pad(matrix.astype(np.float32, copy=False), ((0, 0), (0, columns - matrix.shape[1])))
 
 
-def _fill_half(padded: Floats, channels: int) -> Floats:
-    half = vectors().lanes // 2
-    if has_half(channels):
+def _fill_half(target: Target, padded: Floats, channels: int) -> Floats:
+    half = target.lanes // 2
+    if has_half(target, channels):
         padded[:, -half:] = padded[:, -2 * half : -half]
     return padded

@@ -1,8 +1,8 @@
-"""What a compiled network is made of: a table of steps, one record each, that `program.run` walks through.
+"""What a compiled network is made of: a table of steps, one record each, that `device.program` walks through.
 
-A step says where its numbers lie and how large they are. Places are *references*: the number of a buffer and an offset
-in bytes, in one integer. The same table then serves every batch, every worker and every call, which only bring other
-buffers.
+A step says where its numbers lie and how large they are. Memory is named by *refs*: the number of a buffer and an
+offset in bytes, in one integer. So the same table serves every batch, every worker and every call, which only bring
+other buffers.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ STEP = np.dtype(
 SAMPLE = np.dtype([("lower", np.int64), ("upper", np.int64), ("weight", np.float64)])
 
 
-def reference(buffer: int, offset: int) -> int:
-    """The place `offset` bytes into a buffer."""
+def ref(buffer: int, offset: int) -> int:
+    """A reference to the byte at `offset` of a buffer."""
     return (buffer << OFFSET_BITS) + offset
 
 
-def split(place: int) -> tuple[int, int]:
-    """The buffer and the offset of a place."""
-    return place >> OFFSET_BITS, place & ((1 << OFFSET_BITS) - 1)
+def split(ref: int) -> tuple[int, int]:
+    """The buffer and the offset of a reference."""
+    return ref >> OFFSET_BITS, ref & ((1 << OFFSET_BITS) - 1)

@@ -1,4 +1,4 @@
-"""The processor that kernels are compiled for, as far as layouts of memory and choices of kernels depend on it."""
+"""The processor that kernels are compiled for, as far as layouts of memory and shapes of tiles depend on it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ FLOAT_BYTES = 4
 
 class Target(NamedTuple):
     """The vector registers of a processor.
+
+    Kernels are made for a target and weights are packed for one; several can live in one process. Any target runs on
+    any processor: LLVM splits vectors that are too long and leaves longer registers unused.
 
     Attributes
     ----------
@@ -23,13 +26,16 @@ class Target(NamedTuple):
     registers: int
     features: frozenset[str] = frozenset()
 
-    def count(self, channels: int) -> int:
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector."""
+        return self.lanes * FLOAT_BYTES
+
+    @property
+    def name(self) -> str:
+        """Tells targets apart in file names and cache keys."""
+        return "-".join([f"{self.lanes}x{self.registers}", *sorted(self.features)])
+
+    def vectors(self, channels: int) -> int:
         """Vectors that hold a number of channels."""
         return -(-channels // self.lanes)
-
-
-def vectors() -> Target:
-    """The target of the kernels in this process."""
-    from ..device.simd import host_target
-
-    return host_target()

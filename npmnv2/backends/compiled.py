@@ -15,8 +15,10 @@ from npmnv2.backends.interface import Weights
 from npmnv2.backends.lowering import TOGETHER, Lowering, PackedWeights, Subgraph, is_compiled, partition
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import Array
+from npmnv2.kernels.device.probe import host_target
 from npmnv2.kernels.device.threads import default_threads
 from npmnv2.kernels.host.run import BoundProgram, Workspace
+from npmnv2.kernels.host.target import Target
 from npmnv2.network.layers import Shape
 from npmnv2.network.plan import IMAGE, Plan, Schedule, parts_of
 from npmnv2.results.profile import Timing
@@ -30,9 +32,14 @@ class NumbaBackend:
 
     name = "numba"
 
-    def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> NumbaExecutable:
-        """Pack the folded weights of `plan`; threads are all CPUs that this process may use if not given."""
-        return NumbaExecutable(plan, weights, default_threads(n_threads))
+    def compile(
+        self, plan: Plan, weights: Weights, n_threads: int | None = None, target: Target | None = None
+    ) -> NumbaExecutable:
+        """Pack the folded weights of `plan`.
+
+        Threads are all CPUs that this process may use if not given; the target is this processor.
+        """
+        return NumbaExecutable(plan, weights, default_threads(n_threads), target or host_target())
 
 
 class CompiledSubgraph(NamedTuple):
@@ -54,10 +61,10 @@ class ExecutionPlan(NamedTuple):
 class NumbaExecutable:
     """A network that is ready to run. Calls from several threads take turns: each has all `n_threads` to itself."""
 
-    def __init__(self, plan: Plan, weights: Weights, n_threads: int) -> None:
+    def __init__(self, plan: Plan, weights: Weights, n_threads: int, target: Target) -> None:
         self.plan = plan
         self.n_threads = n_threads
-        self._weights = PackedWeights(plan, weights)
+        self._weights = PackedWeights(plan, weights, target)
         self._numpy = NumpyExecutable(plan, _only_for_numpy(plan, weights))
         self._workspace = Workspace(n_threads)
         self._programs: dict[tuple[Shape, tuple[str, ...]], ExecutionPlan] = {}

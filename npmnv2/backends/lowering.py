@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from npmnv2.kernels import Array, Clip
-from npmnv2.kernels.host import build, steps
-from npmnv2.kernels.host.build import Map, Packed, Program, Step, Wide
-from npmnv2.kernels.host.memory import Bytes, Constants, Heap
+from npmnv2.kernels.host import steps
+from npmnv2.kernels.host.build import Builder, ExpandedMap, Packed, Program, Step, TensorView, external
+from npmnv2.kernels.host.memory import ArenaPlanner, Bytes, Constants
+from npmnv2.kernels.host.target import FLOAT_BYTES, Target
 from npmnv2.network.activations import activation
 from npmnv2.network.layers import (
     Add,
@@ -70,7 +71,7 @@ class Join(NamedTuple):
     concat: str
 
 
-def joins(nodes: Sequence[Node]) -> dict[str, Join]:
+def joins(nodes: Sequence[Node], target: Target) -> dict[str, Join]:
     """The joins among nodes, by the name of the convolution."""
     named = {node.name: node for node in nodes}
     readers = Counter(name for node in nodes for name in node.inputs)
@@ -84,14 +85,10 @@ def joins(nodes: Sequence[Node]) -> dict[str, Join]:
         if kinds == [Conv, Concat, ResizeLike, Conv, GlobalAveragePool] and len(concat.inputs) == 2:
             alone = readers[concat.name] == readers[spread.name] == 1
             # A result can be a bias where it needs no filling up to whole vectors.
-            if alone and isinstance(node.layer, Conv) and node.layer.kernel == 1 and _fills_vectors(node.layer.filters):
+            fills = isinstance(node.layer, Conv) and node.layer.kernel == 1 and node.layer.filters % target.lanes == 0
+            if alone and fills:
                 found[node.name] = Join(pixel.name, spread.name, concat.inputs[1], concat.name)
     return found
-
-
-def _fills_vectors(channels: int) -> bool:
-    vectors = build.vectors()
-    return bool(vectors.count(channels) * vectors.lanes == channels)
 
 
 # ---- Weights ---------------------------------------------------------------------------------------------------------
@@ -100,17 +97,18 @@ def _fills_vectors(channels: int) -> bool:
 class PackedWeights:
     """The folded weights of a plan in one block, in the order in which kernels read them."""
 
-    def __init__(self, plan: Plan, weights: Weights) -> None:
+    def __init__(self, plan: Plan, weights: Weights, target: Target) -> None:
         constants = Constants()
+        self.build = Builder(target)
         self._packed: dict[str, Packed] = {}
         for name, layer, _ in plan.parts():
             if not is_compiled(layer) or f"{name}/kernel" not in weights:
                 continue
-            pack = build.pack_filters if isinstance(layer, Depthwise) else build.pack_product
+            pack = self.build.pack_filters if isinstance(layer, Depthwise) else self.build.pack_product
             self._packed[name] = pack(constants, weights[f"{name}/kernel"], weights[f"{name}/bias"], _clip(layer))
         self._split = {
             name: self._pack_split(constants, weights, name, join.pixel)
-            for name, join in joins(plan.nodes).items()
+            for name, join in joins(plan.nodes, target).items()
             if name in self._packed
         }
         self.block: Bytes = constants.block()
@@ -120,8 +118,8 @@ class PackedWeights:
         first = len(weights[f"{pixel}/bias"])
         whole = self._packed[name]
         return (
-            build.pack_product(constants, kernel[:first], bias),
-            build.pack_product(constants, kernel[first:], bias)._replace(clip=whole.clip),
+            self.build.pack_product(constants, kernel[:first], bias),
+            self.build.pack_product(constants, kernel[first:], bias)._replace(clip=whole.clip),
         )
 
     def __getitem__(self, name: str) -> Packed:
@@ -219,19 +217,19 @@ class Lowering:
 
     def __init__(self, subgraph: Subgraph, shapes: Shapes, weights: PackedWeights, n_threads: int) -> None:
         self._subgraph = subgraph
-        self._joins = {
-            name: j for name, j in joins(subgraph.nodes).items() if not {j.spread, j.concat} & {*subgraph.outputs}
-        }
+        found, wanted = joins(subgraph.nodes, weights.build.target), {*subgraph.outputs}
+        self._joins = {name: join for name, join in found.items() if not {join.spread, join.concat} & wanted}
         self._nodes = tuple(self._without_joined())
         self._shapes = shapes
         self._weights = weights
+        self._build = weights.build
         self._n_threads = n_threads
-        self._arena, self._batch, self._tables = Heap(), Heap(), Constants()
+        self._arena, self._batch, self._tables = ArenaPlanner(), ArenaPlanner(), Constants()
         self._body: list[tuple[str, Step]] = []
         self._tail: list[tuple[str, Step]] = []
         externals = [*subgraph.inputs, *subgraph.outputs]
         self._outside = {name: self._external(name, at) for at, name in enumerate(externals)}
-        self._maps: dict[str, Map] = {name: self._outside[name] for name in subgraph.inputs}
+        self._maps: dict[str, TensorView] = {name: self._outside[name] for name in subgraph.inputs}
         self._last_uses = {name: at for at, node in enumerate(self._nodes) for name in node.inputs}
 
     def _without_joined(self) -> Iterator[Node]:
@@ -257,7 +255,7 @@ class Lowering:
         self._space_tail()
         body, tail = ([step for _, step in steps] for steps in (self._body, self._tail))
         names = tuple(name for name, _ in (*self._body, *self._tail))
-        return Lowered(build.assemble(body, tail, self._tables), names, self._arena.size, self._batch.size)
+        return Lowered(self._build.assemble(body, tail, self._tables), names, self._arena.size, self._batch.size)
 
     def _space_tail(self) -> None:
         """In the tail, images take the place of pixels: from one to the next is all that is kept of an image."""
@@ -268,36 +266,36 @@ class Lowering:
 
     # Values
 
-    def _external(self, name: str, at: int) -> Map:
-        return build.external(steps.reference(steps.EXTERNAL + at, 0), *_as_map(self._shapes[name]))
+    def _external(self, name: str, at: int) -> TensorView:
+        return external(steps.ref(steps.EXTERNAL + at, 0), *_as_map(self._shapes[name]))
 
-    def _new(self, name: str, *, batched: bool = False) -> Map:
+    def _new(self, name: str, *, batched: bool = False) -> TensorView:
         """Take memory for a value."""
         self._maps[name] = self._inside(self._shapes[name], batched=batched)
         return self._maps[name]
 
-    def _inside(self, shape: Shape, *, batched: bool = False) -> Map:
-        heap, buffer = (self._batch, steps.BATCH) if batched else (self._arena, steps.ARENA)
-        there = build.resident(0, *_as_map(shape))
-        return there._replace(place=steps.reference(buffer, heap.take(there.size)))
+    def _inside(self, shape: Shape, *, batched: bool = False) -> TensorView:
+        planner, buffer = (self._batch, steps.BATCH) if batched else (self._arena, steps.ARENA)
+        there = self._build.resident(0, *_as_map(shape))
+        return there._replace(ref=steps.ref(buffer, planner.allocate(there.size)))
 
-    def _filled(self, name: str) -> Map:
+    def _filled(self, name: str) -> TensorView:
         """A value with pixels filled up to whole vectors; one from outside is copied."""
         if name in self._subgraph.inputs and self._maps[name] is self._outside[name]:
-            self._emit(name, build.copy(self._outside[name], self._new(name)))
+            self._emit(name, self._build.copy(self._outside[name], self._new(name)))
         return self._maps[name]
 
-    def _free(self, there: Map) -> None:
-        buffer, offset = steps.split(there.place)
+    def _free(self, there: TensorView) -> None:
+        buffer, offset = steps.split(there.ref)
         if buffer == steps.ARENA:
-            self._arena.give_back(offset)
+            self._arena.free(offset)
 
     def _finish(self, at: int) -> None:
         """Hand out what is wanted of the last node, and free the values that nobody reads any more."""
         node = self._nodes[at]
         if node.name in self._subgraph.outputs:
             source = self._maps[node.name]
-            self._emit(node.name, build.copy(source, self._outside[node.name]), batched=_is_batched(source))
+            self._emit(node.name, self._build.copy(source, self._outside[node.name]), batched=_is_batched(source))
         for name in {*node.inputs, node.name}:
             if name in self._maps and self._last_uses.get(name, -1) <= at:
                 self._free(self._maps[name])
@@ -318,31 +316,31 @@ class Lowering:
             self._conv(node, layer)
         elif isinstance(layer, Depthwise):
             source, target = self._filled(node.inputs[0]), self._new(name)
-            self._emit(name, self._depthwise(source, target, build.wide_copy(source), name, layer))
+            self._emit(name, self._depthwise(source, target, self._build.expanded_copy(source), name, layer))
         elif isinstance(layer, Dense):
             self._dense(node)
         elif isinstance(layer, GlobalAveragePool):
             source, target = self._filled(node.inputs[0]), self._new(name, batched=not layer.keep_dims)
-            self._emit(name, build.pool(source, target, (source.height, source.width)))
+            self._emit(name, self._build.pool(source, target, (source.height, source.width)))
         elif isinstance(layer, AveragePool):
             source, target = self._filled(node.inputs[0]), self._new(name)
-            self._emit(name, build.pool(source, target, (layer.window, layer.window), layer.stride))
+            self._emit(name, self._build.pool(source, target, (layer.window, layer.window), layer.stride))
         elif isinstance(layer, Add):
             source, other = (self._filled(i) for i in node.inputs)
-            self._emit(name, build.add(source, other, self._new(name)))
+            self._emit(name, self._build.add(source, other, self._new(name)))
         elif isinstance(layer, Concat):
             self._concat(node)
         else:
             assert isinstance(layer, ResizeLike)
             source, target = self._filled(node.inputs[0]), self._new(name)
-            self._emit(name, build.resize(source, target, layer.variant, self._tables))
+            self._emit(name, self._build.resize(source, target, layer.variant, self._tables))
 
     def _conv(self, node: Node, layer: Conv) -> None:
         source, target, packed = self._maps[node.inputs[0]], self._new(node.name), self._weights[node.name]
         if layer.kernel == 1 and layer.stride == 1:
-            step = build.pointwise(source, target, packed)
+            step = self._build.pointwise(source, target, packed)
         else:
-            step = build.conv(source, target, packed, layer.kernel, layer.geometry(source.height, source.width))
+            step = self._build.conv(source, target, packed, layer.kernel, layer.geometry(source.height, source.width))
         self._emit(node.name, step)
 
     def _join(self, node: Node) -> None:
@@ -351,28 +349,34 @@ class Lowering:
         first, rest = self._weights.split(node.name)
         label = TOGETHER.join((join.spread, join.concat, node.name))
         started = self._inside((1, 1, first.channels))
-        self._emit(label, build.pointwise(pixel, started, first))
-        self._emit(label, build.pointwise(other, self._new(node.name), rest._replace(bias=started.place)))
+        self._emit(label, self._build.pointwise(pixel, started, first))
+        self._emit(label, self._build.pointwise(other, self._new(node.name), rest._replace(bias=started.ref)))
         self._free(started)
 
     def _dense(self, node: Node) -> None:
         source, packed = self._maps[node.inputs[0]], self._weights[node.name]
         batched = _is_batched(source)
-        make = build.dense if source.height * source.width == 1 else build.pointwise
+        make = self._build.dense if source.height * source.width == 1 else self._build.pointwise
         self._emit(node.name, make(source, self._new(node.name, batched=batched), packed), batched=batched)
 
     def _concat(self, node: Node) -> None:
         target = self._new(node.name)
         for name in node.inputs:
             source = self._maps[name]
-            self._emit(node.name, build.copy(source, target))
-            target = target._replace(place=target.place + source.channels * build.FLOAT_BYTES)
+            self._emit(node.name, self._build.copy(source, target))
+            target = target._replace(ref=target.ref + source.channels * FLOAT_BYTES)
 
     def _depthwise(
-        self, source: Map, target: Map, wide: Wide, name: str, layer: Depthwise, by_panels: bool = False
+        self,
+        source: TensorView,
+        target: TensorView,
+        expanded: ExpandedMap,
+        name: str,
+        layer: Depthwise,
+        by_panels: bool = False,
     ) -> Step:
-        geometry = layer.geometry(wide.height, wide.width)
-        return build.depthwise(source, target, wide, self._weights[name], geometry, by_panels)
+        geometry = layer.geometry(expanded.height, expanded.width)
+        return self._build.depthwise(source, target, expanded, self._weights[name], geometry, by_panels)
 
     # Blocks
 
@@ -397,33 +401,36 @@ class Lowering:
         assert isinstance(layer, InvertedResidual)
         depthwise = layer.parts()["depthwise"]
         assert isinstance(depthwise, Depthwise)
-        source, wide = self._wide(node, layer, first)
-        geometry = depthwise.geometry(wide.height, wide.width)
+        source, expanded = self._expanded(node, layer, first)
+        geometry = depthwise.geometry(expanded.height, expanded.width)
         filters, project = self._weights[f"{name}_depthwise"], self._weights[f"{name}_project"]
         target = self._new(name)
         label = name if first is None else f"{first.name}{TOGETHER}{name}"
-        if not self._shares_channels(wide, depthwise, target):
-            self._emit(label, build.inverted_residual(source, target, wide, filters, geometry, project, layer.residual))
+        if not self._shares_channels(expanded, depthwise, target):
+            self._emit(
+                label,
+                self._build.inverted_residual(source, target, expanded, filters, geometry, project, layer.residual),
+            )
             return
-        filtered = self._inside((target.height, target.width, wide.channels))
-        self._emit(label, self._depthwise(source, filtered, wide, f"{name}_depthwise", depthwise, by_panels=True))
-        self._emit(label, build.pointwise(filtered, target, project, source if layer.residual else None))
+        filtered = self._inside((target.height, target.width, expanded.channels))
+        self._emit(label, self._depthwise(source, filtered, expanded, f"{name}_depthwise", depthwise, by_panels=True))
+        self._emit(label, self._build.pointwise(filtered, target, project, source if layer.residual else None))
         self._free(filtered)
 
-    def _wide(self, node: Node, layer: InvertedResidual, first: Node | None) -> tuple[Map, Wide]:
+    def _expanded(self, node: Node, layer: InvertedResidual, first: Node | None) -> tuple[TensorView, ExpandedMap]:
         """The map that a block's depthwise convolution reads, and the one that it is made from."""
         if first is not None:
             assert isinstance(first.layer, Conv)
             source = self._maps[first.inputs[0]]
             geometry = first.layer.geometry(source.height, source.width)
-            return source, build.wide_conv(source, self._weights[first.name], first.layer.kernel, geometry)
+            return source, self._build.expanded_conv(source, self._weights[first.name], first.layer.kernel, geometry)
         source = self._filled(node.inputs[0])
         if layer.expansion is None:
-            return source, build.wide_copy(source)
-        return source, build.wide_pointwise(source, self._weights[f"{node.name}_expand"])
+            return source, self._build.expanded_copy(source)
+        return source, self._build.expanded_pointwise(source, self._weights[f"{node.name}_expand"])
 
-    def _shares_channels(self, wide: Wide, depthwise: Depthwise, target: Map) -> bool:
-        """Whether workers share the panels of the wide map rather than the rows of the result.
+    def _shares_channels(self, expanded: ExpandedMap, depthwise: Depthwise, target: TensorView) -> bool:
+        """Whether workers share the panels of the expanded map rather than the rows of the result.
 
         Rows at the edge of a worker's share are computed twice; panels may not divide evenly, and the filtered map goes
         from one worker's cache to another's.
@@ -435,7 +442,7 @@ class Lowering:
         overlap = 2 * depthwise.dilation + 1 - depthwise.stride
         twice = max(overlap, 0) / (rows * depthwise.stride) * (workers - 1) / workers
         by_rows = rows * workers / target.height * (1 + twice)
-        panels = max(1, build.vectors().count(wide.channels) // 2)
+        panels = max(1, self._build.target.vectors(expanded.channels) // 2)
         by_panels = -(-panels // workers) * workers / panels * _SHARING
         return bool(by_panels < by_rows)
 
@@ -450,5 +457,5 @@ def _as_map(shape: Shape) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _is_batched(value: Map) -> bool:
-    return bool(steps.split(value.place)[0] == steps.BATCH)
+def _is_batched(value: TensorView) -> bool:
+    return bool(steps.split(value.ref)[0] == steps.BATCH)

@@ -137,9 +137,7 @@ def digest() -> str:
 @pytest.mark.skipif(sys.platform == "darwin" or os.uname().machine != "x86_64", reason="names processors of x86-64")
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_vector_width_does_not_change_a_bit(processor: str) -> None:
-    script = (
-        "import test_compiled as t; from npmnv2.kernels.host.target import vectors; print(vectors().lanes, t.digest())"
-    )
+    script = "import test_compiled as t; print(t.host_target().lanes, t.digest())"
     environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
     folders = [*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(folders)

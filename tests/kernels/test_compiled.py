@@ -18,11 +18,12 @@ from strategies import KERNEL_ARGUMENTS, arrays
 
 pytest.importorskip("numba")
 
+from npmnv2.kernels.device.probe import host_target
 from npmnv2.kernels.host import arrays as compiled
-from npmnv2.kernels.host import build, packing, steps
-from npmnv2.kernels.host.memory import Constants, Heap
+from npmnv2.kernels.host import packing, steps
+from npmnv2.kernels.host.build import Builder, external
+from npmnv2.kernels.host.memory import ArenaPlanner, Constants
 from npmnv2.kernels.host.run import BoundProgram, Workspace
-from npmnv2.kernels.host.target import vectors
 
 from npmnv2.backends.lowering import is_compiled
 from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry
@@ -103,20 +104,20 @@ def test_packed_panels_hold_every_weight(channels: int) -> None:
     kernel, bias = arrays(0, (11, channels), (channels,))
     unit = np.eye(11, dtype=np.float32)[None, None]
     np.testing.assert_array_equal(compiled.pointwise(unit, kernel, 0 * bias, NO_CLIP)[0, 0], kernel)
-    assert packing.pack_matrix(kernel).size == 11 * vectors().count(channels) * vectors().lanes
+    assert packing.pack_matrix(host_target(), kernel).size == 11 * host_target().vectors(channels) * host_target().lanes
 
 
 def test_kernels_write_nowhere_else() -> None:
     """Between guards: the map before and after the output of a step stay as they are."""
     (x,) = arrays(0, (1, 5, 6, 24))
     kernel, bias = arrays(1, (24, 24), (24,))
-    weights = Constants()
+    weights, build = Constants(), Builder(host_target())
     packed = build.pack_product(weights, kernel, bias)
-    source = build.external(steps.reference(steps.EXTERNAL, 0), 5, 6, 24)
+    source = external(steps.ref(steps.EXTERNAL, 0), 5, 6, 24)
     wide = build.resident(0, 5, 6, 24)
     guard = 4096
     memory = np.full((1, wide.size // 4 + 2 * guard), 7.0, np.float32)
-    target = wide._replace(place=steps.reference(steps.EXTERNAL + 1, guard * 4))
+    target = wide._replace(ref=steps.ref(steps.EXTERNAL + 1, guard * 4))
     step = build.pointwise(source, target, packed)
     BoundProgram(build.assemble([step], [], Constants()), 0, 0, weights.block(), Workspace(2))([x], [memory])
     assert (memory[0, :guard] == 7).all()
@@ -126,15 +127,15 @@ def test_kernels_write_nowhere_else() -> None:
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=30), st.randoms())
-def test_heap_never_hands_out_a_piece_twice(sizes: list[int], random) -> None:
-    heap, taken = Heap(), {}
+def test_planner_never_hands_out_a_piece_twice(sizes: list[int], random) -> None:
+    planner, taken = ArenaPlanner(), {}
     for size in sizes:
-        at = heap.take(size)
+        at = planner.allocate(size)
         assert at % 64 == 0
-        assert at + size <= heap.size
+        assert at + size <= planner.size
         assert all(at + size <= other or other + length <= at for other, length in taken.items())
         taken[at] = size
         if random.random() < 0.4:
             gone = random.choice(list(taken))
-            heap.give_back(gone)
+            planner.free(gone)
             del taken[gone]

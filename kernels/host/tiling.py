@@ -1,0 +1,117 @@
+"""How a FILTER step is cut, so that each piece fits in its cache; see the drawing in kernels/README.md."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from npmnv2.kernels import Geometry
+
+from .memory import round_up
+from .target import FLOAT_BYTES, Target
+
+# The rows of a panel that are in use should stay near the first-level cache, a filtered strip in a part of the second.
+# Measured on 48 KB + 1 MB: between 40 and 100 KB of rows, and 100 to 300 KB of strip, nothing changes by more than 1 %.
+RING_BYTES = 64 * 1024
+STRIP_BYTES = 192 * 1024
+# Blocks of columns share the columns at their edges, so they should not be narrow.
+NARROWEST_BLOCK = 28
+# Vectors in the widest kind of panel.
+WIDEST_PANEL = 3
+
+
+class Window(NamedTuple):
+    """Window of the full convolution that produces an expanded map."""
+
+    channels: int
+    kernel: int
+    stride: int
+
+
+class Tiling(NamedTuple):
+    """The pieces of a FILTER step, and where they lie in the scratch memory.
+
+    Attributes
+    ----------
+    rows, columns : int
+        Output rows of a strip, output columns of a block.
+    group_rows : int
+        Output rows of a row group, which are computed together.
+    ring_rows, ring_columns : int
+        Size of a panel's ring of expanded rows.
+    staged, filtered : int
+        Offsets of the image rows for the first convolution and of the filtered strip; the rings come first.
+    scratch_bytes : int
+    """
+
+    rows: int
+    columns: int
+    group_rows: int
+    ring_rows: int
+    ring_columns: int
+    staged: int
+    filtered: int
+    scratch_bytes: int
+
+
+def choose(
+    target: Target, size: tuple[int, int, int], window: Window | None, geometry: Geometry, output: tuple[int, int],
+    *, projected: bool,
+) -> Tiling:  # fmt: skip
+    """Choose the pieces and lay out the scratch memory: rings, staged rows, strip.
+
+    Parameters
+    ----------
+    target : Target
+    size : (height, width, channels)
+        Of the expanded map.
+    window : Window or None
+        Of the full convolution that produces the expanded map, if one does.
+    geometry : Geometry
+        Of the depthwise convolution.
+    output : (height, width)
+    projected : bool
+        Whether a projection follows, strip by strip.
+    """
+    height, width = output
+    vectors, vector_bytes = target.vectors(size[2]), target.vector_bytes
+    row_bytes = vectors * vector_bytes * width
+    columns, group_rows = _row_groups(vector_bytes, geometry, height, width)
+    rows = min(height, max(group_rows, STRIP_BYTES // row_bytes)) if projected else height
+    rows = -(-height // -(-height // rows))  # strips of one size rather than a small rest
+    group_rows = min(group_rows, rows)
+    ring_rows, ring_columns = min(reach(geometry, group_rows), size[0]), reach(geometry, columns)
+    # Rows outlast a panel only where another strip follows.
+    kept_vectors = vectors * -(-width // columns) if rows < height else WIDEST_PANEL
+    staged = round_up(ring_rows * ring_columns * kept_vectors * vector_bytes)
+    filtered = staged
+    if window:
+        filtered += round_up(staged_bytes(window, size[1], reach(geometry, rows)))
+    scratch_bytes = filtered + (rows * row_bytes if projected else 0)
+    return Tiling(rows, columns, group_rows, ring_rows, ring_columns, staged, filtered, scratch_bytes)
+
+
+def _row_groups(vector_bytes: int, geometry: Geometry, height: int, width: int) -> tuple[int, int]:
+    """Columns per block and output rows per row group, such that the rows of one panel stay in the cache."""
+
+    def ring_bytes(columns: int, rows: int) -> int:
+        return reach(geometry, rows) * reach(geometry, columns) * 2 * vector_bytes
+
+    blocks = 1
+    while ring_bytes(-(-width // blocks), 1) > RING_BYTES and width // (blocks + 1) >= NARROWEST_BLOCK:
+        blocks += 1
+    columns = -(-width // blocks)
+    rows = 1
+    while rows < height and ring_bytes(columns, rows + 1) <= RING_BYTES:
+        rows += 1
+    return columns, rows
+
+
+def reach(geometry: Geometry, count: int) -> int:
+    """Rows (or columns) under `count` neighboring 3×3 windows."""
+    return (count - 1) * geometry.stride + 2 * geometry.dilation + 1
+
+
+def staged_bytes(window: Window, columns: int, rows: int) -> int:
+    """Size of the image rows under a strip of a full convolution's output."""
+    across, down = ((count - 1) * window.stride + window.kernel for count in (columns, rows))
+    return down * across * window.channels * FLOAT_BYTES
