@@ -16,7 +16,7 @@ from npmnv2.weights_tools.tensors import write_tensors
 from npmnv2 import MobileNetV2Config
 from npmnv2.network.layers import Conv, Dense, Depthwise
 from npmnv2.network.plan import BATCH_NORM_VARIABLES, batch_norm_name
-from npmnv2.weights.checkpoint import Checkpoint, fold_batch_norms
+from npmnv2.weights.checkpoint import Checkpoint, fold_batch_norms, initialize
 
 # 40,000 weights: small enough to be read thousands of times.
 TINY = {"depth_multiplier": 0.05, "finegrained_output": False, "expand_ratio": 2}
@@ -37,6 +37,21 @@ def random_checkpoint(task="classification", seed=0, labels=None, **fields) -> C
         weights[name] = values.astype(np.float32)
     preprocessing = {"preset": "hf", "size": config.image_size}
     return Checkpoint(weights, task, config, labels, preprocessing, {"format": "test", "ema": False})
+
+
+def noisy(plan, config, seed=0):
+    """Random weights whose batch norms are not neutral, so that no part of them can be forgotten unnoticed."""
+    rng = np.random.default_rng(seed)
+    weights = initialize(plan, config, rng)
+    for name, array in weights.items():
+        if not name.endswith("/kernel"):
+            spread = (
+                rng.uniform(0.5, 1.5, array.shape)
+                if "variance" in name or "gamma" in name
+                else rng.normal(size=array.shape)
+            )
+            weights[name] = spread.astype(np.float32)
+    return weights
 
 
 def slim_variables(checkpoint: Checkpoint, detection=False) -> dict[str, np.ndarray]:

@@ -41,6 +41,8 @@ class Content:
         Canonical name → array.
     known : dict
         Fields of the configuration that the file states or its graph shows and that shapes do not.
+    maker : {"transformers", "slim", "keras"}
+        Whose width rule to follow where shapes do not tell (see `infer_config`).
     unexpected : tuple of str
         Foreign names that are none of the network's variables.
     config : MobileNetV2Config, optional
@@ -51,6 +53,7 @@ class Content:
 
     weights: Mapping[str, Array]
     known: Mapping[str, Any] = field(default_factory=dict)
+    maker: str = "transformers"
     unexpected: tuple[str, ...] = ()
     config: MobileNetV2Config | None = None
     labels: tuple[str, ...] | None = None
@@ -175,7 +178,7 @@ def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
         **content.known,
     }
     try:
-        config = content.config or nearest_config(weights, str(path), **known)
+        config = content.config or nearest_config(weights, str(path), content.maker, **known)
         plan = plan_for(config, weights)
         check_weights(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
     except WeightsError:

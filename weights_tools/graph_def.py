@@ -27,7 +27,6 @@ from .files import Array, array_from_bytes, checked_shape, damaged, read_bytes
 from .names import CLASSIFIER, canonical, canonical_from_keras, canonical_from_slim, from_slim_layout, split
 from .protobuf import Message, signed
 from .tf_checkpoint import DTYPES
-from .variables import first_block
 
 MAX_NODES = 100_000
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
@@ -318,10 +317,12 @@ def read(path: str | Path) -> Checkpoint:
         kinds = sorted({operation.kind for operation in graph.operations.values()} & {"VariableV2", "VarHandleOp"})
         hint = "; its variables are not in the file: freeze it or read the checkpoint beside it" if kinds else ""
         raise WeightsError(f"{path}: holds no convolution of a MobileNetV2 with constant weights{hint}")
-    content = Content(weights, {**known, **first_block(weights)}, unexpected, preprocessing=_preprocessing(graph))
-    return assemble(path, "graph-def", content)
-
-
-def _preprocessing(graph: Graph) -> dict[str, Any] | None:
     from_keras = any("/Conv1" in f"/{name}" for name in graph.operations)
-    return {"preset": "keras"} if from_keras else None
+    content = Content(
+        weights,
+        known,
+        maker="keras" if from_keras else "slim",
+        unexpected=unexpected,
+        preprocessing={"preset": "keras"} if from_keras else None,
+    )
+    return assemble(path, "graph-def", content)

@@ -522,13 +522,12 @@ def read(path: str | Path) -> Checkpoint:
         **({"image_size": int(max(size))} if len(size) == 2 and min(size) >= 32 else {}),
     }
     rates = [walk.dilations[layer] for layer in walk.dilations if re.fullmatch(r"aspp\d_depthwise", layer)]
-    if "expanded_conv_project" in walk.residuals:
-        # Only where the first block is as wide as the stem, and never by transformers' rule.
-        known["width_rule"] = "slim"
     if rates:
         known["atrous_rates"] = tuple(rates)
     labels = labels_of(model.root.buffer.data, class_count(walk.weights))
-    content = Content(walk.weights, known, labels=labels, preprocessing=_preprocessing(walk))
+    # transformers' rule is the only one by which the first block adds nothing where it could.
+    maker = "slim" if "expanded_conv_project" in walk.residuals else "transformers"
+    content = Content(walk.weights, known, maker, labels=labels, preprocessing=_preprocessing(walk))
     checkpoint = assemble(path, "tflite", content)
     _check_graph(walk, checkpoint)
     return checkpoint

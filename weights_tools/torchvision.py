@@ -45,5 +45,6 @@ def read(path: str | Path) -> Checkpoint:
     path = Path(path)
     weights, others = renamed(read_tensors(path), canonical_from_torchvision, from_torch_layout)
     known = {"layer_norm_eps": BATCH_NORM_EPSILON, "tf_padding": False}
-    content = Content(weights, known, unexpected=others, preprocessing=PREPROCESSING)
+    # Its widths are TF-slim's, and like TF-slim it adds the input of a block wherever the widths agree.
+    content = Content(weights, known, maker="slim", unexpected=others, preprocessing=PREPROCESSING)
     return assemble(path, "torchvision", content)

@@ -101,11 +101,13 @@ def content(
     """
     selection = _with_classifier(select(path, shapes), shapes)
     weights = {known: from_slim_layout(known, value_of(name)) for known, name in selection.chosen.items()}
+    from_keras = _is_from_keras(selection)
     return Content(
         weights,
-        {**(known or {}), **first_block(weights)},
-        tuple(name for name in selection.unexpected if shapes[name]),
-        preprocessing={"preset": "keras"} if _is_from_keras(selection) else None,
+        known or {},
+        maker="keras" if from_keras else "slim",
+        unexpected=tuple(name for name in selection.unexpected if shapes[name]),
+        preprocessing={"preset": "keras"} if from_keras else None,
         source={"ema": selection.ema},
     )
 
@@ -127,10 +129,3 @@ def _with_classifier(selection: Selection, shapes: Mapping[str, tuple[int, ...]]
 
 
 _KERNEL = re.compile(r"/kernel(:0)?$")
-
-
-def first_block(weights: Mapping[str, Array]) -> dict[str, str]:
-    """TensorFlow adds the input in the first block where widths agree; transformers never does."""
-    kernel = weights.get("expanded_conv_project/kernel")
-    agree = kernel is not None and kernel.ndim == 4 and kernel.shape[2] == kernel.shape[3]
-    return {"width_rule": "slim"} if agree else {}

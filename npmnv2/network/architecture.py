@@ -23,7 +23,6 @@ class Stage(NamedTuple):
     stride: int
 
 
-STEM_CHANNELS = 32
 STAGES = (
     Stage(False, 16, 1, 1),
     Stage(True, 24, 2, 2),
@@ -70,7 +69,7 @@ def _backbone_nodes(config: MobileNetV2Config) -> Iterator[Node]:
         "activation": config.hidden_act,
         "norm": config.layer_norm_eps,
     }
-    channels = config.width(STEM_CHANNELS)
+    channels = config.stem_width
     yield Node("Conv1", Conv(filters=channels, kernel=3, stride=2, **shared), (IMAGE,))
     before = "Conv1"
     for name, stage, (stride, dilation) in _blocks(config):
@@ -82,8 +81,7 @@ def _backbone_nodes(config: MobileNetV2Config) -> Iterator[Node]:
             expansion,
             stride,
             dilation,
-            # transformers never adds in the first block, whose shapes agree only at tiny multipliers.
-            residual=stride == 1 and channels == filters and (stage.expand or config.width_rule != "transformers"),
+            residual=stride == 1 and channels == filters and (stage.expand or config.rule.first_residual),
             **shared,
         )
         yield Node(name, block, (before,))

@@ -14,7 +14,7 @@ from npmnv2.network.activations import Function, activation
 from npmnv2.network.layers import BATCH_NORM_EPSILON
 
 MINIMUM_IMAGE_SIZE = 32
-HEAD_CHANNELS = 1280
+STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 
 
 def make_divisible(value: float, divisor: int = 8, minimum: int | None = None) -> int:
@@ -27,16 +27,31 @@ class WidthRule(NamedTuple):
     """How an implementation rounds widths: what it does to c·multiplier and to c·expand_ratio first.
 
     For the six published multipliers all rules give the same widths. In between they differ (1.1, for example).
+
+    Attributes
+    ----------
+    ends, block : callable
+        Applied to c·multiplier of the first and last convolution and of the blocks, before it is made divisible.
+    expand : callable
+        Width of an expansion, from c·expand_ratio and the configuration.
+    first_residual : bool
+        Whether the first block adds its input where the widths agree, as they do at multipliers below 0.27.
     """
 
-    scale: Callable[[float], float]
+    ends: Callable[[float], float]
+    block: Callable[[float], float]
     expand: Callable[[float, MobileNetV2Config], int]
+    first_residual: bool
 
 
+# TF-slim: nets/mobilenet/mobilenet.py; Keras: applications/mobilenet_v2.py, which truncates the widths of blocks only;
+# transformers: models/mobilenet_v2/modeling_mobilenet_v2.py. torchvision's widths are TF-slim's.
 WIDTH_RULES = {
-    "transformers": WidthRule(round, lambda v, c: make_divisible(round(v), c.depth_divisible_by, c.min_depth)),
-    "slim": WidthRule(float, lambda v, c: make_divisible(v, 8)),
-    "keras": WidthRule(int, lambda v, c: int(v)),
+    "transformers": WidthRule(
+        round, round, lambda v, c: make_divisible(round(v), c.depth_divisible_by, c.min_depth), first_residual=False
+    ),
+    "slim": WidthRule(float, float, lambda v, c: make_divisible(v, 8), first_residual=True),
+    "keras": WidthRule(float, int, lambda v, c: int(v), first_residual=True),
 }
 
 
@@ -153,21 +168,33 @@ class MobileNetV2Config:
         assert self.num_labels is not None
         return self.num_labels
 
+    @property
+    def rule(self) -> WidthRule:
+        """The rule that `width_rule` names."""
+        return WIDTH_RULES[self.width_rule]
+
     def width(self, channels: int) -> int:
-        """Channels at this multiplier for `channels` at multiplier 1."""
-        scaled = WIDTH_RULES[self.width_rule].scale(channels * self.depth_multiplier)
-        return make_divisible(scaled, self.depth_divisible_by, self.min_depth)
+        """Channels of a block at this multiplier for `channels` at multiplier 1."""
+        return self._divisible(self.rule.block(channels * self.depth_multiplier))
 
     def expanded(self, channels: int) -> int:
         """Channels of the expansion of a block that takes `channels`."""
-        return WIDTH_RULES[self.width_rule].expand(channels * self.expand_ratio, self)
+        return self.rule.expand(channels * self.expand_ratio, self)
+
+    @property
+    def stem_width(self) -> int:
+        """Channels of the first convolution."""
+        return self._divisible(self.rule.ends(STEM_CHANNELS * self.depth_multiplier))
 
     @property
     def head_width(self) -> int:
         """Channels of the last convolution."""
         if self.finegrained_output and self.depth_multiplier < 1:
             return HEAD_CHANNELS
-        return self.width(HEAD_CHANNELS)
+        return self._divisible(self.rule.ends(HEAD_CHANNELS * self.depth_multiplier))
+
+    def _divisible(self, channels: float) -> int:
+        return make_divisible(channels, self.depth_divisible_by, self.min_depth)
 
     # --- reading and writing -----------------------------------------------------------------------------------------
 

@@ -53,13 +53,14 @@ class Checkpoint:
 
 
 def check_weights(plan: Plan, weights: Mapping[str, Array], where: str = "weights") -> None:
-    """Compare names and shapes with what `plan` needs, and report everything that is wrong at once.
+    """Compare names, shapes and numbers with what `plan` needs, and report everything that is wrong at once.
 
     A convolution may come with its batch norm or, already folded, with a bias.
 
     Raises
     ------
     WeightsError
+        If arrays are missing, unexpected or misshapen, hold NaN or infinity, or are variances below zero.
     """
     expected = expected_shapes(plan, weights)
     missing = [name for name in expected if name not in weights]
@@ -71,11 +72,17 @@ def check_weights(plan: Plan, weights: Mapping[str, Array], where: str = "weight
     ]
     problems = [
         f"{len(names)} {word}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
-        for word, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        for word, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("misshapen", misshapen),
+            ("not finite", [name for name, array in weights.items() if not np.isfinite(array).all()]),
+            ("negative", [name for name in weights if name.endswith("/moving_variance") and (weights[name] < 0).any()]),
+        )
         if names
     ]
     if problems:
-        raise WeightsError(f"{where} must fit the network, got {'; '.join(problems)}")
+        raise WeightsError(f"{where} does not match the network: {'; '.join(problems)}")
 
 
 def expected_shapes(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Shape]:
@@ -100,6 +107,11 @@ def fold_batch_norms(plan: Plan, weights: Mapping[str, Array], dtype: DTypeLike 
     dict of str to Array
         ``<layer>/kernel``: convolution (kh, kw, Cin, Cout), pointwise and dense (Cin, Cout), depthwise (kh, kw, C);
         ``<layer>/bias``: (Cout,). C-contiguous, of type `dtype`.
+
+    Raises
+    ------
+    WeightsError
+        If a folded number is too large for `dtype`.
     """
     folded: dict[str, Array] = {}
     for name, layer, _ in plan.parts():
@@ -116,9 +128,17 @@ def fold_batch_norms(plan: Plan, weights: Mapping[str, Array], dtype: DTypeLike 
             assert layer.norm is not None
             scale, bias = _scale_and_shift(weights, batch_norm_name(name), layer.norm)
             kernel = kernel * scale
-        folded[f"{name}/kernel"] = np.ascontiguousarray(kernel, dtype)
-        folded[f"{name}/bias"] = np.ascontiguousarray(bias, dtype)
+        folded[f"{name}/kernel"] = _rounded(kernel, dtype, name)
+        folded[f"{name}/bias"] = _rounded(bias, dtype, name)
     return folded
+
+
+def _rounded(values: Array, dtype: DTypeLike, layer: str) -> Array:
+    with np.errstate(over="ignore"):
+        rounded = np.ascontiguousarray(values, dtype)
+    if not np.isfinite(rounded).all():
+        raise WeightsError(f"weights of {layer} must fit into {np.dtype(dtype)} when their batch norm is folded")
+    return rounded
 
 
 def _scale_and_shift(weights: Mapping[str, Array], norm: str, epsilon: float) -> tuple[Array, Array]:

@@ -82,12 +82,18 @@ def checkpoint_from_keras(arrays: dict[str, Array], model: dict[str, Any], path:
     shapes = [s for layer in settings if (s := layer.get("batch_shape", layer.get("batch_input_shape")))]
     if shapes and len(shapes[0]) == 4 and isinstance(shapes[0][1], int) and shapes[0][1] >= 32:
         known["image_size"] = shapes[0][1]
-    config = infer_config(arrays, str(path), **known)
+    config = infer_config(arrays, str(path), _maker(settings), **known)
     task = "classification" if f"{CLASSIFIER}/kernel" in arrays else "features"
     plan = classifier(config) if task == "classification" else backbone(config)
     check_weights(plan, arrays, str(path))
     ordered = {name: arrays[name] for name in expected_shapes(plan, arrays)}
     return Checkpoint(ordered, task, config, None, {"preset": "keras", "size": config.image_size}, {"format": "keras"})
+
+
+def _maker(settings: list[dict[str, Any]]) -> str:
+    """Whose widths a model has: Keras's, unless its description shows that the first block does not add its input."""
+    names = {layer["name"] for layer in settings if isinstance(layer.get("name"), str)}
+    return "transformers" if "block_2_add" in names and "expanded_conv_add" not in names else "keras"
 
 
 def _rename_classifier(arrays: dict[str, Array], path: Path) -> dict[str, Array]:

@@ -125,6 +125,22 @@ def test_what_keras_saves_is_read(tmp_path: Path, model, checkpoint, photo) -> N
     assert has_same_logits(tmp_path / "frozen.pb", model, photo)
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.14, 0.16, 0.25, 0.28, 0.56, 0.84, 1.12])
+def test_unpublished_multipliers(tmp_path: Path, alpha) -> None:
+    """Keras truncates the widths of blocks only, and adds the input of the first block where the widths agree."""
+    made = keras.applications.MobileNetV2(
+        weights=None, alpha=alpha, input_shape=(64, 64, 3), classes=3, classifier_activation=None
+    )
+    rng = np.random.default_rng(0)
+    made.set_weights([rng.uniform(0.5, 1.5, w.shape) if w.ndim == 1 else w for w in made.get_weights()])
+    made.save(tmp_path / "model.h5")
+    made.save_weights(tmp_path / "model.weights.h5")
+    tf.train.Checkpoint(model=made).write(str(tmp_path / "model.ckpt"))
+    image = rng.normal(size=(1, 64, 64, 3)).astype(np.float32)
+    for name in ("model.h5", "model.weights.h5", "model.ckpt"):
+        assert has_same_logits(tmp_path / name, made, image), name
+
+
 def _frozen(function):
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

@@ -37,7 +37,9 @@ def test_torchvision_state_dict(tmp_path: Path) -> None:
     assert model.processor.image_std == (0.229, 0.224, 0.225)
 
 
-def test_logits_of_torchvisions_network(tmp_path: Path) -> None:
+# 0.35, and a multiplier at which torchvision adds the input of the first block.
+@pytest.mark.parametrize("widths", [(16, 8, 8, 16, 24, 32, 56, 112), (8, 8, 8, 8, 8, 16, 24, 48)], ids=str)
+def test_logits_of_torchvisions_network(tmp_path: Path, widths) -> None:
     # torchvision itself is not needed: its network in PyTorch's own words, with its names.
     torch = pytest.importorskip("torch")
     nn = torch.nn
@@ -61,16 +63,10 @@ def test_logits_of_torchvisions_network(tmp_path: Path) -> None:
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            rows = [
-                (1, 8, 1, 1),
-                (6, 8, 2, 2),
-                (6, 16, 3, 2),
-                (6, 24, 4, 2),
-                (6, 32, 3, 1),
-                (6, 56, 3, 2),
-                (6, 112, 1, 1),
-            ]
-            layers, channels = [unit(3, 16, 3, 2)], 16
+            stem, *rest = widths
+            expansions, counts, strides = (1, 6, 6, 6, 6, 6, 6), (1, 2, 3, 4, 3, 3, 1), (1, 2, 2, 2, 1, 2, 1)
+            rows = zip(expansions, rest, counts, strides)
+            layers, channels = [unit(3, stem, 3, 2)], stem
             for expansion, cout, repeats, stride in rows:
                 for repeat in range(repeats):
                     layers.append(Block(channels, cout, stride if repeat == 0 else 1, expansion))
