@@ -123,3 +123,79 @@ def _taps(image, i, j, kh, kw, geometry):
         row, column = i * stride + a * dilation - top, j * stride + b * dilation - left
         if 0 <= row < image.shape[0] and 0 <= column < image.shape[1]:
             yield a, b, image[row, column]
+
+
+# --- integers --------------------------------------------------------------------------------------------------------
+
+
+def integer_conv(x, kernel, bias, geometry, quantization, arithmetic):
+    kh, kw, cin, cout = kernel.shape
+    source, filters, output = quantization
+    out = np.empty((x.shape[0], *_size(x, kh, kw, geometry), cout), output.dtype)
+    for n, i, j, o in np.ndindex(*out.shape):
+        total = int(bias[o])
+        for a, b, pixel in _taps(x[n], i, j, kh, kw, geometry):
+            for c in range(cin):
+                total += (int(pixel[c]) - source.zero_point) * (int(kernel[a, b, c, o]) - filters.zero_point)
+        out[n, i, j, o] = rescale(total, o, quantization, arithmetic)
+    return out
+
+
+def integer_depthwise(x, kernel, bias, geometry, quantization, arithmetic):
+    kh, kw, channels = kernel.shape
+    source, filters, output = quantization
+    out = np.empty((x.shape[0], *_size(x, kh, kw, geometry), channels), output.dtype)
+    for n, i, j, c in np.ndindex(*out.shape):
+        total = int(bias[c])
+        for a, b, pixel in _taps(x[n], i, j, kh, kw, geometry):
+            total += (int(pixel[c]) - source.zero_point) * (int(kernel[a, b, c]) - filters.zero_point)
+        out[n, i, j, c] = rescale(total, c, quantization, arithmetic)
+    return out
+
+
+def rescale(total, channel, quantization, arithmetic):
+    """One sum, in Python's own numbers."""
+    source, filters, output = quantization
+    weight_scale = filters.scale[channel if len(filters.scale) > 1 else 0]
+    if arithmetic == "xnnpack":
+        factor = np.float32(np.float32(source.scale[0]) * np.float32(weight_scale)) / np.float32(output.scale[0])
+        steps = round(float(np.float32(total) * factor))
+        six = round(float(np.float32(6) / np.float32(output.scale[0])))
+    else:
+        product = source.scale[0] * weight_scale
+        factor = (float(np.float32(product)) if source.dtype == "uint8" else product) / output.scale[0]
+        fraction, exponent = math.frexp(factor)
+        mantissa = math.floor(fraction * 2**31 + 0.5)
+        if mantissa == 2**31:
+            mantissa, exponent = 2**30, exponent + 1
+        steps = rounding_shift(saturating_multiply(total * 2 ** max(exponent, 0), mantissa), max(-exponent, 0))
+        six = math.floor(float(np.float32(6) / np.float32(output.scale[0])) + 0.5)
+    low, high = np.iinfo(output.dtype).min, np.iinfo(output.dtype).max
+    if output.activation != "linear":
+        low = max(low, output.zero_point)
+    if output.activation == "relu6":
+        high = min(high, output.zero_point + six)
+    return min(max(steps + output.zero_point, low), high)
+
+
+def saturating_multiply(a, b):
+    product = a * b + (2**30 if a * b >= 0 else 1 - 2**30)
+    return min(abs(product) // 2**31 * (1 if product >= 0 else -1), 2**31 - 1)
+
+
+def rounding_shift(x, bits):
+    """x / 2^bits, ties away from zero."""
+    half = 2**bits // 2
+    return (abs(x) + half) // 2**bits * (1 if x >= 0 else -1)
+
+
+def integer_average_pool(x, window, stride):
+    n, h, w, c = x.shape
+    out = np.empty((n, (h - window[0]) // stride + 1, (w - window[1]) // stride + 1, c), x.dtype)
+    for at, i, j, channel in np.ndindex(*out.shape):
+        taps = itertools.product(range(window[0]), range(window[1]))
+        total = sum(int(x[at, i * stride + a, j * stride + b, channel]) for a, b in taps)
+        count = window[0] * window[1]
+        size = (abs(total) + count // 2) // count
+        out[at, i, j, channel] = size if total > 0 else -size
+    return out

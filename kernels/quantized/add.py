@@ -1,0 +1,60 @@
+"""Sums and joins of integer maps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .fixed_point import floor_log2, quantize_multiplier, rounding_shift, saturating_multiply
+from .rescale import saturate
+from .tensor import Arithmetic, Integers, TensorQuantization
+
+
+def add(
+    x: Integers,
+    y: Integers,
+    quantization: tuple[TensorQuantization, TensorQuantization, TensorQuantization],
+    arithmetic: Arithmetic,
+) -> Integers:
+    """Residual connection: both maps are brought to a common scale, added, and brought to that of the output.
+
+    Parameters
+    ----------
+    x, y : integers [shape=(N, H, W, C)]
+    quantization : (of x, of y, of the output)
+    arithmetic : {"xnnpack", "reference"}
+    """
+    output = quantization[2]
+    total = _xnnpack(x, y, *quantization) if arithmetic == "xnnpack" else _reference(x, y, *quantization)
+    return saturate(total, output, arithmetic)
+
+
+def _xnnpack(
+    x: Integers, y: Integers, a: TensorQuantization, b: TensorQuantization, out: TensorQuantization
+) -> Integers:
+    """Two integer factors of 20 bits, one shift."""
+    factors = [np.float32(q.scale[0]) / np.float32(out.scale[0]) for q in (a, b)]
+    shift = 20 - floor_log2(float(max(factors)))
+    m, n = (int(np.rint(np.ldexp(float(factor), shift))) for factor in factors)
+    total: Integers = (m * a.centered(x, np.int64) + n * b.centered(y, np.int64) + (1 << (shift - 1))) >> shift
+    return total
+
+
+def _reference(
+    x: Integers, y: Integers, a: TensorQuantization, b: TensorQuantization, out: TensorQuantization
+) -> Integers:
+    """Three fixed-point factors; both maps move up by 20 bits first, so that little is lost."""
+    twice = 2 * max(a.scale[0], b.scale[0])
+    total: Integers = np.zeros(1, np.int64)
+    for q, values in ((a, x), (b, y)):
+        factor = quantize_multiplier(q.scale[0] / twice)
+        total = total + rounding_shift(
+            saturating_multiply(q.centered(values, np.int64) << 20, factor.mantissa), -factor.exponent
+        )
+    # The product of a float32 and a power of two is exact in float32.
+    last = quantize_multiplier(twice / ((1 << 20) * out.scale[0]))
+    return rounding_shift(saturating_multiply(total, last.mantissa), -last.exponent)
+
+
+def concat(*maps: Integers) -> Integers:
+    """Join maps of one scale along their channels."""
+    return np.concatenate(maps, axis=-1)

@@ -1,0 +1,48 @@
+"""Between real numbers and integers, and between two scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .fixed_point import multiply, multiply_in_vectors, quantize_multiplier
+from .rescale import saturate
+from .tensor import Arithmetic, Integers, TensorQuantization
+
+# XNNPACK leaves other ratios of scales, and changes of type, to TensorFlow Lite's optimized kernels.
+_SMALLEST, _LARGEST = 2.0**-8, 2.0**7
+
+
+def quantize(x: NDArray[Any], output: TensorQuantization, arithmetic: Arithmetic = "xnnpack") -> Integers:
+    """Real numbers as integers: ``clip(round(x / scale) + zero_point)``.
+
+    Halves go to even with XNNPACK, which multiplies by the reciprocal, and away from zero in the reference kernels.
+    """
+    if arithmetic == "xnnpack":
+        steps = np.rint(np.asarray(x, np.float32) * (np.float32(1) / output.scales))
+    else:
+        ratio = np.asarray(x, np.float32) / output.scales
+        steps = np.trunc(ratio)
+        steps += np.copysign(np.abs(ratio - steps) >= np.float32(0.5), ratio)
+    return saturate(steps, output, arithmetic)
+
+
+def dequantize(q: Integers, quantization: TensorQuantization) -> NDArray[np.float32]:
+    """The real numbers that integers stand for, in float32."""
+    return quantization.centered(q) * quantization.scales
+
+
+def requantize(q: Integers, source: TensorQuantization, output: TensorQuantization, arithmetic: Arithmetic) -> Integers:
+    """Integers of one scale as integers of another, or of another type."""
+    if (source.scale, source.zero_point, source.dtype) == (output.scale, output.zero_point, output.dtype):
+        return q
+    ratio = np.float32(source.scale[0]) / np.float32(output.scale[0])
+    centered = source.centered(q, np.int64)
+    if arithmetic == "xnnpack" and source.dtype == output.dtype and _SMALLEST <= ratio <= _LARGEST:
+        steps = (centered * int(np.rint(np.float32(256) * ratio)) + 128) >> 8
+    else:
+        factor = quantize_multiplier(source.scale[0] / output.scale[0])
+        steps = (multiply_in_vectors if arithmetic == "xnnpack" else multiply)(centered, factor)
+    return saturate(steps, output, arithmetic)
