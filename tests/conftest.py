@@ -27,6 +27,13 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m smoke``, do not even import files without such a test: TensorFlow alone takes longer than the set."""
+    if config.option.markexpr == "smoke" and collection_path.match("test_*.py"):
+        return "pytest.mark.smoke" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real weights and photos beside the repository; tests that need it skip where it is absent."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 pytest.importorskip("numba")
 
+from children import run_python
 from unit_gain import unit_gain_weights
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
@@ -71,14 +70,7 @@ if __name__ == "__main__":
 
 
 def _python(tmp_path: Path, body: str) -> str:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT + textwrap.indent(textwrap.dedent(body), "    "))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return run_python(SCRIPT + textwrap.indent(textwrap.dedent(body), "    "), tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")

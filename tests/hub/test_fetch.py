@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -55,7 +56,7 @@ def content(tmp_path_factory) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def online(tmp_path, monkeypatch):
+def isolated(tmp_path, monkeypatch):
     """No switch, no cache of anybody else, and no patience."""
     for name in ("NPMNV2_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
@@ -375,7 +376,7 @@ def test_a_cache_that_cannot_be_written_is_named(mirror, tmp_path, monkeypatch):
 
 
 def start(home: Path) -> subprocess.Popen[str]:
-    code = f"from npmnv2.hub.fetch import fetch; print(fetch({NAME!r}))"
+    code = f"from npmnv2.hub.fetch import fetch; print('ready', flush=True); print(fetch({NAME!r}))"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "NPMNV2_HOME": str(home)},
@@ -394,13 +395,17 @@ def wait_for_request(server: FaultyServer) -> None:
 
 
 def test_processes_at_once_share_one_download(mirror, home):
-    def slow(request, content):
-        time.sleep(1)
+    all_ready = threading.Event()
+
+    def wait_for_the_others(request, content):
+        assert all_ready.wait(120)
         instead(content)(request, content)
 
-    mirror.plans[at(URL)] = [slow]
+    mirror.plans[at(URL)] = [wait_for_the_others]
     running = [start(home) for _ in range(3)]
-    outputs = [process.communicate(timeout=60) for process in running]
+    assert [process.stdout.readline() for process in running] == ["ready\n"] * 3
+    all_ready.set()
+    outputs = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], outputs
     assert {output.strip() for output, _ in outputs} == {str(home / "keras" / f"{NAME}.h5")}
     assert len(mirror.requests) == 1

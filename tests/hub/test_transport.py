@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import sys
+import threading
 import time
 import zipfile
 
@@ -123,16 +124,18 @@ def test_attempts_are_limited_and_leave_nothing(get, server, tmp_path):
 def test_a_server_that_never_answers_is_given_up(get, server):
     began = time.monotonic()
     with pytest.raises(OfflineError, match=r"no answer within 0\.3 seconds"):
-        get(server.silence(), transport=Downloader(first_answer=0.3, stall=20))
-    assert time.monotonic() - began < 3
+        get(server.silence(), transport=Downloader(first_answer=0.3, stall=120))
+    assert time.monotonic() - began < 60
 
 
 def test_a_name_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2))
-    began = time.monotonic()
-    with pytest.raises(OfflineError, match=r"no answer within 0\.3 seconds"):
-        Downloader(first_answer=0.3).get("http://weights.example/x", tmp_path / "x")
-    assert time.monotonic() - began < 2
+    answer = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait())  # never, while this test runs
+    try:
+        with pytest.raises(OfflineError, match=r"no answer within 0\.3 seconds"):
+            Downloader(first_answer=0.3).get("http://weights.example/x", tmp_path / "x")
+    finally:
+        answer.set()
 
 
 def test_a_port_where_nobody_listens(tmp_path):
@@ -142,7 +145,7 @@ def test_a_port_where_nobody_listens(tmp_path):
     began = time.monotonic()
     with pytest.raises(OfflineError, match=f"http://127.0.0.1:{port}/x cannot be reached: Failed to establish"):
         Downloader().get(f"http://127.0.0.1:{port}/x", tmp_path / "x")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_endless_files_are_stopped(get, server, monkeypatch):

@@ -107,7 +107,7 @@ def filled(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(filled: Path, tmp_path: Path) -> Path:
+def warm_home(filled: Path, tmp_path: Path) -> Path:
     """A cache that holds all functions of the script."""
     return Path(shutil.copytree(filled, tmp_path / "home"))
 
@@ -116,11 +116,11 @@ def _files(home: Path) -> list[Path]:
     return sorted(home.glob("kernels/*/*.bin"))
 
 
-def test_next_process_finds_the_code(package: Path, home: Path) -> None:
-    before = {file: file.stat().st_mtime_ns for file in _files(home)}
+def test_next_process_finds_the_code(package: Path, warm_home: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in _files(warm_home)}
     assert len(before) == 4
-    assert _run(package, home) == (RESULTS, CACHED)
-    assert {file: file.stat().st_mtime_ns for file in _files(home)} == before
+    assert _run(package, warm_home) == (RESULTS, CACHED)
+    assert {file: file.stat().st_mtime_ns for file in _files(warm_home)} == before
 
 
 def _truncated(content: bytes) -> bytes:
@@ -139,27 +139,36 @@ def _well_signed_nonsense(_: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [_truncated, _one_bit_flipped, _well_signed_nonsense, lambda _: b""])
-def test_damaged_files_are_compiled_anew(package: Path, home: Path, damage: object) -> None:
-    for file in _files(home):
+def test_damaged_files_are_compiled_anew(package: Path, warm_home: Path, damage: object) -> None:
+    for file in _files(warm_home):
         file.write_bytes(damage(file.read_bytes()))  # type: ignore[operator]
-    assert _run(package, home) == (RESULTS, COMPILED)
-    assert _run(package, home) == (RESULTS, CACHED)
+    assert _run(package, warm_home) == (RESULTS, COMPILED)
+    assert _run(package, warm_home) == (RESULTS, CACHED)
 
 
-def test_a_change_of_any_source_compiles_anew(package: Path, home: Path, tmp_path: Path) -> None:
+def test_a_change_of_a_called_function_compiles_anew(package: Path, warm_home: Path, tmp_path: Path) -> None:
     changed = Path(shutil.copytree(package, tmp_path / "changed"))
     (changed / "npmnv2" / "kernels" / "device" / "callee.py").write_text(CALLEE.replace("x + 1", "x + 100"))
-    assert _run(changed, home) == ("102.0 101 10 15", COMPILED)
+    assert _run(changed, warm_home) == ("102.0 101 10 15", COMPILED)
 
 
-def test_settings_of_numba_compile_anew(package: Path, home: Path) -> None:
-    assert _run(package, home, checked=True, NUMBA_BOUNDSCHECK="1")[0] == "IndexError"
-    assert _run(package, home, NUMBA_OPT="1") == (RESULTS, COMPILED)
+@pytest.mark.parametrize("file", ["device/simd.py", "host/steps.py", "types.py"])
+def test_a_change_of_any_source_compiles_anew(package: Path, warm_home: Path, tmp_path: Path, file: str) -> None:
+    """Layouts and constants of any module of the kernels may be part of the code."""
+    changed = Path(shutil.copytree(package, tmp_path / "changed"))
+    with open(changed / "npmnv2" / "kernels" / file, "a") as source:
+        source.write("\n# changed\n")
+    assert _run(changed, warm_home) == (RESULTS, COMPILED)
 
 
-def test_other_processors_compile_anew(package: Path, home: Path) -> None:
-    assert _run(package, home, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="") == (RESULTS, COMPILED)
-    assert _run(package, home) == (RESULTS, CACHED)
+def test_settings_of_numba_compile_anew(package: Path, warm_home: Path) -> None:
+    assert _run(package, warm_home, checked=True, NUMBA_BOUNDSCHECK="1")[0] == "IndexError"
+    assert _run(package, warm_home, NUMBA_OPT="1") == (RESULTS, COMPILED)
+
+
+def test_other_processors_compile_anew(package: Path, warm_home: Path) -> None:
+    assert _run(package, warm_home, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="") == (RESULTS, COMPILED)
+    assert _run(package, warm_home) == (RESULTS, CACHED)
 
 
 def test_processes_that_fill_the_cache_at_once(package: Path, tmp_path: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 pytest.importorskip("numba")
 
+from children import run_python
 from npmnv2.kernels.device import threads
 from npmnv2.kernels.device.jit import njit
 from npmnv2.kernels.device.threads import atomic_add, atomic_load, barrier, default_threads, in_parallel, workers
@@ -47,8 +47,9 @@ def _watch(active, most, crew, worker, n_workers):
 
 
 @njit(cached=False)
-def _until_told(flag, seen, worker, n_workers):
-    for _ in range(2_000_000_000):
+def _until_told(started, flag, seen, worker, n_workers):
+    started[0] = 1
+    for _ in range(200_000_000_000):
         if atomic_load(flag, 0) != 0:
             seen[0] = 1
             return
@@ -105,15 +106,18 @@ def test_callers_take_turns() -> None:
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_other_python_threads_run_meanwhile(n_workers: int) -> None:
-    flag, seen = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    with workers(n_workers) as crew:  # compiles
-        until_told(crew, np.ones(1, np.int64), seen)
-    seen[0] = 0
-    timer = threading.Timer(0.05, lambda: flag.__setitem__(0, 1))
-    timer.start()
-    with workers(n_workers) as crew:
-        until_told(crew, flag, seen)
-    timer.join()
+    """The kernel runs until another Python thread, which sees that it has started, tells it to stop."""
+    started, flag, seen = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
+
+    def tell() -> None:
+        while not started[0]:
+            time.sleep(0.001)
+        flag[0] = 1
+
+    with ThreadPoolExecutor(1) as other, workers(n_workers) as crew:
+        told = other.submit(tell)
+        until_told(crew, started, flag, seen)
+        told.result()
     assert seen[0] == 1
 
 
@@ -125,7 +129,10 @@ def test_a_single_worker_raises_the_kernels_own_error() -> None:
 def test_several_workers_report_an_error_and_go_on() -> None:
     with pytest.raises(RuntimeError, match="n_threads=1"), workers(3) as crew:
         fail(crew)
-    test_every_worker_runs_once(3)
+    out = np.zeros(3)
+    with workers(3) as crew:
+        count(crew, out)
+    np.testing.assert_array_equal(out, [3, 3, 3])
 
 
 def test_fewer_threads_when_the_system_has_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,14 +174,8 @@ if __name__ == "__main__":
 
 def _python(tmp_path: Path, body: str, **environment: str) -> str:
     """Run SCRIPT and `body` in a new process that must end well by itself; return what it prints."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT + textwrap.indent(textwrap.dedent(body), "    "))
     # Compiled code comes from the cache of the session, where there is one.
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return run_python(SCRIPT + textwrap.indent(textwrap.dedent(body), "    "), tmp_path, **environment)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
