@@ -129,8 +129,8 @@ class _Single:
 
     def call(self, body: list[Step], inputs: Sequence[Array], out: Array) -> None:
         """Run steps as a program."""
-        program = self.build.assemble(body, [], self.tables)
-        bound = BoundProgram(program, self._arena.size, 0, self.weights.block(), self._workspace)
+        program = self.build.assemble(body, [], self.tables, self._arena.size)
+        bound = BoundProgram(program, self.weights.block(), self._workspace)
         bound([np.ascontiguousarray(x, np.float32) for x in inputs], [out])
 
     def _inside(self, height: int, width: int, channels: int) -> TensorView:

@@ -91,15 +91,21 @@ class Program(NamedTuple):
     target : Target
     steps, tail : structured arrays
         Steps that run for every image, and the batch epilogue: steps that run once for the whole batch.
-    scratch_bytes : int
     tables : bytes
+    scratch_bytes, arena_bytes, batch_bytes : int
+        For each worker, for the activations of one image at work, and for what is kept of every image of a batch.
+    names : tuple of str
+        The node (or nodes) that each step belongs to, those of the tail last.
     """
 
     target: Target
     steps: Any
     tail: Any
-    scratch_bytes: int
     tables: Bytes
+    scratch_bytes: int
+    arena_bytes: int = 0
+    batch_bytes: int = 0
+    names: tuple[str, ...] = ()
 
 
 def external(ref: int, height: int, width: int, channels: int) -> TensorView:
@@ -235,7 +241,10 @@ class Builder:
         fields = {**expanded.fields, **_filters(expanded, packed, geometry), **projection}
         return self._filter(source, output, tiles, **fields)
 
-    def assemble(self, body: Sequence[Step], tail: Sequence[Step], tables: Constants) -> Program:
+    def assemble(
+        self, body: Sequence[Step], tail: Sequence[Step], tables: Constants, arena_bytes: int = 0, batch_bytes: int = 0,
+        names: tuple[str, ...] = (),
+    ) -> Program:  # fmt: skip
         """Make a table of steps that run for every image, and one of steps that run once for the whole batch."""
         every = [*body, *tail]
         # One row of zeros serves all steps; it lies among the constants, so that nothing writes to it.
@@ -247,8 +256,11 @@ class Builder:
             self.target,
             np.array([step.record for step in body], steps.STEP),
             np.array([step.record for step in tail], steps.STEP),
-            round_up(max((step.scratch_bytes for step in every), default=0)),
             tables.block(),
+            round_up(max((step.scratch_bytes for step in every), default=0)),
+            arena_bytes,
+            batch_bytes,
+            names,
         )
 
     # Parts of records

@@ -49,17 +49,13 @@ class BoundProgram:
     Parameters
     ----------
     found : Program
-    arena_bytes, batch_bytes : int
-        Activations of one image that is being worked on, and what is kept of every image of a batch.
     weights : bytes
     workspace : Workspace
     """
 
-    def __init__(
-        self, found: Program, arena_bytes: int, batch_bytes: int, weights: Bytes, workspace: Workspace
-    ) -> None:
+    def __init__(self, found: Program, weights: Bytes, workspace: Workspace) -> None:
         self.program = found
-        self._arena_bytes, self._batch_bytes = round_up(arena_bytes), batch_bytes
+        self._arena_bytes, self._batch_bytes = round_up(found.arena_bytes), found.batch_bytes
         self._weights = weights
         self._workspace = workspace
         self._layouts: dict[int, _Layout] = {}

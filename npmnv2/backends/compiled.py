@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npmnv2.backends.fusion import SEPARATOR
 from npmnv2.backends.interface import Weights
-from npmnv2.backends.lowering import TOGETHER, Lowering, PackedWeights, Subgraph, is_compiled, partition
+from npmnv2.backends.lowering import lower
 from npmnv2.backends.numpy import NumpyExecutable
+from npmnv2.backends.packed_weights import PackedWeights
+from npmnv2.backends.partition import Subgraph, is_compiled, partition
 from npmnv2.kernels import Array
 from npmnv2.kernels.device.probe import host_target
 from npmnv2.kernels.device.threads import default_threads
@@ -47,7 +50,6 @@ class CompiledSubgraph(NamedTuple):
 
     subgraph: Subgraph
     program: BoundProgram | None
-    names: tuple[str, ...]
 
 
 class ExecutionPlan(NamedTuple):
@@ -93,7 +95,7 @@ class NumbaExecutable:
                         seconds[name] = seconds.get(name, 0.0) + took
         counts = {row.name: row.multiply_adds for row in self.plan.table(*x.shape[1:3])}
         return [
-            Timing(name, took, len(x) * sum(counts.get(node, 0) for node in name.split(TOGETHER)))
+            Timing(name, took, len(x) * sum(counts.get(node, 0) for node in name.split(SEPARATOR)))
             for name, took in seconds.items()
         ]
 
@@ -108,16 +110,15 @@ class NumbaExecutable:
     def _lower(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
         schedule = self.plan.schedule(outputs)
         shapes = self.plan.shapes(*shape[:2])
-        return ExecutionPlan(tuple(self._stage(subgraph, shapes) for subgraph in partition(schedule)), schedule, shapes)
-
-    def _stage(self, subgraph: Subgraph, shapes: dict[str, Shape]) -> CompiledSubgraph:
-        if not subgraph.compiled:
-            return CompiledSubgraph(subgraph, None, ())
-        lowered = Lowering(subgraph, shapes, self._weights, self.n_threads).run()
-        program = BoundProgram(
-            lowered.program, lowered.arena_bytes, lowered.batch_bytes, self._weights.block, self._workspace
+        return ExecutionPlan(
+            tuple(self._compile(subgraph, shapes) for subgraph in partition(schedule)), schedule, shapes
         )
-        return CompiledSubgraph(subgraph, program, lowered.names)
+
+    def _compile(self, subgraph: Subgraph, shapes: dict[str, Shape]) -> CompiledSubgraph:
+        if not subgraph.compiled:
+            return CompiledSubgraph(subgraph, None)
+        program = lower(subgraph, shapes, self._weights, self.n_threads)
+        return CompiledSubgraph(subgraph, BoundProgram(program, self._weights.block, self._workspace))
 
     def _run(self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]) -> None:
         """Run one stage and add its outputs to the values."""
@@ -141,7 +142,7 @@ class NumbaExecutable:
             return [(stage.subgraph.nodes[0].name, time.perf_counter() - start)]
         inputs, outputs = ([values[name] for name in names] for names in stage.subgraph[1:3])
         timings = []
-        for index, name in enumerate(stage.names):
+        for index, name in enumerate(stage.program.program.names):
             start = time.perf_counter()
             stage.program.single(index, inputs, outputs)
             timings.append((name, time.perf_counter() - start))

@@ -22,8 +22,8 @@ pytest.importorskip("numba")
 
 
 from npmnv2.backends.compiled import NumbaBackend
-from npmnv2.backends.lowering import is_compiled
 from npmnv2.backends.numpy import NumpyBackend
+from npmnv2.backends.partition import is_compiled
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
 
@@ -145,7 +145,10 @@ def digest() -> str:
 @pytest.mark.skipif(sys.platform == "darwin" or os.uname().machine != "x86_64", reason="names processors of x86-64")
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_vector_width_does_not_change_a_bit(processor: str) -> None:
-    script = "import test_compiled as t; print(t.host_target().lanes, t.digest())"
+    script = (
+        "import test_compiled; from npmnv2.kernels.device.probe import host_target; "
+        "print(host_target().lanes, test_compiled.digest())"
+    )
     environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
     folders = [*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(folders)

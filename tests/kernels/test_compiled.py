@@ -25,7 +25,7 @@ from npmnv2.kernels.host.build import Builder, external
 from npmnv2.kernels.host.memory import ArenaPlanner, Constants
 from npmnv2.kernels.host.run import BoundProgram, Workspace
 
-from npmnv2.backends.lowering import is_compiled
+from npmnv2.backends.partition import is_compiled
 from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry
 from npmnv2.network.layers import Conv, Depthwise
 
@@ -119,7 +119,7 @@ def test_kernels_write_nowhere_else() -> None:
     memory = np.full((1, wide.size // 4 + 2 * guard), 7.0, np.float32)
     target = wide._replace(ref=steps.ref(steps.EXTERNAL + 1, guard * 4))
     step = build.pointwise(source, target, packed)
-    BoundProgram(build.assemble([step], [], Constants()), 0, 0, weights.block(), Workspace(2))([x], [memory])
+    BoundProgram(build.assemble([step], [], Constants()), weights.block(), Workspace(2))([x], [memory])
     assert (memory[0, :guard] == 7).all()
     assert (memory[0, -guard:] == 7).all()
     inside = memory[0, guard:-guard].reshape(5, 6, -1)[..., :24]
