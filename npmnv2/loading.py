@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import DTypeLike
 
-from npmnv2.errors import ArgumentError, WeightsError
+from npmnv2.errors import WeightsError
+from npmnv2.hub.locate import locate
 from npmnv2.models.base import MobileNetV2PreTrainedModel
 from npmnv2.models.classification import MobileNetV2ForImageClassification
 from npmnv2.models.features import MobileNetV2Model
@@ -30,7 +30,7 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Any:
-    """Load a model by its name, downloading it if need be, or from a file or directory.
+    """Load a model by its name, downloading it where it is not in the cache, or from a file or directory.
 
     Parameters
     ----------
@@ -56,36 +56,13 @@ def load(
 
     Raises
     ------
-    ValueError
+    ArgumentError
         If the name is unknown; the message has the nearest names.
     FileNotFoundError, WeightsError, OfflineError
     """
-    path = _locate(name_or_path, source, cache_dir, local_files_only)
+    path = locate(name_or_path, source=source, cache_dir=cache_dir, local_files_only=local_files_only)
     checkpoint = read_checkpoint(path)
     if checkpoint.task not in _CLASSES:
         raise WeightsError(f"{path} must hold a model for {' or '.join(_CLASSES)}, got {checkpoint.task}")
     options = {"backend": backend, "dtype": dtype, "n_threads": n_threads}
     return _CLASSES[checkpoint.task].from_checkpoint(checkpoint, str(path), **options)
-
-
-def _locate(
-    name_or_path: str | os.PathLike[str],
-    source: str | None,
-    cache_dir: str | os.PathLike[str] | None,
-    local_files_only: bool,
-) -> Path:
-    """Path of the weights: an existing path as it is, otherwise a name from the registry."""
-    from npmnv2.hub.fetch import fetch
-
-    if not isinstance(name_or_path, (str, os.PathLike)) or not str(name_or_path):
-        raise ArgumentError(f"name_or_path (={name_or_path!r}) must be a name, a file or a directory")
-    path = Path(name_or_path).expanduser()
-    if path.exists() or not isinstance(name_or_path, str):
-        return path
-    # What has a folder or a file type is meant as a path: a missing file should not be reported as an unknown name.
-    if name_or_path.startswith((".", "~", os.sep)) or path.suffix.lower() in _SUFFIXES:
-        raise FileNotFoundError(f"weights (={name_or_path!r}) must be an existing file or directory")
-    return fetch(name_or_path, source=source, cache_dir=cache_dir, local_files_only=local_files_only)
-
-
-_SUFFIXES = {".h5", ".hdf5", ".keras", ".npz", ".pb", ".tflite", ".safetensors", ".index", ".ckpt"}

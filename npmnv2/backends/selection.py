@@ -10,12 +10,14 @@ import numpy as np
 
 from npmnv2.backends.interface import Backend
 from npmnv2.backends.numpy import NumpyBackend
-from npmnv2.errors import ArgumentError, MissingPackageError
+from npmnv2.errors import ArgumentError, ArgumentTypeError, MissingPackageError
 
 _log = logging.getLogger("npmnv2")
 
 
 BACKENDS = ("auto", "numba", "numpy")
+# Far above any machine's CPUs that this could be of use on, and what the compiled kernels have room for.
+MAX_THREADS = 256
 _hinted = False
 
 
@@ -46,6 +48,22 @@ def get_backend(name: str = "auto", dtype: Any = np.float32) -> Backend:
     from npmnv2.backends.compiled import NumbaBackend
 
     return NumbaBackend()
+
+
+def check_threads(n_threads: int | None) -> int | None:
+    """Return `n_threads` if it is None or possible.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+    """
+    if n_threads is None:
+        return None
+    if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
+        raise ArgumentTypeError(f"n_threads (={n_threads!r}) must be a whole number or None")
+    if not 1 <= n_threads <= MAX_THREADS:
+        raise ArgumentError(f"n_threads (={n_threads}) must be from 1 to {MAX_THREADS}")
+    return int(n_threads)
 
 
 def _hint_once() -> None:

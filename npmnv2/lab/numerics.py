@@ -54,7 +54,7 @@ class Difference(NamedTuple):
     relative : float
         The same as a share of the largest absolute value of the first.
     ulps : float
-        Largest difference in units in the last place of the first's largest value.
+        Largest difference in units in the last place of the first's largest value, in the coarser of the two dtypes.
     cosine : float
         Cosine of the angle between them: 1 if they differ by a factor only.
     """
@@ -79,15 +79,33 @@ def difference(name: str, reference: Array, other: Array) -> Difference:
     a, b = (x.astype(np.float64).ravel() for x in (reference, other))
     largest = float(np.abs(a - b).max(initial=0.0))
     scale = float(np.abs(a).max(initial=0.0))
-    spacing = float(np.spacing(np.asarray(scale, reference.dtype)))
+    coarser = max(reference.dtype, other.dtype, key=lambda dtype: float(np.finfo(dtype).eps))
+    spacing = float(np.spacing(np.asarray(scale, coarser)))
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    cosine = float(a @ b) / norms if norms else float(largest == 0)
+    cosine = min(float(a @ b) / norms, 1.0) if norms else float(largest == 0)
     return Difference(name, largest, largest / scale if scale else largest, largest / spacing, cosine)
 
 
 def compare(reference: Mapping[str, Array], other: Mapping[str, Array]) -> list[Difference]:
-    """Compare two traces (`model.trace`) layer by layer, in the order of the first, where both have the layer."""
-    return [difference(name, value, other[name]) for name, value in reference.items() if name in other]
+    """Compare two traces (`model.trace`) layer by layer, in the order of the first.
+
+    Layers that only one has, or that differ in shape, are left out (see `not_comparable`). Where one network has 1001
+    classes and the other 1000, the background, class 0 of the larger one, is left out.
+    """
+    pairs = ((name, *_without_background(value, other[name])) for name, value in reference.items() if name in other)
+    return [difference(name, a, b) for name, a, b in pairs if a.shape == b.shape]
+
+
+def not_comparable(reference: Mapping[str, Array], other: Mapping[str, Array]) -> list[str]:
+    """Names of the layers of two traces that `compare` leaves out."""
+    compared = {difference.name for difference in compare(reference, other)}
+    return [name for name in dict.fromkeys([*reference, *other]) if name not in compared]
+
+
+def _without_background(a: Array, b: Array) -> tuple[Array, Array]:
+    """Scores of ImageNet's classes, without the background where only one of the two has it."""
+    widths = a.shape[-1:], b.shape[-1:]
+    return (a[..., 1:] if widths == ((1001,), (1000,)) else a), (b[..., 1:] if widths == ((1000,), (1001,)) else b)
 
 
 def first_divergence(differences: list[Difference], tolerance: float = 1e-3) -> Difference | None:
@@ -95,9 +113,28 @@ def first_divergence(differences: list[Difference], tolerance: float = 1e-3) -> 
     return next((d for d in differences if not d.relative <= tolerance), None)
 
 
+def verdict(differences: list[Difference], left_out: Sequence[str], tolerance: float = 1e-3) -> tuple[bool, str]:
+    """Whether two networks agree as far as they can be compared, and a sentence about it."""
+    remark = f"; not compared: {_first_of(left_out)}" if left_out else ""
+    if not differences:
+        return False, f"the two have no layer in common{remark}"
+    parting = first_divergence(differences, tolerance)
+    if parting is not None:
+        what = f"differs by more than {tolerance:g} of its largest value (by {parting.relative:.1e})"
+        return False, f"{parting.name} is the first layer that {what}{remark}"
+    worst = max(differences, key=lambda difference: difference.relative)
+    return True, f"all layers agree within {tolerance:g}; {worst.name} differs most, by {worst.relative:.1e}{remark}"
+
+
+def _first_of(names: Sequence[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
 def difference_table(differences: Sequence[Difference]) -> str:
     """Layer by layer: largest difference, its share of the layer's largest value, units in the last place, cosine."""
     lines = [f"{'layer':26} {'largest':>10} {'relative':>10} {'ulps':>8} {'1 - cosine':>11}"]
     for name, largest, relative, ulps, cosine in differences:
-        lines.append(f"{name:26} {largest:10.2e} {relative:10.2e} {ulps:8.1f} {1 - cosine:11.1e}")
+        units = f"{ulps:8.1f}" if ulps < 1e5 else f"{ulps:8.1e}"
+        lines.append(f"{name:26} {largest:10.2e} {relative:10.2e} {units} {1 - cosine:11.1e}")
     return "\n".join(lines)

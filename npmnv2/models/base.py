@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from npmnv2.backends.interface import Executable
-from npmnv2.backends.selection import get_backend
+from npmnv2.backends.selection import check_threads, get_backend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.images.processor import MobileNetV2ImageProcessor
 from npmnv2.images.streams import map_images
@@ -82,7 +82,7 @@ class MobileNetV2PreTrainedModel:
         if self.dtype.name not in DTYPES:
             raise ArgumentError(f"dtype (={self.dtype.name!r}) must be one of {', '.join(DTYPES)}")
         self.backend = get_backend(backend, self.dtype)
-        self.n_threads = n_threads
+        self.n_threads = check_threads(n_threads)
         self.processor = processor or MobileNetV2ImageProcessor.preset("hf", config.image_size)
         self.source = dict(source or {})
 
@@ -130,11 +130,14 @@ class MobileNetV2PreTrainedModel:
         return Checkpoint(self.weights, self.task, self.config, labels, preprocessing, self.source)
 
     @classmethod
-    def from_pretrained(cls: type[Model], path: str | Path, **options: Any) -> Model:
-        """Load a directory made by `save_pretrained` here or in transformers, or a weight file.
+    def from_pretrained(cls: type[Model], name_or_path: str | Path, **options: Any) -> Model:
+        """Load a directory made by `save_pretrained` here or in transformers, a weight file, or a checkpoint by name.
 
         Other keyword arguments go to the constructor (`backend`, `dtype`, `n_threads`, `processor`).
         """
+        from npmnv2.hub.locate import locate
+
+        path = locate(name_or_path)
         return cls.from_checkpoint(read_checkpoint(path), str(path), **options)
 
     def save_pretrained(self, directory: str | Path) -> None:

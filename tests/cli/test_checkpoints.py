@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 
+from npmnv2.cli.checkpoints import catalog_table
 from npmnv2.cli.main import main
 from npmnv2.errors import OfflineError
 from npmnv2.hub import fetch as checkpoints
@@ -81,14 +84,54 @@ def test_cache_shows_and_clears(fetched, home, capsys):
         ["2.0", "MB", "tensorflow", "mobilenet_v2_1.0_96"],
         ["4.0", "MB", "in", str(home)],
     ]
-    assert main(["cache", "--clear", "1.0_96"]) == 0
+    assert main(["cache", "--clear", "1.0_96", "--yes"]) == 0
     assert "freed 2.0 MB" in capsys.readouterr().err
     assert main(["cache", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert [file["name"] for file in facts["files"]] == ["mobilenet_v2_1.0_128"]
 
 
-@pytest.mark.parametrize("arguments", [["cache", "1.0_96"], ["cache", "--forget"]])
+@pytest.mark.parametrize("arguments", [["cache", "1.0_96"], ["cache", "--forget"], ["cache", "--yes"]])
 def test_nothing_is_cleared_without_saying_so(home, capsys, arguments):
     assert main(arguments) == 1
     assert "only together with --clear" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", 1), ("YES", 1), ("n", 2), ("", 2)])
+def test_clearing_asks_at_a_terminal(fetched, home, capsys, monkeypatch, answer, left):
+    main(["download", "1.0_96", "1.0_128"])
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+    assert main(["cache", "--clear", "1.0_96"]) == (0 if left == 1 else 1)
+    assert f"Delete 1.0_96 (2.0 MB) from {home}? [y/N]" in capsys.readouterr().err
+    assert len(list(home.rglob("*.h5"))) == left
+
+
+def test_clearing_without_a_terminal_needs_yes(fetched, home, capsys, monkeypatch):
+    main(["download", "1.0_96"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert main(["cache", "--clear"]) == 1
+    assert "Delete all checkpoints (2.0 MB)" in (err := capsys.readouterr().err)
+    assert "Add --yes" in err
+    assert len(list(home.rglob("*.h5"))) == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 140, 160])
+def test_the_list_fits_the_terminal(width):
+    lines = catalog_table(checkpoints.catalog(), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].split()[0] == "name"
+    assert lines[0].endswith("cached")
+    assert len(lines) == len(names()) + 1
+
+
+def test_the_list_is_whole_where_there_is_room():
+    assert catalog_table(checkpoints.catalog(), 160) == catalog_table(checkpoints.catalog(), None)
+    assert catalog_table(checkpoints.catalog(), None).splitlines()[0].split() == [
+        *("name", "task", "size", "classes", "MB", "accuracy", "%", "license", "sources", "cached"),
+    ]

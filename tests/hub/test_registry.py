@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from npmnv2 import labels
+from npmnv2.errors import ArgumentError
 from npmnv2.hub.registry import ENTRIES, SOURCES, entry, names
 from npmnv2.images.processor import PRESETS
 from npmnv2.network.architecture import classifier
@@ -97,10 +98,27 @@ def test_a_source_may_be_named():
         entry("1.0_224", source="torch")
 
 
-def test_an_unknown_name_gets_the_nearest_and_all_names():
-    with pytest.raises(ValueError, match=r"Nearest: google/mobilenet_v2_1.0_224") as caught:
-        entry("google/mobilenet_v2_1.0_244")
-    assert all(name in str(caught.value) for name in names())
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("mobilenet_v2", ["mobilenet_v2_1.0_224", "mobilenet_v2_1.0_192", "mobilenet_v2_1.0_160"]),
+        ("mobilenet_v2_1.0_244", ["mobilenet_v2_1.0_224"]),
+        ("mobilnet_v2_1.4_224", ["mobilenet_v2_1.4_224"]),
+        ("google/mobilenet_v2_1.0_244", ["google/mobilenet_v2_1.0_224"]),
+        ("deeplab", ["deeplabv3_mnv2_cityscapes_train", "deeplabv3_mnv2_pascal_train_aug"]),
+        ("dogs", ["dogs19_mobilenet_v2_1.0_160"]),
+        ("resnet50", []),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_and_how_to_list_all(typed, nearest):
+    with pytest.raises(ArgumentError) as caught:
+        entry(typed)
+    message = str(caught.value)
+    assert message.startswith(f"name (='{typed}') must be a checkpoint. ")
+    if nearest:
+        assert f"Nearest: {', '.join(nearest)}" in message
+    assert message.endswith("All names: npmnv2 list")
+    assert len(set(re.findall(r"[\w./]+\w", message)) & (set(names()) - {typed})) <= 3
 
 
 @pytest.mark.parametrize(

@@ -110,11 +110,11 @@ def test_mistakes(model, folder, capsys, monkeypatch, arguments, message):
     assert {p: p.read_bytes() for p in folder.rglob("*.*")} == before
 
 
-@pytest.mark.parametrize("scales", ["", "1;2", "one"])
+@pytest.mark.parametrize("scales", ["", "1;2", "one", "0", "1,-1", "inf", "nan"])
 def test_scales_that_are_no_numbers(model, folder, capsys, scales):
     with pytest.raises(SystemExit, match="2"):
         predict(folder / "photos", "-m", model, "--scales", scales)
-    assert "numbers with commas" in capsys.readouterr().err
+    assert "numbers above 0 with commas" in capsys.readouterr().err
 
 
 def test_masks_of_a_classifier(folder, capsys, tmp_path):

@@ -1,0 +1,137 @@
+"""``npmnv2 features``: vectors and feature maps of photos, as JSON lines or a file of arrays."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npmnv2.cli.arguments import add_command, add_photos
+from npmnv2.cli.console import log_stderr
+from npmnv2.cli.photos import apply_to_each, exit_code, find_photos, load_model
+from npmnv2.errors import ArgumentError, MissingPackageError
+from npmnv2.files import check_target, write_atomically
+from npmnv2.kernels import Array
+
+_EXAMPLES = (
+    "features photos/ --out features.npz",
+    "features cat.jpg --endpoint block_13_expand --out map.npy",
+    "features photos/ -r --out features.parquet",
+)
+_FEATURES = "features"
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = add_command(commands, "features", features, _EXAMPLES)
+    add_photos(command)
+    command.add_argument(
+        "--endpoint", action="append", metavar="LAYER", help="such as block_13_expand; may be repeated"
+    )
+    forms = ", ".join(_WRITERS)
+    command.add_argument("-o", "--out", type=Path, metavar="FILE", help=f"write {forms} instead of JSON lines")
+
+
+def features(options: argparse.Namespace) -> int:
+    """Embed photos, or read feature maps inside the network."""
+    write = _writer(options)
+    model = load_model(options)
+    for endpoint in options.endpoint or ():
+        model.plan.resolve(endpoint)  # one message here instead of one for every photo
+    photos = find_photos(options)
+    names, rows, failed = [], [], 0
+    for photo, result in apply_to_each(lambda batch: model.features(batch, options.endpoint), photos, options):
+        if isinstance(result, Exception):
+            failed += 1
+        elif write:
+            names.append(photo.name)
+            rows.append(result if options.endpoint else {_FEATURES: result})
+        else:
+            print(_json_line(photo.name, result))
+    if write and rows:
+        arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        write(options.out, names, arrays)
+        log_stderr(f"wrote {', '.join(f'{k} {v.shape}' for k, v in arrays.items())} to {options.out}")
+    return exit_code(failed, len(photos))
+
+
+def _json_line(name: str, result: Any) -> str:
+    values = {key: value.tolist() for key, value in result.items()} if isinstance(result, dict) else result.tolist()
+    return json.dumps({"source": name, "features": values}, ensure_ascii=False)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+Writer = Callable[[Path, Sequence[str], dict[str, Array]], None]
+
+
+def _writer(options: argparse.Namespace) -> Writer | None:
+    """What writes the file that was asked for, after everything that can be checked before the network runs."""
+    if options.out is None:
+        return None
+    suffix = options.out.suffix.lower()
+    if suffix not in _WRITERS:
+        raise ArgumentError(f"--out (={str(options.out)!r}) must end in {', '.join(_WRITERS)}")
+    if suffix == ".npy" and len(options.endpoint or ()) > 1:
+        raise ArgumentError("a .npy file holds one array: give one --endpoint, or write .npz")
+    if suffix in (".csv", ".parquet") and options.endpoint:
+        raise ArgumentError(f"a {suffix} file holds vectors, not the maps of --endpoint: write .npz")
+    if suffix == ".parquet":
+        _pyarrow()
+    check_target(options.out)
+    return _WRITERS[suffix]
+
+
+def _write_npz(path: Path, names: Sequence[str], arrays: dict[str, Array]) -> None:
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, source=np.array(names), **arrays)
+
+
+def _write_npy(path: Path, names: Sequence[str], arrays: dict[str, Array]) -> None:
+    (array,) = arrays.values()
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _write_csv(path: Path, names: Sequence[str], arrays: dict[str, Array]) -> None:
+    vectors = arrays[_FEATURES]
+    with (
+        write_atomically(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["source", *range(vectors.shape[1])])
+        for name, vector in zip(names, vectors):
+            writer.writerow([name, *map(str, vector)])
+
+
+def _write_parquet(path: Path, names: Sequence[str], arrays: dict[str, Array]) -> None:
+    pyarrow = _pyarrow()
+    vectors = arrays[_FEATURES]
+    # A name that is not valid UTF-8 has no place in a column of strings.
+    sources = [name.encode("utf-8", "backslashreplace").decode() for name in names]
+    columns = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), vectors.shape[1])
+    with write_atomically(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table({"source": sources, _FEATURES: columns}), str(temporary))
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingPackageError("a .parquet file needs PyArrow: pip install 'npmnv2[parquet]'") from None
+    return pyarrow
+
+
+_WRITERS: dict[str, Writer] = {
+    ".npz": _write_npz,
+    ".npy": _write_npy,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+}

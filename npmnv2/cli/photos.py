@@ -1,0 +1,133 @@
+"""Photos on the command line: finding them, and applying a model to them so that a bad one spares the others."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from npmnv2.cli.console import log_stderr, progress
+from npmnv2.errors import ArgumentError, Npmnv2Error
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+# First bytes of image files. BMP's two letters may also begin a file name; its header has zeros that no name has.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
+_MAX_STDIN_BYTES = 1 << 28
+_STDIN = "-"
+
+
+class Photo(NamedTuple):
+    """One photo: what messages and results call it, and what a model takes (a path, or the bytes of a file)."""
+
+    name: str
+    image: str | bytes
+
+    @property
+    def stem(self) -> str:
+        """Name for files made of this photo."""
+        return Path(self.name).stem if isinstance(self.image, str) else "stdin"
+
+
+def find_photos(options: argparse.Namespace) -> list[Photo]:
+    """Photos named by the arguments: files, folders, patterns, and what is on standard input.
+
+    Of folders, files whose suffix is in `SUFFIXES`, sorted by path; hidden files and folders are left out. Folders
+    inside folders are searched with ``--recursive``.
+    """
+    return [photo for argument in options.photos for photo in _find(argument, options)]
+
+
+def _find(argument: str, options: argparse.Namespace) -> Iterable[Photo]:
+    if argument == _STDIN:
+        return _from_stdin(sys.stdin.buffer, options.null)
+    path = Path(argument)
+    if path.is_dir():
+        paths = _in_folder(path, options.recursive)
+        missing = f"{argument} holds no photos ({', '.join(sorted(SUFFIXES))}){_recursive_hint(path, options)}"
+    elif glob.has_magic(argument) and not path.exists():
+        paths, missing = sorted(glob.glob(argument, recursive=True)), f"{argument} matches no file"
+    else:
+        paths, missing = [argument], ""
+    if not paths:
+        log_stderr(missing)
+    return [Photo(path, path) for path in paths]
+
+
+def _in_folder(folder: Path, recursive: bool) -> list[str]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    return [str(path) for path in sorted(found) if path.suffix.lower() in SUFFIXES and path.is_file()]
+
+
+def _recursive_hint(folder: Path, options: argparse.Namespace) -> str:
+    return "; --recursive finds those in its folders" if not options.recursive and _in_folder(folder, True) else ""
+
+
+def _from_stdin(stream: BinaryIO, null: bool) -> list[Photo]:
+    """The image that standard input is, or the files that it lists."""
+    content = stream.read(_MAX_STDIN_BYTES + 1)
+    if len(content) > _MAX_STDIN_BYTES:
+        raise ArgumentError(f"standard input has more than {_MAX_STDIN_BYTES >> 20} MiB: pass the file's name instead")
+    if _is_image(content):
+        return [Photo(_STDIN, content)]
+    lines = content.split(b"\0") if null else content.splitlines()
+    paths = (os.fsdecode(line if null else line.strip()) for line in lines)
+    return [Photo(path, path) for path in paths if path]
+
+
+def _is_image(content: bytes) -> bool:
+    webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    bmp = content[:2] == b"BM" and content[6:10] == bytes(4)
+    return content.startswith(_SIGNATURES) or webp or bmp
+
+
+def apply_to_each(
+    work: Callable[[list[Any]], list[Any]], photos: Sequence[Photo], options: argparse.Namespace
+) -> Iterator[tuple[Photo, Any]]:
+    """Apply `work` to batches of images. A photo that fails is reported and gives its exception."""
+    with progress(len(photos), options.quiet) as bar:
+        for start in range(0, len(photos), options.batch_size):
+            batch = photos[start : start + options.batch_size]
+            try:
+                results = work([photo.image for photo in batch])
+            except (Npmnv2Error, OSError):
+                results = [_apply_alone(work, photo) for photo in batch]
+            yield from zip(batch, results)
+            bar.update(len(batch))
+
+
+def _apply_alone(work: Callable[[list[Any]], list[Any]], photo: Photo) -> Any:
+    try:
+        return work([photo.image])[0]
+    except (Npmnv2Error, OSError) as error:
+        log_stderr(str(error) if photo.name in str(error) else f"{photo.name}: {error}")
+        return error
+
+
+def exit_code(failed: int, total: int) -> int:
+    """0 if all photos could be used; else say how many could not, and 1."""
+    if not total:
+        log_stderr("no photos were given")
+    if failed:
+        log_stderr(f"{failed} of {total} photos could not be used")
+    return 1 if failed or not total else 0
+
+
+def load_model(options: argparse.Namespace) -> Any:
+    """Load the model of a command that works on photos, and settle the batch size."""
+    import npmnv2
+
+    model = npmnv2.load(options.model, backend=options.backend, n_threads=options.threads)
+    # Built now, so that an impossible option is reported here and not for every photo.
+    _ = model.executable
+    if options.batch_size is None:
+        # A segmented photo is large, and its network fills the processor alone.
+        options.batch_size = 1 if model.task == "segmentation" else 8
+    return model

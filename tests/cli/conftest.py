@@ -1,0 +1,29 @@
+"""A small model and a folder of photos for the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
+from npmnv2.weights.native import write_h5
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    config = MobileNetV2Config(depth_multiplier=0.35, image_size=64, id2label={0: "cat", 1: "dog"})
+    path = tmp_path_factory.mktemp("model") / "m.h5"
+    write_h5(MobileNetV2ForImageClassification(config, seed=0).to_checkpoint(), path)
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.JPG", "c.bmp"):
+        Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no photo")
+    return tmp_path

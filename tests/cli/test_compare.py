@@ -1,0 +1,65 @@
+"""``npmnv2 compare``."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
+from npmnv2.cli.main import main
+from npmnv2.weights.native import write_h5
+
+
+def test_compare(model, folder, capsys, tmp_path) -> None:
+    photo = str(folder / "a.png")
+    assert main(["compare", model, photo, "--dtype", "float64", "--against", "numpy"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[1].startswith("Conv1")
+    assert out.splitlines()[-1].startswith("predictions")
+    other = MobileNetV2ForImageClassification.from_pretrained(model)
+    other.weights["block_7_expand_BN/gamma"] = other.weights["block_7_expand_BN/gamma"] * 1.5
+    write_h5(other.to_checkpoint(), tmp_path / "other.h5")
+    assert main(["compare", model, str(tmp_path / "other.h5"), photo]) == 1
+    assert "block_7_expand is the first layer that differs" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory) -> dict[int, str]:
+    """One network with ImageNet's background and without."""
+    from npmnv2.weights_tools import with_classes
+
+    folder = tmp_path_factory.mktemp("classes")
+    config = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=1001)
+    checkpoint = MobileNetV2ForImageClassification(config, seed=0, backend="numpy").to_checkpoint()
+    for count in (1001, 1000):
+        write_h5(with_classes(checkpoint, count), folder / f"{count}.h5")
+    return {count: str(folder / f"{count}.h5") for count in (1001, 1000)}
+
+
+@pytest.mark.parametrize("order", [(1001, 1000), (1000, 1001)])
+def test_the_background_is_left_out_where_only_one_has_it(classes, folder, capsys, order):
+    first, second = (classes[count] for count in order)
+    assert main(["compare", first, second, str(folder / "a.png")]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].split()[0] == "predictions"
+    assert "all layers agree within 0.001" in err
+
+
+def test_columns_are_sane_in_float64(model, folder, capsys):
+    assert main(["compare", model, str(folder / "a.png"), "--dtype", "float64", "--against", "numpy"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    for line in lines:
+        _, largest, relative, ulps, angle = line.split()
+        assert float(largest) >= 0
+        assert float(relative) < 1e-4
+        assert float(ulps) < 1e5
+        assert float(angle) >= 0
+        assert len(line) == len(head)
+
+
+def test_models_of_different_widths_compare_nothing(model, tmp_path, folder, capsys):
+    config = MobileNetV2Config(depth_multiplier=1.4, image_size=64, num_labels=2)
+    write_h5(MobileNetV2ForImageClassification(config, seed=0, backend="numpy").to_checkpoint(), tmp_path / "wide.h5")
+    assert main(["compare", model, str(tmp_path / "wide.h5"), str(folder / "a.png")]) == 1
+    assert re.search("not compared: Conv1, .* more", capsys.readouterr().err)

@@ -1,0 +1,81 @@
+"""``npmnv2 predict`` with a classifier."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from npmnv2.cli.main import main
+
+
+def test_table(model, folder, capsys) -> None:
+    assert main(["predict", str(folder / "a.png"), "-m", model, "-k", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == str(folder / "a.png")
+    assert len(out.splitlines()) == 2
+    assert err == ""
+
+
+def test_csv_has_one_header(model, folder, capsys) -> None:
+    assert main(["predict", str(folder), "-m", model, "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 6
+    assert {row["label"] for row in rows} == {"cat", "dog"}
+
+
+def test_one_bad_photo_spares_the_others(model, folder, capsys) -> None:
+    (folder / "b.JPG").write_bytes(b"not a photo")
+    assert main(["predict", str(folder), str(folder / "absent.png"), "-m", model, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert [Path(json.loads(line)["source"]).name for line in out.splitlines()] == ["a.png", "c.bmp"]
+    assert "b.JPG" in err
+    assert "absent.png" in err
+    assert "2 of 4 photos could not be used" in err
+
+
+def test_bytes_on_standard_input_are_a_photo(model, folder, capsys, monkeypatch):
+    with (folder / "b.JPG").open("rb") as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        assert main(["predict", "-", "-m", model, "--json"]) == 0
+    piped = json.loads(capsys.readouterr().out)
+    assert main(["predict", str(folder / "b.JPG"), "-m", model, "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)
+    assert piped.pop("source") == "-"
+    assert named.pop("source") == str(folder / "b.JPG")
+    assert piped == named
+
+
+def test_bytes_that_are_a_damaged_photo(model, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff\xe0 damaged")))
+    assert main(["predict", "-", "-m", model]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("npmnv2: -: ")
+    assert "\xff" not in err
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are valid Unicode there")
+@pytest.mark.parametrize("form", ["--json", "--csv", "-q"])
+def test_names_that_are_not_utf_8(model, folder, capfdbinary, form):
+    name = os.fsdecode(bytes(folder) + b"/\xff\xe9.png")
+    (folder / "a.png").rename(name)
+    assert main(["predict", name, "-m", model, form]) == 0
+    out = capfdbinary.readouterr().out.decode("utf-8")
+    assert "\\udcff\\udce9.png" in out
+    if form == "--json":
+        assert json.loads(out)["source"] == name
+
+
+@pytest.mark.parametrize("threads", ["1000", "257"])
+def test_impossible_threads_are_not_blamed_on_the_photos(model, folder, capsys, threads):
+    assert main(["predict", str(folder), "-m", model, "--threads", threads]) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "threads" in err
+    assert "photo" not in err
