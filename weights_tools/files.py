@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import struct
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +74,3 @@ def array_from_bytes(
     if len(data) != expected:
         raise damaged(path, f"{len(data)} bytes of data for shape {shape}, expected {expected}", place)
     return np.frombuffer(data, dtype=dtype).reshape(shape)
-
-
-def write_directory(path: Path, writers: dict[str, Callable[[Path], object]]) -> None:
-    """Write several files of a directory: all are written aside first, and only then moved into place.
-
-    An error while writing leaves every existing file as it was.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".npmnv2-", dir=path))
-    try:
-        for name, write in writers.items():
-            write(aside / name)
-        for name in writers:
-            os.replace(aside / name, path / name)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

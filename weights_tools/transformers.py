@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from npmnv2.errors import WeightsError
+from npmnv2.files import write_directory
 from npmnv2.images.processor import PRESETS, MobileNetV2ImageProcessor
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.plan import BATCH_NORM_VARIABLES
 from npmnv2.weights.checkpoint import Checkpoint, check_weights
 
 from .assemble import Content, assemble, plan_for
-from .files import Array, damaged, write_directory
+from .files import Array, damaged
 from .names import (
     canonical_from_transformers,
     from_torch_layout,
