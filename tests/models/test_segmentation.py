@@ -446,8 +446,18 @@ def test_a_class_can_win_between_logits_that_it_loses():
 
 
 def test_logits_that_are_no_numbers():
-    logits = np.full((3, 3, 4), np.nan, np.float32)
-    assert best_classes(logits, Grid.resize((3, 3), (7, 7), "half_pixel")).shape == (7, 7)
+    """Where a class is NaN it never wins; the other pixels are labeled as ever."""
+    grid = Grid.resize((5, 5), (20, 20), "half_pixel")
+    npt.assert_array_equal(best_classes(np.full((5, 5, 4), np.nan, np.float32), grid), 0)
+    logits = np.random.default_rng(0).normal(size=(5, 5, 4)).astype(np.float32)
+    logits[..., 2] += 1
+    expected = best_classes(logits, grid)
+    assert (expected[:6, :6] == 2).any()
+    logits[0, 0, 2] = np.nan
+    found = best_classes(logits, grid)
+    assert not (found[:2, :2] == 2).any()
+    npt.assert_array_equal(found[6:], expected[6:])
+    npt.assert_array_equal(found[:, 6:], expected[:, 6:])
 
 
 # --- the result -------------------------------------------------------------------------------------------------------

@@ -264,8 +264,14 @@ def test_unknown_endpoint_names_the_nearest(plan: Plan) -> None:
         plan.schedule(["block_13_expnd"])
 
 
-def test_every_value_is_freed_after_its_last_use(plan: Plan) -> None:
-    schedule = plan.schedule(["predictions"])
+def test_every_value_is_known_by_its_last_use(plan: Plan) -> None:
+    """Within an open block the input is read twice: by the expansion and, three nodes later, by the addition."""
+    schedule = plan.schedule(["predictions", "block_2_depthwise"])
+    position = {node.name: at for at, node in enumerate(schedule.nodes)}
     uses = schedule.last_uses()
     assert uses["image"] == 0
-    assert all(uses[node.name] == at + 1 for at, node in enumerate(schedule.nodes[:-1]))
+    assert uses["block_1"] == position["block_2_add"] == position["block_2_expand"] + 3
+    assert uses["block_2_expand"] == position["block_2_depthwise"]
+    assert uses["block_2_project"] == position["block_2_add"]
+    assert uses["block_2_add"] == position["block_3"]
+    assert "predictions" not in uses
