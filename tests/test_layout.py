@@ -79,3 +79,19 @@ def test_imports_go_downwards(name: str, file: Path) -> None:
 def test_every_exception_is_needed() -> None:
     seen = {(name, other) for name, file in MODULES for other, _ in imports(file)}
     assert seen >= set(EXCEPTIONS)
+
+
+# --- the drawing ------------------------------------------------------------------------------------------------------
+
+
+def test_the_drawing_shows_every_room_on_its_level() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = page.partition("```text levels\n")[2].partition("```")[0]
+    drawn = [line.split("│")[1].split() for line in drawing.splitlines() if "│" in line]
+    assert [set(rooms) for rooms in reversed(drawn)] == [set(rooms) for rooms in LEVELS]
+
+
+def test_every_room_is_in_the_table_of_rooms() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = {room for room in LEVEL if any((ROOT / place / room).is_dir() for place in ("npmnv2", "."))}
+    assert all(f"| `{folder}` |" in page for folder in folders), folders

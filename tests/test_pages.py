@@ -95,3 +95,12 @@ def test_links_lead_somewhere(page: str) -> None:
     file = snippets.ROOT / page
     for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", file.read_text(encoding="utf-8")):
         assert (file.parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", [page for page in ALL_PAGES if page != "CHANGELOG.md"])
+def test_files_that_are_named_exist(page: str) -> None:
+    """Paths in code style, from the root of the repository: `kernels/add.py`."""
+    text = (snippets.ROOT / page).read_text(encoding="utf-8")
+    folders = "npmnv2|kernels|weights_tools|tests|benchmarks|docs|tools"
+    for name in re.findall(rf"`((?:{folders})/[\w./]*)`", text):
+        assert (snippets.ROOT / name).exists(), name
