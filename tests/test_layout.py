@@ -13,7 +13,8 @@ pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason=
 
 # From the bottom up. Rooms of one level do not see each other.
 LEVELS = (
-    ("errors", "files", "forks", "kernels"),
+    ("errors", "files", "forks"),
+    ("kernels",),
     ("labels",),
     ("network",),
     ("results",),

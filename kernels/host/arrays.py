@@ -14,38 +14,38 @@ import numpy as np
 from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, output_size
 
 from . import steps
+from .bound_program import BoundProgram, Workspace
 from .build import Builder, Step, TensorView, external
+from .engine import Engine, numba_engine
 from .memory import ArenaPlanner, Constants
-from .run import BoundProgram, Workspace
-from .target import Target
 
 
 def conv(
     x: Array, kernel: Array, bias: Array, geometry: Geometry, clip: Clip = NO_CLIP, n_threads: int = 1,
-    target: Target | None = None,
+    engine: Engine | None = None,
 ) -> Array:  # fmt: skip
     """Convolve an image with a bank of filters, without dilation; see `npmnv2.kernels.conv`."""
-    run, size = _Single(n_threads, target), len(kernel)
+    run, size = _Single(n_threads, engine), len(kernel)
     packed = run.build.pack_product(run.weights, kernel, bias, clip)
     shape = (*_size(x, size, geometry), kernel.shape[-1])
     return run([x], shape, lambda i, o: run.build.conv(i[0], o, packed, size, geometry))
 
 
 def pointwise(
-    x: Array, kernel: Array, bias: Array, clip: Clip = NO_CLIP, n_threads: int = 1, target: Target | None = None
+    x: Array, kernel: Array, bias: Array, clip: Clip = NO_CLIP, n_threads: int = 1, engine: Engine | None = None
 ) -> Array:
     """Mix the channels of every pixel; see `npmnv2.kernels.pointwise`."""
-    run = _Single(n_threads, target)
+    run = _Single(n_threads, engine)
     packed = run.build.pack_product(run.weights, kernel, bias, clip)
     return run([x], (*x.shape[1:3], kernel.shape[-1]), lambda i, o: run.build.pointwise(i[0], o, packed))
 
 
 def depthwise(
     x: Array, kernel: Array, bias: Array, geometry: Geometry, clip: Clip = NO_CLIP, n_threads: int = 1,
-    target: Target | None = None,
+    engine: Engine | None = None,
 ) -> Array:  # fmt: skip
     """Filter every channel on its own, by 3×3 windows; see `npmnv2.kernels.depthwise`."""
-    run = _Single(n_threads, target)
+    run = _Single(n_threads, engine)
     packed = run.build.pack_filters(run.weights, kernel, bias, clip)
 
     def step(inputs: list[TensorView], output: TensorView) -> Step:
@@ -54,43 +54,43 @@ def depthwise(
     return run([x], (*_size(x, 3, geometry), x.shape[-1]), step)
 
 
-def add(x: Array, y: Array, n_threads: int = 1, target: Target | None = None) -> Array:
+def add(x: Array, y: Array, n_threads: int = 1, engine: Engine | None = None) -> Array:
     """Add two maps; see `npmnv2.kernels.add`."""
-    run = _Single(n_threads, target)
+    run = _Single(n_threads, engine)
     return run([x, y], x.shape[1:], lambda i, o: run.build.add(i[0], i[1], o))
 
 
-def average_pool(x: Array, window: int, stride: int = 1, n_threads: int = 1, target: Target | None = None) -> Array:
+def average_pool(x: Array, window: int, stride: int = 1, n_threads: int = 1, engine: Engine | None = None) -> Array:
     """Average over squares inside the map; see `npmnv2.kernels.average_pool`."""
-    run = _Single(n_threads, target)
+    run = _Single(n_threads, engine)
     height, width = ((size - window) // stride + 1 for size in x.shape[1:3])
     return run([x], (height, width, x.shape[-1]), lambda i, o: run.build.pool(i[0], o, (window, window), stride))
 
 
-def global_average_pool(x: Array, n_threads: int = 1, target: Target | None = None) -> Array:
+def global_average_pool(x: Array, n_threads: int = 1, engine: Engine | None = None) -> Array:
     """Average over all pixels: (N, H, W, C) → (N, C)."""
-    run, size = _Single(n_threads, target), (x.shape[1], x.shape[2])
+    run, size = _Single(n_threads, engine), (x.shape[1], x.shape[2])
     return run([x], (1, 1, x.shape[-1]), lambda i, o: run.build.pool(i[0], o, size))[:, 0, 0]
 
 
-def dense(x: Array, kernel: Array, bias: Array, n_threads: int = 1, target: Target | None = None) -> Array:
+def dense(x: Array, kernel: Array, bias: Array, n_threads: int = 1, engine: Engine | None = None) -> Array:
     """The classifier: (N, C) × (C, K) + (K,) → (N, K)."""
-    run = _Single(n_threads, target)
+    run = _Single(n_threads, engine)
     packed = run.build.pack_product(run.weights, kernel, bias)
     return run([x[:, None, None]], (1, 1, len(bias)), lambda i, o: run.build.dense(i[0], o, packed))[:, 0, 0]
 
 
 def resize_bilinear(
-    x: Array, size: tuple[int, int], variant: Variant, n_threads: int = 1, target: Target | None = None
+    x: Array, size: tuple[int, int], variant: Variant, n_threads: int = 1, engine: Engine | None = None
 ) -> Array:
     """Resize maps; see `npmnv2.kernels.resize_bilinear`."""
-    run = _Single(n_threads, target)
+    run = _Single(n_threads, engine)
     return run([x], (*size, x.shape[-1]), lambda i, o: run.build.resize(i[0], o, variant, run.tables))
 
 
-def concat(*maps: Array, n_threads: int = 1, target: Target | None = None) -> Array:
+def concat(*maps: Array, n_threads: int = 1, engine: Engine | None = None) -> Array:
     """Join maps along their channels."""
-    run = _Single(n_threads, target)
+    run = _Single(n_threads, engine)
     height, width = maps[0].shape[1:3]
     out = np.empty((*maps[0].shape[:3], sum(x.shape[-1] for x in maps)), np.float32)
     joined = external(steps.ref(steps.EXTERNAL + len(maps), 0), height, width, out.shape[-1])
@@ -106,8 +106,9 @@ def concat(*maps: Array, n_threads: int = 1, target: Target | None = None) -> Ar
 class _Single:
     """Runs one step between copies into and out of the arena."""
 
-    def __init__(self, n_threads: int, target: Target | None) -> None:
-        self.build = Builder(target or _host_target())
+    def __init__(self, n_threads: int, engine: Engine | None) -> None:
+        self._engine = engine or numba_engine()
+        self.build = Builder(self._engine.target)
         self.weights, self.tables = Constants(), Constants()
         self._arena = ArenaPlanner()
         self._workspace = Workspace(n_threads)
@@ -130,7 +131,7 @@ class _Single:
     def call(self, body: list[Step], inputs: Sequence[Array], out: Array) -> None:
         """Run steps as a program."""
         program = self.build.assemble(body, [], self.tables, self._arena.size)
-        bound = BoundProgram(program, self.weights.block(), self._workspace)
+        bound = BoundProgram(program, self.weights.block(), self._workspace, self._engine)
         bound([np.ascontiguousarray(x, np.float32) for x in inputs], [out])
 
     def _inside(self, height: int, width: int, channels: int) -> TensorView:
@@ -144,9 +145,3 @@ def _size(x: Array, kernel: int, geometry: Geometry) -> tuple[int, int]:
         for size, padding in zip(x.shape[1:3], geometry.padding)
     )
     return height, width
-
-
-def _host_target() -> Target:
-    from ..device.probe import host_target
-
-    return host_target()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,17 +15,18 @@ from npmnv2.backends.lowering import lower
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.backends.packed_weights import PackedWeights
 from npmnv2.backends.partition import Subgraph, is_compiled, partition
+from npmnv2.forks import renew_in_children
 from npmnv2.kernels import Array
-from npmnv2.kernels.device.probe import host_target
-from npmnv2.kernels.device.threads import default_threads
-from npmnv2.kernels.host.run import BoundProgram, Workspace
-from npmnv2.kernels.host.target import Target
+from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
+from npmnv2.kernels.host.cpus import default_threads
+from npmnv2.kernels.host.engine import Engine, numba_engine
 from npmnv2.network.layers import Shape
 from npmnv2.network.plan import IMAGE, Plan, Schedule, parts_of
 from npmnv2.results.profile import Timing
 
-# Programs for so many input sizes and sets of outputs are kept; the oldest goes first.
-_KEPT_PROGRAMS = 16
+# What the tables of programs, for several input sizes and sets of outputs, may take in all; the one that was used
+# longest ago goes first.
+_MAX_PROGRAM_BYTES = 8_000_000
 
 
 class NumbaBackend:
@@ -36,13 +35,13 @@ class NumbaBackend:
     name = "numba"
 
     def compile(
-        self, plan: Plan, weights: Weights, n_threads: int | None = None, target: Target | None = None
+        self, plan: Plan, weights: Weights, n_threads: int | None = None, engine: Engine | None = None
     ) -> NumbaExecutable:
         """Pack the folded weights of `plan`.
 
-        Threads are all CPUs that this process may use if not given; the target is this processor.
+        Threads are all CPUs that this process may use if not given; the engine is Numba for this processor.
         """
-        return NumbaExecutable(plan, weights, default_threads(n_threads), target or host_target())
+        return NumbaExecutable(plan, weights, default_threads(n_threads), engine or numba_engine())
 
 
 class CompiledSubgraph(NamedTuple):
@@ -59,19 +58,25 @@ class ExecutionPlan(NamedTuple):
     schedule: Schedule
     shapes: dict[str, Shape]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tables that it keeps."""
+        return sum(stage.program.nbytes for stage in self.stages if stage.program)
+
 
 class NumbaExecutable:
     """A network that is ready to run. Calls from several threads take turns: each has all `n_threads` to itself."""
 
-    def __init__(self, plan: Plan, weights: Weights, n_threads: int, target: Target) -> None:
+    def __init__(self, plan: Plan, weights: Weights, n_threads: int, engine: Engine) -> None:
         self.plan = plan
         self.n_threads = n_threads
-        self._weights = PackedWeights(plan, weights, target)
+        self._weights = PackedWeights(plan, weights, engine.target)
         self._numpy = NumpyExecutable(plan, _only_for_numpy(plan, weights))
         self._workspace = Workspace(n_threads)
         self._programs: dict[tuple[Shape, tuple[str, ...]], ExecutionPlan] = {}
+        self._engine = engine
         self._lock = threading.Lock()
-        _executables.add(self)
+        renew_in_children(self)
 
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
         """Run on `x` (N, H, W, C) as far as `outputs` need; return their values by the names that were asked for."""
@@ -81,6 +86,10 @@ class NumbaExecutable:
             for stage in program.stages:
                 self._run(stage, values, program.shapes)
         return {name: values[node] for name, node in program.schedule.results.items()}
+
+    def renew_after_fork(self) -> None:
+        """A forked child may have copied the lock while a thread of its parent held it."""
+        self._lock = threading.Lock()
 
     def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
         """Run once and tell what every node took, image by image."""
@@ -101,11 +110,11 @@ class NumbaExecutable:
 
     def _program(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
         key = (shape, tuple(outputs))
-        if key not in self._programs:
-            if len(self._programs) == _KEPT_PROGRAMS:
-                del self._programs[next(iter(self._programs))]
-            self._programs[key] = self._lower(shape, outputs)
-        return self._programs[key]
+        program = self._programs.pop(key, None) or self._lower(shape, outputs)
+        self._programs[key] = program  # at the end: used last
+        while len(self._programs) > 1 and sum(kept.nbytes for kept in self._programs.values()) > _MAX_PROGRAM_BYTES:
+            del self._programs[next(iter(self._programs))]
+        return program
 
     def _lower(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
         schedule = self.plan.schedule(outputs)
@@ -118,7 +127,7 @@ class NumbaExecutable:
         if not subgraph.compiled:
             return CompiledSubgraph(subgraph, None)
         program = lower(subgraph, shapes, self._weights, self.n_threads)
-        return CompiledSubgraph(subgraph, BoundProgram(program, self._weights.block, self._workspace))
+        return CompiledSubgraph(subgraph, BoundProgram(program, self._weights.block, self._workspace, self._engine))
 
     def _run(self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]) -> None:
         """Run one stage and add its outputs to the values."""
@@ -153,16 +162,3 @@ def _only_for_numpy(plan: Plan, weights: Weights) -> Weights:
     """The weights of what compiled kernels do not cover. The others are packed by now; keeping them doubles them."""
     names = {part.name for node in plan.nodes if not is_compiled(node.layer) for part in parts_of(node)}
     return {name: array for name, array in weights.items() if name.rpartition("/")[0] in names}
-
-
-_executables: weakref.WeakSet[NumbaExecutable] = weakref.WeakSet()
-
-
-def _unlock_all() -> None:
-    """A forked child may have copied a lock that a thread of its parent held, and that nobody will release."""
-    for executable in _executables:
-        executable._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock_all)

@@ -21,6 +21,7 @@ from networks import CONFIGS, compiled_network, folded_weights, images
 pytest.importorskip("numba")
 
 
+from npmnv2.backends import compiled
 from npmnv2.backends.compiled import NumbaBackend
 from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.backends.partition import is_compiled
@@ -99,6 +100,23 @@ def test_profile_names_every_node_and_counts_its_work() -> None:
     assert " + ".join(t.name for t in timings).split(" + ") == [node.name for node in plan.nodes]
     assert sum(t.multiply_adds for t in timings) == plan.multiply_adds(71, 65)
     assert all(t.seconds > 0 for t in timings)
+
+
+def test_programs_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, _ = compiled_network("0.35")
+    executable = NumbaBackend().compile(plan, folded_weights(plan), 1)
+    sizes = [(40, 40), (40, 48), (48, 40)]
+    x = {size: images(1, *size) for size in sizes}
+    first = executable(x[40, 40], ["block_2"])["block_2"]
+    executable(x[40, 48], ["block_2"])
+    kept = sum(program.nbytes for program in executable._programs.values())
+    monkeypatch.setattr(compiled, "_MAX_PROGRAM_BYTES", kept)
+    executable(x[40, 40], ["block_2"])
+    executable(x[48, 40], ["block_2"])
+    assert [shape[:2] for shape, _ in executable._programs] == [(40, 40), (48, 40)]
+    monkeypatch.setattr(compiled, "_MAX_PROGRAM_BYTES", 0)
+    np.testing.assert_array_equal(executable(x[40, 40], ["block_2"])["block_2"], first)
+    assert len(executable._programs) == 1
 
 
 def test_results_do_not_share_memory_with_later_calls() -> None:

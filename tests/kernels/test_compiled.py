@@ -21,9 +21,10 @@ pytest.importorskip("numba")
 from npmnv2.kernels.device.probe import host_target
 from npmnv2.kernels.host import arrays as compiled
 from npmnv2.kernels.host import packing, steps
+from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
 from npmnv2.kernels.host.build import Builder, external
+from npmnv2.kernels.host.engine import numba_engine
 from npmnv2.kernels.host.memory import ArenaPlanner, Constants
-from npmnv2.kernels.host.run import BoundProgram, Workspace
 
 from npmnv2.backends.partition import is_compiled
 from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry
@@ -119,7 +120,8 @@ def test_kernels_write_nowhere_else() -> None:
     memory = np.full((1, wide.size // 4 + 2 * guard), 7.0, np.float32)
     target = wide._replace(ref=steps.ref(steps.EXTERNAL + 1, guard * 4))
     step = build.pointwise(source, target, packed)
-    BoundProgram(build.assemble([step], [], Constants()), weights.block(), Workspace(2))([x], [memory])
+    program = build.assemble([step], [], Constants())
+    BoundProgram(program, weights.block(), Workspace(2), numba_engine())([x], [memory])
     assert (memory[0, :guard] == 7).all()
     assert (memory[0, -guard:] == 7).all()
     inside = memory[0, guard:-guard].reshape(5, 6, -1)[..., :24]

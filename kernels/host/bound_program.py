@@ -1,7 +1,8 @@
-"""Runs programs: gives every worker its memory and hands the work to the threads."""
+"""A program with its memory: what has to be known to run it, in one record that compiled code reads."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,13 +11,30 @@ from numpy.typing import NDArray
 
 from . import steps
 from .build import Program
+from .engine import Engine
 from .memory import Bytes, aligned, round_up
 
 Floats = NDArray[np.float32]
 
+# One row per worker: `buffers` are the addresses of all buffers for the first image, `bases` those for the image at
+# work. `strides` lead from an image to the next.
+CALL = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "steps", "n_steps", "tail", "n_tail", "buffers", "strides", "bases", "n_buffers", "batch",
+        )
+    ]
+)  # fmt: skip
+
+# A video of one size and photos of all sizes both have all their sizes among so many calls.
+_REMEMBERED_CALLS = 16
+
 
 class Workspace:
-    """Memory for activations, used again by every call and grown when a call needs more.
+    """Memory for activations that all programs of a network share.
+
+    It grows when a call needs more, and shrinks when none of the last calls needed half of it.
 
     Parameters
     ----------
@@ -25,21 +43,26 @@ class Workspace:
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
-        self._block = aligned(0)
+        self.block = aligned(0)
+        self._needs: deque[int] = deque(maxlen=_REMEMBERED_CALLS)
 
     def reserve(self, size: int) -> Bytes:
         """Return a block of at least `size` bytes."""
-        if self._block.nbytes < size:
-            self._block = aligned(size)
-        return self._block
+        self._needs.append(size)
+        most = max(self._needs)
+        if not most <= self.block.nbytes <= 2 * most:
+            self.block = aligned(0)  # let go of the old one first
+            self.block = aligned(most)
+        return self.block
 
 
 class _Layout(NamedTuple):
     """Where everything lies for batches of one size; only the addresses of the caller's arrays change."""
 
-    block: Bytes
+    start: int
     buffers: NDArray[np.int64]
     strides: NDArray[np.int64]
+    bases: NDArray[np.int64]
     tail: Any
 
 
@@ -48,16 +71,19 @@ class BoundProgram:
 
     Parameters
     ----------
-    found : Program
+    program : Program
     weights : bytes
     workspace : Workspace
+    engine : Engine
+        What runs it; the program was built for the engine's target.
     """
 
-    def __init__(self, found: Program, weights: Bytes, workspace: Workspace) -> None:
-        self.program = found
-        self._arena_bytes, self._batch_bytes = round_up(found.arena_bytes), found.batch_bytes
+    def __init__(self, program: Program, weights: Bytes, workspace: Workspace, engine: Engine) -> None:
+        self.program = program
+        self._arena_bytes, self._batch_bytes = round_up(program.arena_bytes), program.batch_bytes
         self._weights = weights
         self._workspace = workspace
+        self._engine = engine
         self._layouts: dict[int, _Layout] = {}
 
     def __call__(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
@@ -74,15 +100,20 @@ class BoundProgram:
         tail = layout.tail[index - count : index - count + 1] if index >= count else layout.tail[:0]
         self._run(body, tail, layout, (*inputs, *outputs), 1)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that this program keeps for itself: its tables, not the workspace."""
+        return sum(int(array.nbytes) for array in (self.program.steps, self.program.tail, self.program.tables))
+
     def _layout(self, batch: int, n_arrays: int) -> _Layout:
         """Work out the layout for a batch, or take the last one if nothing has changed."""
         n_threads = self._workspace.n_threads
         own = self._arena_bytes + self.program.scratch_bytes
         block = self._workspace.reserve(own * n_threads + batch * self._batch_bytes)
-        known = self._layouts.get(batch)
-        if known is not None and known.block is block:
-            return known
         start = block.ctypes.data
+        known = self._layouts.get(batch)
+        if known is not None and known.start == start:
+            return known
         buffers = np.zeros((n_threads, steps.EXTERNAL + n_arrays), np.int64)
         strides = np.zeros(buffers.shape[1], np.int64)
         buffers[:, steps.ARENA] = start + own * np.arange(n_threads)
@@ -92,15 +123,17 @@ class BoundProgram:
         buffers[:, steps.TABLES] = self.program.tables.ctypes.data
         tail = self.program.tail.copy()
         tail["height"] = batch
-        self._layouts = {batch: _Layout(block, buffers, strides, tail)}
+        self._layouts = {batch: _Layout(start, buffers, strides, np.zeros_like(buffers), tail)}
         return self._layouts[batch]
 
     def _run(self, body: Any, tail: Any, layout: _Layout, arrays: Sequence[Floats], batch: int) -> None:
-        _, buffers, strides, _ = layout
         for at, array in enumerate(arrays, start=steps.EXTERNAL):
-            buffers[:, at] = array.__array_interface__["data"][0]
-            strides[at] = array.strides[0]
-        from ..device import program, threads
-
-        with threads.workers(self._workspace.n_threads) as crew:
-            program.run_on_all(crew, body, tail, buffers, strides, batch, crew)
+            layout.buffers[:, at] = array.__array_interface__["data"][0]
+            layout.strides[at] = array.strides[0]
+        call = np.array((
+            body.ctypes.data, len(body), tail.ctypes.data, len(tail), layout.buffers.ctypes.data,
+            layout.strides.ctypes.data, layout.bases.ctypes.data, len(layout.strides), batch,
+        ), CALL)  # fmt: skip
+        team, n_threads = self._engine.team, self._workspace.n_threads
+        team.resize(n_threads)
+        self._engine.run(call.ctypes.data, team.address, n_threads)
