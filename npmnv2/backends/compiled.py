@@ -21,7 +21,7 @@ from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
 from npmnv2.kernels.host.cpus import default_threads
 from npmnv2.kernels.host.engine import Engine, numba_engine
 from npmnv2.network.layers import Shape
-from npmnv2.network.plan import IMAGE, Plan, Schedule, parts_of
+from npmnv2.network.plan import IMAGE, Plan, Schedule, multiply_adds, parts_of
 from npmnv2.results.profile import Timing
 
 # What the tables of programs, for several input sizes and sets of outputs, may take in all; the one that was used
@@ -102,9 +102,9 @@ class NumbaExecutable:
                 for stage in program.stages:
                     for name, took in self._timed(stage, values, program.shapes):
                         seconds[name] = seconds.get(name, 0.0) + took
-        counts = {row.name: row.multiply_adds for row in self.plan.table(*x.shape[1:3])}
+        counts = {node.name: multiply_adds(node, program.shapes) for node in program.schedule.nodes}
         return [
-            Timing(name, took, len(x) * sum(counts.get(node, 0) for node in name.split(SEPARATOR)))
+            Timing(name, took, len(x) * sum(counts[node] for node in name.split(SEPARATOR)))
             for name, took in seconds.items()
         ]
 
@@ -118,7 +118,7 @@ class NumbaExecutable:
 
     def _lower(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
         schedule = self.plan.schedule(outputs)
-        shapes = self.plan.shapes(*shape[:2])
+        shapes = schedule.shapes(shape)
         return ExecutionPlan(
             tuple(self._compile(subgraph, shapes) for subgraph in partition(schedule)), schedule, shapes
         )

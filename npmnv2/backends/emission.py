@@ -52,7 +52,7 @@ class Instruction(NamedTuple):
     Attributes
     ----------
     label : str
-        The node or nodes that it belongs to.
+        The operation that it belongs to.
     reads : tuple of Value
     writes : Value
     build : callable
@@ -95,20 +95,22 @@ class Emitter:
         self.shapes, self.weights, self.n_threads = shapes, weights, n_threads
         self.instructions: list[Instruction] = []
         self.tables = Constants()
+        self._label = ""
         self._outputs = subgraph.outputs
         self._values = {name: self._value(name, Storage.EXTERNAL) for name in subgraph.inputs}
 
     def run(self, operations: Sequence[Operation]) -> None:
         """Emit operations one by one, and hand out the values that are wanted outside."""
         for operation in operations:
+            self._label = operation.label
             EMITTERS[type(operation.layer)](self, operation, operation.layer)
             if operation.output in self._outputs:
                 outside = self._value(operation.output, Storage.EXTERNAL)
-                self.add(operation.output, self.build.copy, self.value(operation.output), to=outside)
+                self.add(self.build.copy, self.value(operation.output), to=outside)
 
-    def add(self, label: str, make: Callable[..., Step], *reads: Value, to: Value) -> None:
-        """Append an instruction."""
-        self.instructions.append(Instruction(label, reads, to, make))
+    def add(self, make: Callable[..., Step], *reads: Value, to: Value) -> None:
+        """Append an instruction to those of the operation at hand."""
+        self.instructions.append(Instruction(self._label, reads, to, make))
 
     def value(self, name: str) -> Value:
         """The value called `name`, wherever it lies."""
@@ -118,7 +120,7 @@ class Emitter:
         """The value called `name` with pixels padded to whole vectors; one from outside is copied."""
         outside = self._values[name]
         if outside.storage is Storage.EXTERNAL:
-            self.add(name, self.build.copy, outside, to=self.new(name))
+            self.add(self.build.copy, outside, to=self.new(name))
         return self._values[name]
 
     def new(self, name: str, storage: Storage = Storage.ARENA) -> Value:
@@ -148,7 +150,7 @@ def _conv(emit: Emitter, operation: Operation, layer: Conv) -> None:
         return emit.build.conv(source, output, packed, layer.kernel, layer.geometry(source.height, source.width))
 
     source = emit.value(operation.inputs[0])
-    emit.add(operation.label, make, source, to=emit.new(operation.output))
+    emit.add(make, source, to=emit.new(operation.output))
 
 
 def _depthwise(emit: Emitter, operation: Operation, layer: Depthwise) -> None:
@@ -159,7 +161,7 @@ def _depthwise(emit: Emitter, operation: Operation, layer: Depthwise) -> None:
         return emit.build.depthwise(source, output, emit.build.expanded_copy(source), packed, geometry)
 
     source = emit.resident(operation.inputs[0])
-    emit.add(operation.label, make, source, to=emit.new(operation.output))
+    emit.add(make, source, to=emit.new(operation.output))
 
 
 def _dense(emit: Emitter, operation: Operation, _: Dense) -> None:
@@ -167,7 +169,7 @@ def _dense(emit: Emitter, operation: Operation, _: Dense) -> None:
     # After a pool with a fixed window there may be more pixels than one.
     make = emit.build.dense if source.shape[:2] == (1, 1) else emit.build.pointwise
     result = emit.new(operation.output, Storage.BATCH if source.storage is Storage.BATCH else Storage.ARENA)
-    emit.add(operation.label, lambda source, output: make(source, output, packed), source, to=result)
+    emit.add(lambda source, output: make(source, output, packed), source, to=result)
 
 
 def _global_average_pool(emit: Emitter, operation: Operation, layer: GlobalAveragePool) -> None:
@@ -175,7 +177,7 @@ def _global_average_pool(emit: Emitter, operation: Operation, layer: GlobalAvera
     # One vector per image is left: what follows runs for all images at once.
     result = emit.new(operation.output, Storage.ARENA if layer.keep_dims else Storage.BATCH)
     window = source.shape[:2]
-    emit.add(operation.label, lambda source, output: emit.build.pool(source, output, window), source, to=result)
+    emit.add(lambda source, output: emit.build.pool(source, output, window), source, to=result)
 
 
 def _average_pool(emit: Emitter, operation: Operation, layer: AveragePool) -> None:
@@ -183,19 +185,19 @@ def _average_pool(emit: Emitter, operation: Operation, layer: AveragePool) -> No
         return emit.build.pool(source, output, (layer.window, layer.window), layer.stride)
 
     source = emit.resident(operation.inputs[0])
-    emit.add(operation.label, make, source, to=emit.new(operation.output))
+    emit.add(make, source, to=emit.new(operation.output))
 
 
 def _add(emit: Emitter, operation: Operation, _: Add) -> None:
     one, other = (emit.resident(name) for name in operation.inputs)
-    emit.add(operation.label, emit.build.add, one, other, to=emit.new(operation.output))
+    emit.add(emit.build.add, one, other, to=emit.new(operation.output))
 
 
 def _concat(emit: Emitter, operation: Operation, _: Concat) -> None:
     result, first = emit.new(operation.output), 0
     for name in operation.inputs:
         source = emit.value(name)
-        emit.add(operation.label, _copy_to_channel(emit, first), source, to=result)
+        emit.add(_copy_to_channel(emit, first), source, to=result)
         first += source.shape[-1]
 
 
@@ -208,7 +210,7 @@ def _resize_like(emit: Emitter, operation: Operation, layer: ResizeLike) -> None
         return emit.build.resize(source, output, layer.variant, emit.tables)
 
     source = emit.resident(operation.inputs[0])
-    emit.add(operation.label, make, source, to=emit.new(operation.output))
+    emit.add(make, source, to=emit.new(operation.output))
 
 
 # ---- Fused layers ----------------------------------------------------------------------------------------------------
@@ -225,8 +227,8 @@ def _broadcast_concat_conv(emit: Emitter, operation: Operation, _: BroadcastConc
     def finish(other: TensorView, started: TensorView, output: TensorView) -> Step:
         return emit.build.pointwise(other, output, for_map._replace(bias=started.ref))
 
-    emit.add(operation.label, start, pixel, to=started)
-    emit.add(operation.label, finish, other, started, to=emit.new(operation.output))
+    emit.add(start, pixel, to=started)
+    emit.add(finish, other, started, to=emit.new(operation.output))
 
 
 class _Expansion(NamedTuple):
@@ -282,11 +284,11 @@ def _block(emit: Emitter, operation: Operation, layer: InvertedResidual, expansi
 
     source = expansion.source
     if not _shares_channels(expansion.shape[2], depthwise, height, emit):
-        emit.add(operation.label, whole, source, to=emit.new(name))
+        emit.add(whole, source, to=emit.new(name))
         return
     filtered = Value(f"{name}/filtered", (height, width, expansion.shape[2]), Storage.ARENA)
-    emit.add(operation.label, filter_panels, source, to=filtered)
-    emit.add(operation.label, project_filtered, filtered, source, to=emit.new(name))
+    emit.add(filter_panels, source, to=filtered)
+    emit.add(project_filtered, filtered, source, to=emit.new(name))
 
 
 # What it costs to fetch the filtered map from the other workers' caches, as a part of a block's work (estimated).

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from npmnv2.kernels import Array
-from npmnv2.network.plan import Node, Plan, parts_of
+from npmnv2.network.plan import Plan
 from npmnv2.results.profile import Timing
 
 Weights = Mapping[str, Array]
@@ -29,14 +29,3 @@ class Backend(Protocol):
 
     def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> Executable:
         """Prepare `plan` with folded weights (see `npmnv2.weights.checkpoint.fold_batch_norms`)."""
-
-
-def multiply_adds(node: Node, inputs: Sequence[Array]) -> int:
-    """Multiply-adds of a node for a batch of these inputs."""
-    shapes: dict[str, tuple[int, ...]] = {name: x.shape[1:] for name, x in zip(node.inputs, inputs)}
-    total = 0
-    for part in parts_of(node):
-        part_inputs = [shapes[name] for name in part.inputs]
-        shapes[part.name] = part.layer.output_shape(*part_inputs)
-        total += part.layer.multiply_adds(*part_inputs)
-    return total * len(inputs[0])

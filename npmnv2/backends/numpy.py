@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from npmnv2.backends.interface import Weights, multiply_adds
+from npmnv2.backends.interface import Weights
 from npmnv2.kernels import (
     Array,
     add,
@@ -36,7 +36,7 @@ from npmnv2.network.layers import (
     ResizeLike,
     SimpleLayer,
 )
-from npmnv2.network.plan import IMAGE, Node, Plan, parts_of
+from npmnv2.network.plan import IMAGE, Node, Plan, multiply_adds, parts_of
 from npmnv2.results.profile import Timing
 
 
@@ -62,14 +62,15 @@ class NumpyExecutable:
         return self._run(x, outputs, lambda node, inputs: self.evaluate(node, *inputs))
 
     def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
-        """Run once and tell what every node took."""
+        """Run once and measure the time of every node."""
+        shapes = self.plan.schedule(outputs).shapes(x.shape[1:])
         timings: list[Timing] = []
 
         def timed(node: Node, inputs: tuple[Array, ...]) -> Array:
             start = time.perf_counter()
             value = self.evaluate(node, *inputs)
             seconds = time.perf_counter() - start
-            timings.append(Timing(node.name, seconds, multiply_adds(node, inputs)))
+            timings.append(Timing(node.name, seconds, len(x) * multiply_adds(node, shapes)))
             return value
 
         self._run(x, outputs, timed)
@@ -83,10 +84,10 @@ class NumpyExecutable:
         last_uses = schedule.last_uses()
         kept = set(schedule.results.values())
         values: dict[str, Array] = {IMAGE: x}
-        for at, node in enumerate(schedule.nodes):
+        for position, node in enumerate(schedule.nodes):
             values[node.name] = execute(node, tuple(values[name] for name in node.inputs))
             for name in node.inputs:
-                if last_uses[name] == at and name not in kept:
+                if last_uses[name] == position and name not in kept:
                     values.pop(name, None)
         return {name: values[node] for name, node in schedule.results.items()}
 

@@ -55,7 +55,7 @@ WIDTH_RULES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MobileNetV2Config:
     """Everything that fixes the shape of a MobileNetV2, with the names and defaults of transformers.
 
@@ -125,8 +125,8 @@ class MobileNetV2Config:
     layer_norm_eps: float = BATCH_NORM_EPSILON
     semantic_loss_ignore_index: int = 255
     num_labels: int | None = None
-    id2label: Mapping[int, str] | None = None
-    label2id: Mapping[str, int] | None = None
+    id2label: Mapping[int, str] | None = field(default=None, repr=False)
+    label2id: Mapping[str, int] | None = field(default=None, repr=False)
     problem_type: str | None = None
     pooling_window: int | None = None
     pooling_stride: int = 1
@@ -141,6 +141,11 @@ class MobileNetV2Config:
         object.__setattr__(self, "atrous_rates", tuple(self.atrous_rates))
         activation(self.hidden_act)
         self._settle_labels()
+
+    def __repr__(self) -> str:
+        # Not the labels: ImageNet's alone would fill a screen.
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.repr and getattr(self, f.name) != f.default}
+        return f"MobileNetV2Config({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def _settle_labels(self) -> None:
         """Make num_labels, id2label and label2id agree, whichever of them was given (2 labels where none was)."""

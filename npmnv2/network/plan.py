@@ -15,6 +15,8 @@ from npmnv2.errors import ArgumentError
 from npmnv2.network.layers import AnyLayer, Conv, Depthwise, InvertedResidual, Shape, SimpleLayer
 
 IMAGE = "image"
+# Pixels a side; only shapes are computed of it.
+_LARGE_IMAGE = 1 << 20
 BATCH_NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
@@ -49,10 +51,10 @@ class Schedule(NamedTuple):
     Attributes
     ----------
     nodes : tuple of Node
-        In order, ending with the last one that anything asked for. A block that was asked for its inside stands here as
-        its parts.
+        In order, ending with the last one that an output needs. A block whose inside is an output stands here as its
+        parts.
     results : dict
-        For every name that was asked for, the name of the node that makes it.
+        For every output, the name of the node that makes it.
     """
 
     nodes: tuple[Node, ...]
@@ -60,7 +62,11 @@ class Schedule(NamedTuple):
 
     def last_uses(self) -> dict[str, int]:
         """For every value, the position of the last node that reads it."""
-        return {name: at for at, node in enumerate(self.nodes) for name in node.inputs}
+        return {name: position for position, node in enumerate(self.nodes) for name in node.inputs}
+
+    def shapes(self, image: Shape) -> dict[str, Shape]:
+        """Shape of every value for one image (height, width, channels)."""
+        return _shapes(self.nodes, image)
 
 
 def batch_norm_name(layer: str) -> str:
@@ -73,15 +79,29 @@ def parts_of(node: Node) -> tuple[Part, ...]:
     if not isinstance(node.layer, InvertedResidual):
         return (Part(node.name, node.layer, node.inputs),)
     parts: list[Part] = []
-    at = node.inputs
+    previous = node.inputs
     for word, layer in node.layer.parts().items():
-        inputs = (*at, *node.inputs) if word == "add" else at
+        inputs = (*previous, *node.inputs) if word == "add" else previous
         parts.append(Part(f"{node.name}_{word}", layer, inputs))
-        at = (parts[-1].name,)
+        previous = (parts[-1].name,)
     return tuple(parts)
 
 
-@dataclass(frozen=True)
+def multiply_adds(node: Node, shapes: Mapping[str, Shape]) -> int:
+    """Multiply-adds of a node for one image, given the shapes of its inputs and of the values inside it."""
+    return sum(part.layer.multiply_adds(*(shapes[name] for name in part.inputs)) for part in parts_of(node))
+
+
+def _shapes(nodes: Sequence[Node], image: Shape) -> dict[str, Shape]:
+    shapes = {IMAGE: image}
+    for node in nodes:
+        for part in parts_of(node):
+            shapes[part.name] = part.layer.output_shape(*(shapes[name] for name in part.inputs))
+        shapes[node.name] = shapes[part.name]
+    return shapes
+
+
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A network.
 
@@ -98,6 +118,10 @@ class Plan:
     nodes: tuple[Node, ...]
     channels: int = 3
     aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        first, last = self.nodes[0].name, self.nodes[-1].name
+        return f"<Plan of {len(self.nodes)} nodes from {first} to {last}, {self.channels} channels in>"
 
     def until(self, name: str) -> Plan:
         """The plan cut off after the node called `name`."""
@@ -124,17 +148,12 @@ class Plan:
 
     def shapes(self, height: int, width: int) -> dict[str, Shape]:
         """Shape of every value for an input of this size, parts of blocks included."""
-        shapes: dict[str, Shape] = {IMAGE: (height, width, self.channels)}
-        for node in self.nodes:
-            for part in parts_of(node):
-                shapes[part.name] = part.layer.output_shape(*(shapes[name] for name in part.inputs))
-            shapes[node.name] = shapes[part.name]
-        return shapes
+        return _shapes(self.nodes, (height, width, self.channels))
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Name and shape of every array that a file holds for this network, batch norms not folded."""
-        # The sizes of kernels do not depend on the size of the image, so any image will do that is large enough.
-        shapes = self.shapes(1024, 1024)
+        # The sizes of kernels do not depend on that of the image, which need only be larger than any pooling window.
+        shapes = self.shapes(_LARGE_IMAGE, _LARGE_IMAGE)
         found: dict[str, Shape] = {}
         for name, layer, inputs in self.parts():
             for variable, shape in layer.parameter_shapes(*(shapes[i] for i in inputs)).items():
@@ -158,8 +177,7 @@ class Plan:
         for node in self.nodes:
             parts = parts_of(node)
             parameters = sum(counts.get(p.name, 0) + counts.get(batch_norm_name(p.name), 0) for p in parts)
-            multiply_adds = sum(p.layer.multiply_adds(*(shapes[i] for i in p.inputs)) for p in parts)
-            rows.append(Row(node.name, shapes[node.name], parameters, multiply_adds))
+            rows.append(Row(node.name, shapes[node.name], parameters, multiply_adds(node, shapes)))
         return rows
 
     def multiply_adds(self, height: int = 224, width: int | None = None) -> int:
@@ -183,28 +201,45 @@ class Plan:
         return name
 
     def schedule(self, outputs: Sequence[str]) -> Schedule:
-        """What has to run to get `outputs` (endpoint names or aliases): nothing else, and nothing after the last."""
+        """The nodes that `outputs` (endpoint names or aliases) need, and no others."""
         wanted = {name: self.resolve(name) for name in outputs}
-        opened: list[Node] = []
-        means: dict[str, str] = {}
-        read = set(wanted.values()).union(*(node.inputs for node in self.nodes))
-        for node in self.nodes:
-            parts = parts_of(node)
-            # The last part of a block makes the same values as the block.
-            if read & {part.name for part in parts[:-1]}:
-                opened += [Node(p.name, p.layer, tuple(means.get(i, i) for i in p.inputs)) for p in parts]
-                means[node.name] = parts[-1].name
-            else:
-                opened.append(node._replace(inputs=tuple(means.get(i, i) for i in node.inputs)))
-                means[parts[-1].name] = node.name
-        results = {name: means.get(target, target) for name, target in wanted.items()}
-        needed = set(results.values())
-        kept: list[Node] = []
-        for node in reversed(opened):
-            if node.name in needed:
-                needed.update(node.inputs)
-                kept.append(node)
-        return Schedule(tuple(reversed(kept)), results)
+        nodes, renamed = _open_blocks(self.nodes, set(wanted.values()))
+        results = {name: renamed.get(endpoint, endpoint) for name, endpoint in wanted.items()}
+        return Schedule(_prune(_rename_inputs(nodes, renamed), set(results.values())), results)
+
+
+# The last part of a block and the block itself make the same value, and a schedule holds only one of them.
+
+
+def _open_blocks(nodes: Sequence[Node], wanted: set[str]) -> tuple[list[Node], dict[str, str]]:
+    """Replace blocks whose inside is read or wanted by their parts; return new names of values that changed theirs."""
+    read = wanted.union(*(node.inputs for node in nodes))
+    opened: list[Node] = []
+    renamed: dict[str, str] = {}
+    for node in nodes:
+        *inside, last = parts_of(node)
+        if read & {part.name for part in inside}:
+            opened += [Node(*part) for part in (*inside, last)]
+            renamed[node.name] = last.name
+        else:
+            opened.append(node)
+            renamed[last.name] = node.name
+    return opened, renamed
+
+
+def _rename_inputs(nodes: Sequence[Node], renamed: Mapping[str, str]) -> list[Node]:
+    return [node._replace(inputs=tuple(renamed.get(name, name) for name in node.inputs)) for node in nodes]
+
+
+def _prune(nodes: Sequence[Node], wanted: set[str]) -> tuple[Node, ...]:
+    """The nodes that are wanted, and those that they need."""
+    needed = set(wanted)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+            kept.append(node)
+    return tuple(reversed(kept))
 
 
 def _size(shape: Shape) -> int:
