@@ -7,5 +7,5 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# float32, or float64 where the NumPy kernels serve as the arbiter.
+# float32, or float64 where the NumPy kernels serve as the reference.
 Array = NDArray[np.floating[Any]]

@@ -1,7 +1,8 @@
 """How far two correct computations of one network may differ, and where two networks begin to.
 
-Every tolerance in the tests comes from here: the bound on rounding errors of sums of products (Higham, *Accuracy and
-Stability of Numerical Algorithms*, 2nd edition, section 3.1), applied to the numbers at hand.
+Tests of single layers take their tolerances from here: the bound on rounding errors of sums of products (Higham,
+*Accuracy and Stability of Numerical Algorithms*, 2nd edition, section 3.1), applied to the numbers at hand. Those of
+whole networks are empirical (docs/numerics.md).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class MobileNetV2PreTrainedModel:
         For random weights.
     backend : {"auto", "numba", "numpy"}
     dtype : {"float32", "float64"}
-        float64 runs on NumPy and serves as the arbiter.
+        float64 runs on NumPy and serves as the reference.
     n_threads : int, optional
         Threads of the Numba backend; the CPUs that this process may use if not given.
     processor : MobileNetV2ImageProcessor, optional
