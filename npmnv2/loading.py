@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from numpy.typing import DTypeLike
 
-from npmnv2.errors import WeightsError
+from npmnv2.errors import ArgumentError, WeightsError
 from npmnv2.hub.locate import locate
 from npmnv2.models.base import MobileNetV2PreTrainedModel
 from npmnv2.models.classification import MobileNetV2ForImageClassification
@@ -15,14 +15,85 @@ from npmnv2.models.features import MobileNetV2Model
 from npmnv2.models.segmentation import MobileNetV2ForSemanticSegmentation
 from npmnv2.weights.readers import read_checkpoint
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Task = Literal["classification", "segmentation", "features"]
+Backend = Literal["auto", "numba", "numpy"]
+Source = Literal["tensorflow", "keras", "huggingface", "pypi"]
+
 _CLASSES: dict[str, type[MobileNetV2PreTrainedModel]] = {
     cls.task: cls for cls in (MobileNetV2Model, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation)
 }
 
+# The registry's names, so that a type checker and an editor know what `load` returns for each.
+ClassifierName = Literal[
+    "mobilenet_v2_1.4_224", "mobilenet_v2_1.3_224", "mobilenet_v2_1.0_224", "mobilenet_v2_1.0_192",
+    "mobilenet_v2_1.0_160", "mobilenet_v2_1.0_128", "mobilenet_v2_1.0_96", "mobilenet_v2_0.75_224",
+    "mobilenet_v2_0.75_192", "mobilenet_v2_0.75_160", "mobilenet_v2_0.75_128", "mobilenet_v2_0.75_96",
+    "mobilenet_v2_0.5_224", "mobilenet_v2_0.5_192", "mobilenet_v2_0.5_160", "mobilenet_v2_0.5_128",
+    "mobilenet_v2_0.5_96", "mobilenet_v2_0.35_224", "mobilenet_v2_0.35_192", "mobilenet_v2_0.35_160",
+    "mobilenet_v2_0.35_128", "mobilenet_v2_0.35_96", "google/mobilenet_v2_1.4_224", "google/mobilenet_v2_1.0_224",
+    "google/mobilenet_v2_0.75_160", "google/mobilenet_v2_0.35_96", "dogs19_mobilenet_v2_1.0_160",
+]  # fmt: skip
+SegmenterName = Literal[
+    "deeplabv3_mnv2_pascal_train_aug", "deeplabv3_mnv2_pascal_trainval", "deeplabv3_mnv2_dm05_pascal_trainaug",
+    "deeplabv3_mnv2_dm05_pascal_trainval", "deeplabv3_mnv2_cityscapes_train", "deeplabv3_mnv2_ade20k_train",
+    "google/deeplabv3_mobilenet_v2_1.0_513",
+]  # fmt: skip
+BackboneName = Literal[
+    "mobilenet_v2_1.4_224_no_top", "mobilenet_v2_1.3_224_no_top", "mobilenet_v2_1.0_224_no_top",
+    "mobilenet_v2_1.0_192_no_top", "mobilenet_v2_1.0_160_no_top", "mobilenet_v2_1.0_128_no_top",
+    "mobilenet_v2_1.0_96_no_top", "mobilenet_v2_0.75_224_no_top", "mobilenet_v2_0.75_192_no_top",
+    "mobilenet_v2_0.75_160_no_top", "mobilenet_v2_0.75_128_no_top", "mobilenet_v2_0.75_96_no_top",
+    "mobilenet_v2_0.5_224_no_top", "mobilenet_v2_0.5_192_no_top", "mobilenet_v2_0.5_160_no_top",
+    "mobilenet_v2_0.5_128_no_top", "mobilenet_v2_0.5_96_no_top", "mobilenet_v2_0.35_224_no_top",
+    "mobilenet_v2_0.35_192_no_top", "mobilenet_v2_0.35_160_no_top", "mobilenet_v2_0.35_128_no_top",
+    "mobilenet_v2_0.35_96_no_top",
+]  # fmt: skip
 
+
+class LoadOptions(TypedDict, total=False):
+    """Options of `load`, for type checkers."""
+
+    backend: Backend
+    dtype: DTypeLike
+    n_threads: int | None
+    source: Source | None
+    cache_dir: str | os.PathLike[str] | None
+    local_files_only: bool
+
+
+@overload
+def load(
+    name_or_path: ClassifierName, *, task: Literal["classification"] | None = ..., **options: Unpack[LoadOptions]
+) -> MobileNetV2ForImageClassification: ...
+@overload
+def load(
+    name_or_path: SegmenterName, *, task: Literal["segmentation"] | None = ..., **options: Unpack[LoadOptions]
+) -> MobileNetV2ForSemanticSegmentation: ...
+@overload
+def load(
+    name_or_path: BackboneName, *, task: Literal["features"] | None = ..., **options: Unpack[LoadOptions]
+) -> MobileNetV2Model: ...
+@overload
+def load(
+    name_or_path: str | os.PathLike[str], *, task: Literal["classification"], **options: Unpack[LoadOptions]
+) -> MobileNetV2ForImageClassification: ...
+@overload
+def load(
+    name_or_path: str | os.PathLike[str], *, task: Literal["segmentation"], **options: Unpack[LoadOptions]
+) -> MobileNetV2ForSemanticSegmentation: ...
+@overload
+def load(
+    name_or_path: str | os.PathLike[str], *, task: Literal["features"], **options: Unpack[LoadOptions]
+) -> MobileNetV2Model: ...
+@overload
+def load(name_or_path: str | os.PathLike[str], *, task: None = ..., **options: Unpack[LoadOptions]) -> Any: ...
 def load(
     name_or_path: str | os.PathLike[str],
     *,
+    task: Task | None = None,
     backend: str = "auto",
     dtype: DTypeLike = "float32",
     n_threads: int | None = None,
@@ -37,6 +108,9 @@ def load(
     name_or_path : str or path
         A name such as ``"mobilenet_v2_1.0_224"`` (``npmnv2 list`` shows all), a file in any format that npmnv2
         reads, or a directory made by ``save_pretrained``.
+    task : {"classification", "segmentation", "features"}, optional
+        What the model must be for. "features" takes the backbone of a classifier. Without it the file decides, and a
+        type checker knows the class of the result for the registry's names only.
     backend : {"auto", "numba", "numpy"}
         "auto" is Numba where it is installed.
     dtype : {"float32", "float64"}
@@ -52,17 +126,21 @@ def load(
     Returns
     -------
     MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation or MobileNetV2Model
-        By what the file holds.
+        By `task`, or else by what the file holds.
 
     Raises
     ------
     ArgumentError
         If the name is unknown; the message has the nearest names.
-    FileNotFoundError, WeightsError, OfflineError
+    WeightsError
+        If the file cannot be used, or is for a different task.
+    FileNotFoundError, OfflineError
     """
+    if task is not None and task not in _CLASSES:
+        raise ArgumentError(f"task (={task!r}) must be one of {', '.join(sorted(_CLASSES))}")
     path = locate(name_or_path, source=source, cache_dir=cache_dir, local_files_only=local_files_only)
     checkpoint = read_checkpoint(path)
     if checkpoint.task not in _CLASSES:
         raise WeightsError(f"{path} must hold a model for {' or '.join(_CLASSES)}, got {checkpoint.task}")
     options = {"backend": backend, "dtype": dtype, "n_threads": n_threads}
-    return _CLASSES[checkpoint.task].from_checkpoint(checkpoint, str(path), **options)
+    return _CLASSES[task or checkpoint.task].from_checkpoint(checkpoint, str(path), **options)

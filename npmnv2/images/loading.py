@@ -13,15 +13,19 @@ EXIF orientation            applied, so the photo stands upright
 float array                 stays float; the range is for the image processor to judge
 integer array               8-bit; other integer types must hold values from 0 to 255; booleans become 0 and 255
 =========================== ==========================================================================================
+
+Files are read in the formats of `FORMATS`: those of Pillow that hold pixels and start no other program.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
+from functools import cache
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +35,33 @@ from npmnv2.errors import ArgumentTypeError, ImageError
 from npmnv2.forks import renew_in_children
 
 Pixels = NDArray[Any]
-ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Pixels
+
+
+class SupportsArray(Protocol):
+    """An array or a tensor: NumPy, PyTorch, TensorFlow, JAX, …"""
+
+    def __array__(self) -> Any:
+        """Its values as a NumPy array."""
+
+
+class SupportsDLPack(Protocol):
+    """An array or a tensor of a library that follows the array API standard."""
+
+    def __dlpack__(self) -> Any:
+        """Its memory, for another library."""
+
+
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | SupportsArray | SupportsDLPack
+
+# The formats in which files are read, where this Pillow has them. Left out are EPS, which starts Ghostscript, WMF,
+# which calls Windows, and the containers of scientific data, which hold more than a picture.
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "MPO", "JPEG2000", "PPM", "TGA", "DIB", "ICO", "PCX", "PSD",
+    "QOI", "SGI", "DDS",
+)  # fmt: skip
+
+# More than an uncompressed file of MAX_PIXELS takes. Checked before anything is read.
+MAX_FILE_BYTES = 1 << 30
 
 # Twice Pillow's warning level, where Pillow refuses by itself: 13,377 × 13,377 pixels, half a gigabyte as RGB.
 MAX_PIXELS = 178_956_970
@@ -94,8 +124,9 @@ def load_image(
     Parameters
     ----------
     source : path, bytes, binary file, PIL.Image.Image or array
-        Bytes and binary files (such as ``sys.stdin.buffer``) hold an image file. Arrays have the shape
-        (height, width), (height, width, 1), (height, width, 3) or (height, width, 4), channels in the order RGB(A).
+        Paths are of regular files of at most `MAX_FILE_BYTES`. Bytes and binary files (such as ``sys.stdin.buffer``)
+        hold an image file. Arrays, and tensors in the memory of the CPU, have the shape (height, width),
+        (height, width, 1), (height, width, 3) or (height, width, 4), channels in the order RGB(A).
     exif_orientation : bool
         Turn photos upright as their EXIF tag says.
     convert_rgb : bool
@@ -116,7 +147,8 @@ def load_image(
     Raises
     ------
     ImageError
-        If the source is not an image, damaged, too large or too small, has NaN or infinite pixels, or another shape.
+        If the source is not an image, damaged, too large or too small, not a regular file, has NaN or infinite pixels,
+        or a different shape.
     FileNotFoundError
         If there is no file at the path.
     TypeError
@@ -128,8 +160,8 @@ def load_image(
     elif isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read"):
         image = _open(_file_content(source, name), name, max_pixels)
         pixels = _pillow_to_array(_decoded(image, name, exif_orientation), name, convert_rgb)
-    elif hasattr(source, "__array__"):
-        pixels = _checked_array(np.asarray(source), name, convert_rgb)
+    elif is_array(source):
+        pixels = _checked_array(to_numpy(source), name, convert_rgb)
     else:
         raise ArgumentTypeError(
             "an image must be a path, bytes, a binary file, a PIL image or an array of shape (height, width, 3), "
@@ -145,28 +177,69 @@ def describe(source: object) -> str:
         return os.fspath(source)
     if isinstance(source, Image.Image):
         return getattr(source, "filename", "") or f"PIL image of mode {source.mode}"
-    if hasattr(source, "__array__"):
-        return f"array of shape {np.shape(source)}"
+    if is_array(source):
+        return f"array of shape {tuple(getattr(source, 'shape', ()))}"
     name = getattr(source, "name", None)
     return name if isinstance(name, str) else type(source).__name__
+
+
+def is_array(source: object) -> bool:
+    """Whether `source` is an array or a tensor of some library."""
+    return not isinstance(source, Image.Image) and (hasattr(source, "__array__") or hasattr(source, "__dlpack__"))
+
+
+def is_column(source: Any) -> bool:
+    """Whether an array holds paths or other objects instead of pixels, like a column of a table."""
+    return np.ndim(source) == 1 and to_numpy(source).dtype.kind in "OSU"
+
+
+def to_numpy(source: Any) -> Pixels:
+    """An array or tensor of any library as a NumPy array, without a copy where that is possible.
+
+    Raises
+    ------
+    TypeError
+        If the library refuses, as PyTorch does for tensors on a GPU or with gradients.
+    """
+    try:
+        return np.asarray(source) if hasattr(source, "__array__") else np.from_dlpack(source)
+    except Exception as error:  # every library has its own
+        raise ArgumentTypeError(
+            f"{type(source).__name__} must be convertible to a NumPy array: {error} (for PyTorch: "
+            "tensor.detach().cpu().float().numpy())"
+        ) from error
 
 
 def _file_content(source: Any, name: str) -> bytes:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if hasattr(source, "read"):
-        content = source.read()
+        content = source.read(MAX_FILE_BYTES + 1)
         if not isinstance(content, bytes):
             raise ArgumentTypeError(f"{name} must be opened in binary mode, its read() gave {type(content).__name__}")
+        _check_bytes(len(content), name)
         return content
     if isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
         raise ImageError(f"{name} is a URL: images are not downloaded; save it to a file and pass its path")
-    if os.path.isdir(source):
-        raise ImageError(f"{name} is a folder, not an image")
     if not os.path.exists(source):
         raise FileNotFoundError(f"image (={name!r}) must be an existing file")
+    _check_regular(os.stat(source), name)
     with open(source, "rb") as file:
-        return file.read()
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def _check_regular(status: os.stat_result, name: str) -> None:
+    """Refuse what would block, never end, or fill the memory, before it is opened."""
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{name} is a folder, not an image")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{name} is not a regular file; to read from a pipe or a device, open it and pass the file")
+    _check_bytes(status.st_size, name)
+
+
+def _check_bytes(size: int, name: str) -> None:
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{name} must have at most {MAX_FILE_BYTES >> 20} MiB to be read as an image")
 
 
 def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -175,9 +248,11 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageError(f"{name} is empty (0 bytes)")
     with _without_pillow_limit:
         try:
-            image = Image.open(BytesIO(content))
+            image = Image.open(BytesIO(content), formats=_formats())
         except UnidentifiedImageError:
-            raise ImageError(f"{name} is not an image that Pillow can read") from None
+            raise ImageError(
+                f"{name} is not an image in one of the formats that are read ({', '.join(_formats())})"
+            ) from None
         except Exception as error:  # a damaged header: Pillow's plugins raise whatever their parsing trips over
             raise ImageError(f"{name} is damaged: {error}") from error
     width, height = image.size
@@ -188,6 +263,13 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
             "and pass on the array"
         )
     return image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _decoded(image: Image.Image, name: str, exif_orientation: bool) -> Image.Image:

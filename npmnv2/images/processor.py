@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from PIL import Image
 
 from npmnv2.errors import ArgumentError, ArgumentTypeError, ImageError, MissingPackageError
 from npmnv2.files import write_atomically
-from npmnv2.images.loading import ImageSource, Pixels, describe, load_image
+from npmnv2.images.loading import ImageSource, Pixels, describe, is_array, is_column, load_image, to_numpy
 from npmnv2.images.steps import (
     CenterCrop,
     CentralFraction,
@@ -45,7 +45,7 @@ from npmnv2.images.steps import (
     Step,
     TensorFlowResize,
 )
-from npmnv2.kernels import VARIANTS
+from npmnv2.kernels import VARIANTS, Array
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE
 from npmnv2.results.class_map import class_map, resized_logits
 
@@ -55,10 +55,18 @@ __all__ = [
     "MobileNetV2FeatureExtractor",
     "MobileNetV2ImageProcessor",
     "Placement",
+    "Preset",
+    "SegmentationScores",
     "load_image",
 ]
 
+Preset = Literal["hf", "slim", "keras", "raw", "deeplab"]
+
 PROCESSOR_FILE = "preprocessor_config.json"
+
+# Settings come from files. What they may ask for: an input of 8192 × 8192 pixels, 0.8 GB, and text of this many bytes.
+MAX_INPUT_PIXELS = 1 << 26
+MAX_PROCESSOR_FILE = 1 << 20
 
 _SIZE_FORMS = ({"shortest_edge"}, {"height", "width"}, {"max_height", "max_width"})
 _CROP_FORMS = ({"height", "width"},)
@@ -78,6 +86,7 @@ _TENSORS: dict[str, tuple[str, str]] = {
 }
 
 _Processor = TypeVar("_Processor", bound="MobileNetV2ImageProcessor")
+_Values = TypeVar("_Values")
 
 
 def _hf(height: int, width: int) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def _keras(height: int, width: int) -> dict[str, Any]:
 def _raw(height: int, width: int) -> dict[str, Any]:
     return {
         "do_resize": False,
-        "size": {"height": height, "width": width},  # for who switches the resize on
+        "size": {"height": height, "width": width},  # for a caller that switches the resize on
         "do_center_crop": False,
         "do_rescale": False,
         "do_normalize": False,
@@ -141,17 +150,40 @@ PRESETS: dict[str, Callable[[int, int], dict[str, Any]]] = {
 _PRESET_SIZES = {"deeplab": 513}
 
 
-class BatchFeature(dict[str, Any]):
-    """A dictionary whose entries are attributes too: ``inputs["pixel_values"]`` is ``inputs.pixel_values``."""
+class BatchFeature(dict[str, Any], Generic[_Values]):
+    """A dictionary whose entries are attributes too: ``inputs["pixel_values"]`` is ``inputs.pixel_values``.
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"there is no {name!r}; there are {sorted(self)}") from None
+    Attributes
+    ----------
+    pixel_values : array [shape=(N, channels, height, width)], or a list of arrays without their first axis
+    labels : integers [shape=(N, height, width)], or a list
+        Where there were segmentation maps.
+    """
+
+    pixel_values: _Values
+    labels: _Values
+
+    if not TYPE_CHECKING:  # type checkers know the names above, and report any other
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return self[name]
+            except KeyError:
+                raise AttributeError(f"there is no {name!r}; there are {sorted(self)}") from None
+
+    def __dir__(self) -> list[str]:
+        """The entries, beside what every dictionary has."""
+        return [*super().__dir__(), *self]
 
 
-@dataclass
+class SegmentationScores(NamedTuple):
+    """A label map [shape=(height, width)] and the scores that led to it [shape=(classes, height, width)]."""
+
+    segmentation: NDArray[np.int64]
+    segmentation_scores: Array
+
+
+@dataclass(repr=False)
 class MobileNetV2ImageProcessor:
     """Prepare photos for the network, with the arguments, defaults and bits of transformers' image processor.
 
@@ -239,7 +271,7 @@ class MobileNetV2ImageProcessor:
         **overrides
             Arguments of the class.
         """
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise ArgumentError(f"preset (={name!r}) must be one of {', '.join(PRESETS)}")
         sides = _size("size", _PRESET_SIZES.get(name, 224) if size is None else size, _CROP_FORMS)
         return cls.from_dict({**PRESETS[name](sides["height"], sides["width"]), **overrides})
@@ -307,16 +339,18 @@ class MobileNetV2ImageProcessor:
         file = Path(path) / PROCESSOR_FILE if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise FileNotFoundError(f"{path} must be a directory with a {PROCESSOR_FILE}, or that file")
+        if file.stat().st_size > MAX_PROCESSOR_FILE:
+            raise ArgumentError(f"{file} must have at most {MAX_PROCESSOR_FILE} bytes, got {file.stat().st_size}")
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArgumentError(f"{file} is not JSON: {error}") from None
         if not isinstance(config, dict):
             raise ArgumentError(f"{file} must hold a JSON object, got {type(config).__name__}")
         return cls.from_dict(config, **overrides)
 
     def save_pretrained(self, directory: str | Path) -> list[str]:
-        """Write ``preprocessor_config.json`` into a directory, which is made if need be; return the file's path."""
+        """Write ``preprocessor_config.json`` into a directory, making it where needed; return the file's path."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         with write_atomically(folder / PROCESSOR_FILE) as file:
@@ -325,10 +359,42 @@ class MobileNetV2ImageProcessor:
 
     # -- photos in, arrays out ----------------------------------------------------------------------------------------
 
-    def __call__(self, images: Any, segmentation_maps: Any = None, **options: Any) -> BatchFeature:
+    def __repr__(self) -> str:
+        """The preset, or else all settings that are not at their defaults."""
+        settings = self.to_preprocessing()
+        if "preset" in settings:
+            return f"{type(self).__name__}.preset({settings['preset']!r}, {tuple(settings['size'])})"
+        changed = (f for f in dataclasses.fields(self) if getattr(self, f.name) != _default(f))
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in changed)})"
+
+    @overload
+    def __call__(
+        self, images: Any, segmentation_maps: Any = ..., *, return_tensors: Literal["np"], **options: Any
+    ) -> BatchFeature[NDArray[Any]]: ...
+    @overload
+    def __call__(
+        self, images: Any, segmentation_maps: Any = ..., *, return_tensors: None = ..., **options: Any
+    ) -> BatchFeature[list[NDArray[Any]]]: ...
+    @overload
+    def __call__(
+        self, images: Any, segmentation_maps: Any = ..., *, return_tensors: str | None, **options: Any
+    ) -> BatchFeature[Any]: ...
+    def __call__(self, images: Any, segmentation_maps: Any = None, **options: Any) -> BatchFeature[Any]:
         """Same as `preprocess`."""
         return self.preprocess(images, segmentation_maps, **options)
 
+    @overload
+    def preprocess(
+        self, images: Any, segmentation_maps: Any = ..., *, return_tensors: Literal["np"], **options: Any
+    ) -> BatchFeature[NDArray[Any]]: ...
+    @overload
+    def preprocess(
+        self, images: Any, segmentation_maps: Any = ..., *, return_tensors: None = ..., **options: Any
+    ) -> BatchFeature[list[NDArray[Any]]]: ...
+    @overload
+    def preprocess(
+        self, images: Any, segmentation_maps: Any = ..., *, return_tensors: str | None, **options: Any
+    ) -> BatchFeature[Any]: ...
     def preprocess(
         self,
         images: Any,
@@ -338,7 +404,7 @@ class MobileNetV2ImageProcessor:
         data_format: str = "channels_first",
         input_data_format: str | None = None,
         **overrides: Any,
-    ) -> BatchFeature:
+    ) -> BatchFeature[Any]:
         """Prepare one image or several.
 
         Parameters
@@ -455,7 +521,7 @@ class MobileNetV2ImageProcessor:
             )
 
     def _labels(self, labels: Any) -> NDArray[np.int64]:
-        values = np.asarray(labels)
+        values = to_numpy(labels) if is_array(labels) else np.asarray(labels)
         if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
             raise ImageError(
                 "a segmentation map must be an integer array of shape (height, width), "
@@ -472,6 +538,21 @@ class MobileNetV2ImageProcessor:
 
     # -- the network's output -----------------------------------------------------------------------------------------
 
+    @overload
+    def post_process_semantic_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: Iterable[Sequence[int]] | None = ...,
+        return_segmentation_scores: Literal[False] = ...,
+    ) -> list[NDArray[np.int64]]: ...
+    @overload
+    def post_process_semantic_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: Iterable[Sequence[int]] | None = ...,
+        *,
+        return_segmentation_scores: Literal[True],
+    ) -> list[SegmentationScores]: ...
     def post_process_semantic_segmentation(
         self,
         outputs: Any,
@@ -493,8 +574,7 @@ class MobileNetV2ImageProcessor:
         Returns
         -------
         list of arrays [shape=(height, width)], int64
-            Or, with scores, a list of objects with `segmentation` and `segmentation_scores`, the resized logits
-            [shape=(classes, height, width)].
+            Or, with scores, a list of `SegmentationScores`, whose scores are the resized logits.
         """
         if getattr(outputs, "logits", None) is None:
             raise ArgumentError(f"outputs must have logits, got {type(outputs).__name__} without")
@@ -508,10 +588,7 @@ class MobileNetV2ImageProcessor:
         if not return_segmentation_scores:
             return [class_map(image, size, "half_pixel") for image, size in zip(images, sizes)]
         resized = [resized_logits(image, size, "half_pixel") for image, size in zip(images, sizes)]
-        return [
-            BatchFeature(segmentation=scores.argmax(-1), segmentation_scores=scores.transpose(2, 0, 1))
-            for scores in resized
-        ]
+        return [SegmentationScores(scores.argmax(-1), scores.transpose(2, 0, 1)) for scores in resized]
 
 
 class MobileNetV2FeatureExtractor(MobileNetV2ImageProcessor):
@@ -549,8 +626,11 @@ def _size(name: str, value: Any, forms: Sequence[set[str]]) -> dict[str, int]:
         raise ArgumentError(
             f"{name} (={value!r}) must be an integer, a (height, width) or a dict with the keys {allowed}"
         )
-    if not all(isinstance(side, (int, np.integer)) and side > 0 for side in value.values()):
+    sides = list(value.values())
+    if not all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in sides):
         raise ArgumentError(f"{name} (={value!r}) must hold positive integers")
+    if int(sides[0]) * int(sides[-1]) > MAX_INPUT_PIXELS:
+        raise ArgumentError(f"{name} (={value!r}) must make an input of at most {MAX_INPUT_PIXELS:,} pixels")
     return {key: int(side) for key, side in value.items()}
 
 
@@ -616,8 +696,8 @@ def _listed(images: Any, ndim: int) -> list[Any]:
     """One image or several as a list; an array of more than `ndim` axes is a batch."""
     if isinstance(images, (list, tuple)):
         return list(images)
-    if hasattr(images, "__array__") and not isinstance(images, Image.Image) and np.ndim(images) > ndim:
-        return list(np.asarray(images))
+    if is_array(images) and (np.ndim(images) > ndim or is_column(images)):
+        return list(to_numpy(images))
     return [images]
 
 
@@ -629,9 +709,9 @@ def _is_channels_first(value: Any, name: str) -> bool:
 
 
 def _channels_last(image: Any, input_data_format: str | None) -> Any:
-    if isinstance(image, Image.Image) or not hasattr(image, "__array__") or np.ndim(image) != 3:
+    if not is_array(image) or np.ndim(image) != 3:
         return image
-    pixels = np.asarray(image)
+    pixels = to_numpy(image)
     if input_data_format is not None:
         first = _is_channels_first(input_data_format, "input_data_format")
     else:

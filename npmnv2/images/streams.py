@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby, islice
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from npmnv2.errors import ArgumentError, ArgumentTypeError
+from npmnv2.errors import ArgumentError, ArgumentTypeError, Npmnv2Error
+from npmnv2.images.loading import is_array, is_column
 from npmnv2.kernels import Array
 
 Context = TypeVar("Context")
 Values = TypeVar("Values")
 Result = TypeVar("Result")
+Prepared = tuple[Array, Context]
+
+OnError = Literal["raise", "skip", "return"]
+
+# What an image can cause. Anything else is a bug, and no setting hides it.
+IMAGE_ERRORS = (Npmnv2Error, OSError)
+
+_log = logging.getLogger("npmnv2")
 
 
 def map_images(
     images: Any,
-    prepare: Callable[[Any], tuple[Array, Context]],
+    prepare: Callable[[Any], Prepared[Context]],
     run: Callable[[Array], Values],
     finish: Callable[[Values, int, Context], Result],
     batch_size: int,
+    errors: OnError = "raise",
 ) -> Any:
     """Apply a network to images.
 
@@ -38,43 +49,86 @@ def map_images(
         From the values, a position in the batch and what `prepare` told, to a result.
     batch_size : int
         How many images are prepared ahead and, where they have one size, run at once.
+    errors : {"raise", "skip", "return"}
+        What becomes of an image that cannot be used: its exception is raised after the results of all images before
+        it, or it is left out with a warning in the log ``npmnv2``, or its exception takes the result's place.
 
     Returns
     -------
     Result, list of Result or iterator of Result
         As `images` came.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ArgumentError(f"batch_size (={batch_size!r}) must be an integer of at least 1")
+    check_count("batch_size", batch_size)
+    if errors not in get_args(OnError):
+        raise ArgumentError(f"errors (={errors!r}) must be one of {', '.join(get_args(OnError))}")
     if _is_one_image(images):
-        return next(_stream(iter([images]), prepare, run, finish, 1))
-    if isinstance(images, Iterator):
-        return _stream(images, prepare, run, finish, batch_size)
+        if errors != "raise":
+            raise ArgumentError(f"errors (={errors!r}) is for several images; put the one into a list")
+        return next(_checked(_stream(iter([images]), prepare, run, finish, 1), errors))
     if not isinstance(images, Iterable) or isinstance(images, Mapping):
         raise ArgumentTypeError(f"images must be an image, a path or a list of them, got {type(images).__name__}")
-    return list(_stream(iter(images), prepare, run, finish, batch_size))
+    results = _checked(_stream(iter(images), prepare, run, finish, batch_size), errors)
+    return results if isinstance(images, Iterator) else list(results)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise an ArgumentError unless `value` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ArgumentError(f"{name} (={value!r}) must be an integer of at least 1")
+
+
+def _checked(results: Iterator[Result | Exception], errors: OnError) -> Iterator[Result | Exception]:
+    """The results with what `errors` makes of the exceptions among them."""
+    for result in results:
+        if not isinstance(result, Exception) or errors == "return":
+            yield result
+        elif errors == "raise":
+            raise result
+        else:
+            _log.warning("an image was skipped: %s", result)
 
 
 def _stream(
     images: Iterator[Any],
-    prepare: Callable[[Any], tuple[Array, Context]],
+    prepare: Callable[[Any], Prepared[Context]],
     run: Callable[[Array], Values],
     finish: Callable[[Values, int, Context], Result],
     batch_size: int,
-) -> Iterator[Result]:
+) -> Iterator[Result | Exception]:
+    """Results in order; an image that cannot be used gives its exception instead."""
     while batch := list(islice(images, batch_size)):
-        prepared = [prepare(image) for image in batch]
+        prepared = [_attempt(prepare, image) for image in batch]
         # Without a resize inputs may differ in size; neighbors of one size go together.
-        for _, group in groupby(prepared, key=lambda pair: pair[0].shape):
-            members = list(group)
-            x = np.concatenate([array for array, _ in members]) if len(members) > 1 else members[0][0]
-            values = run(x)
-            for at, (_, context) in enumerate(members):
-                yield finish(values, at, context)
+        for _, group in groupby(prepared, key=lambda one: None if isinstance(one, Exception) else one[0].shape):
+            yield from _together(list(group), run, finish)
+
+
+def _together(
+    members: list[Prepared[Context] | Exception],
+    run: Callable[[Array], Values],
+    finish: Callable[[Values, int, Context], Result],
+) -> Iterator[Result | Exception]:
+    """Run what was prepared to one size as one batch; exceptions pass through."""
+    inputs = [one for one in members if not isinstance(one, Exception)]
+    if not inputs:
+        yield from (one for one in members if isinstance(one, Exception))
+        return
+    values = _attempt(run, np.concatenate([x for x, _ in inputs]) if len(inputs) > 1 else inputs[0][0])
+    for index, (_, context) in enumerate(inputs):
+        yield values if isinstance(values, Exception) else finish(values, index, context)
+
+
+def _attempt(function: Callable[[Any], Result], argument: Any) -> Result | Exception:
+    try:
+        return function(argument)
+    except IMAGE_ERRORS as error:
+        return error
 
 
 def _is_one_image(images: Any) -> bool:
     """Whether `images` is one image, not several: a path, bytes, a file, a PIL image, or an (H, W[, C]) array."""
-    if isinstance(images, np.ndarray):
-        return images.ndim != 4
-    return isinstance(images, (str, bytes, Path)) or hasattr(images, "getbands") or hasattr(images, "read")
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "getbands"):
+        return True
+    if is_array(images):
+        return np.ndim(images) != 4 and not is_column(images)
+    return hasattr(images, "read")

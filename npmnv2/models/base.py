@@ -1,11 +1,12 @@
-"""The models: transformers' classes on NumPy arrays, and `predict` and `features` for people with photos."""
+"""The models: transformers' classes on NumPy arrays, and `predict` and `features` for photos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -13,22 +14,39 @@ from numpy.typing import ArrayLike, DTypeLike
 from npmnv2.backends.interface import Executable
 from npmnv2.backends.selection import check_threads, get_backend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
-from npmnv2.images.processor import MobileNetV2ImageProcessor
-from npmnv2.images.streams import map_images
+from npmnv2.images.loading import ImageSource, is_array, to_numpy
+from npmnv2.images.processor import PRESETS, MobileNetV2ImageProcessor, Preset
+from npmnv2.images.steps import Pair
+from npmnv2.images.streams import OnError, map_images
 from npmnv2.kernels import Array
 from npmnv2.labels import labels_for
+from npmnv2.models.outputs import HiddenStatesOutput
 from npmnv2.network.architecture import POOL
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
 from npmnv2.network.plan import Plan
 from npmnv2.results.profile import Profile
+from npmnv2.results.tables import plan_table
 from npmnv2.weights.checkpoint import Checkpoint, check_weights, fold_batch_norms, initialize
 from npmnv2.weights.native import write_h5
 from npmnv2.weights.readers import WEIGHTS_FILE, read_checkpoint
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 DTYPES = ("float32", "float64")
 
 HiddenStates = bool | Sequence[int | str] | None
+DataFormat = Literal["channels_first", "channels_last"]
+Transform = Preset | MobileNetV2ImageProcessor
+Features = Array | dict[str, Array]
 Model = TypeVar("Model", bound="MobileNetV2PreTrainedModel")
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of `predict` and `features`, for type checkers."""
+
+    transform: Transform | None
+    batch_size: int
 
 
 class MobileNetV2PreTrainedModel:
@@ -48,11 +66,20 @@ class MobileNetV2PreTrainedModel:
         Threads of the Numba backend; the CPUs that this process may use if not given.
     processor : MobileNetV2ImageProcessor, optional
         How `predict` and `features` prepare images.
+    source : dict, optional
+        Where the weights came from, as `Checkpoint.source`.
+    where : str
+        What messages about the weights call them, such as the name of their file.
 
     Raises
     ------
     WeightsError
         If the weights do not fit the configuration.
+
+    Notes
+    -----
+    Models can be pickled and copied, and sent to other processes. The weights travel; what was compiled for them is
+    made anew at the first use, and gives the same bits.
     """
 
     task: ClassVar[str] = "features"
@@ -71,17 +98,17 @@ class MobileNetV2PreTrainedModel:
         n_threads: int | None = None,
         processor: MobileNetV2ImageProcessor | None = None,
         source: Mapping[str, Any] | None = None,
+        where: str = "weights",
     ) -> None:
         if not isinstance(config, MobileNetV2Config):
             raise ArgumentTypeError(f"config must be a MobileNetV2Config, got {type(config).__name__}")
         self.config = config
         self.plan = self.build(config)
         self.weights = dict(weights) if weights is not None else initialize(self.plan, config, seed)
-        check_weights(self.plan, self.weights)
-        self.dtype = np.dtype(dtype)
-        if self.dtype.name not in DTYPES:
-            raise ArgumentError(f"dtype (={self.dtype.name!r}) must be one of {', '.join(DTYPES)}")
+        check_weights(self.plan, self.weights, where)
+        self.dtype = _checked_dtype(dtype)
         self.backend = get_backend(backend, self.dtype)
+        self._wanted_backend = backend
         self.n_threads = check_threads(n_threads)
         self.processor = processor or MobileNetV2ImageProcessor.preset("hf", config.image_size)
         self.source = dict(source or {})
@@ -95,6 +122,45 @@ class MobileNetV2PreTrainedModel:
     def executable(self) -> Executable:
         """The network, folded and compiled for the backend at first use."""
         return self.backend.compile(self.plan, fold_batch_norms(self.plan, self.weights, self.dtype), self.n_threads)
+
+    # --- as an object ------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        """The class, and what sets this model apart from others of it."""
+        config = self.config
+        size = sum(array.size for array in self.weights.values())
+        classes = f"{config.classes} classes, " if self.task != "features" else ""
+        return (
+            f"<{type(self).__name__}: multiplier {config.depth_multiplier:g}, image size {config.image_size}, {classes}"
+            f"{size / 1e6:.1f} M weights, {self.backend.name}, {self.dtype.name}>"
+        )
+
+    def __dir__(self) -> list[str]:
+        """The public names, for completion."""
+        return [name for name in super().__dir__() if not name.startswith("_") or name.endswith("__")]
+
+    def summary(self, height: int | None = None, width: int | None = None) -> str:
+        """Return a table of all nodes with output shape, parameters and multiply-adds, to be printed.
+
+        Parameters
+        ----------
+        height, width : int, optional
+            Of the input; the model's own size if not given.
+        """
+        return plan_table(self.plan, self.config.image_size if height is None else height, width)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is compiled holds addresses, and a path tells where its owner keeps things: neither leaves the process.
+        state = {name: value for name, value in vars(self).items() if name not in ("executable", "backend", "plan")}
+        return {**state, "source": _without_folders(self.source)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self.plan = self.build(self.config)
+        self.backend = get_backend(self._wanted_backend, self.dtype)
+
+    def __sklearn_clone__(self: Model) -> Model:
+        return copy.deepcopy(self)
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -111,10 +177,10 @@ class MobileNetV2PreTrainedModel:
             raise WeightsError("checkpoint must hold a configuration, got none")
         where = where or checkpoint.source.get("file", "checkpoint")
         weights = cls.select(checkpoint, where)
-        check_weights(cls.build(checkpoint.config), weights, where)
         size = checkpoint.preprocessing.get("size", checkpoint.config.image_size)
-        options.setdefault("processor", MobileNetV2ImageProcessor.from_preprocessing(checkpoint.preprocessing, size))
-        return cls(_with_labels(checkpoint), weights, source=checkpoint.source, **options)
+        if options.get("processor") is None:
+            options["processor"] = MobileNetV2ImageProcessor.from_preprocessing(checkpoint.preprocessing, size)
+        return cls(_with_labels(checkpoint), weights, source=checkpoint.source, where=where, **options)
 
     @classmethod
     def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
@@ -164,12 +230,9 @@ class MobileNetV2PreTrainedModel:
         """Values of all endpoints, by name and in order: for comparing another implementation layer by layer."""
         return self.run(x, self.plan.endpoints)
 
-    def profile(self, image: Any) -> Profile:
-        """Run on one image, after a first run to warm up, and tell what every node took; prints as a table."""
-        x = self.prepare([image])
-        last = self.plan.nodes[-1].name
-        self.executable(x, [last])
-        return Profile(self.executable.profile(x, [last]))
+    def profile(self, image: ImageSource) -> Profile:
+        """Time every node on one image, after a first run to warm up; the result prints as a table."""
+        return Profile(self.executable.profile(self._check_input(self.prepare([image])), [self.plan.nodes[-1].name]))
 
     def _check_input(self, x: Array) -> Array:
         if x.ndim != 4:
@@ -193,7 +256,7 @@ class MobileNetV2PreTrainedModel:
             raise ArgumentError("pixel_values must be given")
         if data_format not in ("channels_first", "channels_last"):
             raise ArgumentError(f"data_format (={data_format!r}) must be 'channels_first' or 'channels_last'")
-        x = np.asarray(pixel_values)
+        x = to_numpy(pixel_values) if is_array(pixel_values) else np.asarray(pixel_values)
         if x.ndim != 4 or data_format == "channels_last":
             return x
         channels = self.config.num_channels
@@ -231,13 +294,26 @@ class MobileNetV2PreTrainedModel:
 
     def _forward(
         self, pixel_values: ArrayLike | None, hidden: HiddenStates, outputs: Sequence[str], data_format: str
-    ) -> tuple[dict[str, Array], tuple[Array, ...] | None]:
-        """Run to `outputs`, or, where certain hidden states were chosen, just as far as those."""
+    ) -> tuple[dict[str, Array] | None, tuple[Array, ...] | None]:
+        """The values of `outputs` and the hidden states; None for the former where certain states were chosen."""
         x = self._check_input(self._channels_last(pixel_values, data_format))
         names = self._hidden_names(hidden)
         chosen = bool(names) and hidden is not True
         values = self.executable(x, names if chosen else [*outputs, *names])
-        return values, tuple(layout(values[name], data_format) for name in names) if names else None
+        states = tuple(layout(values[name], data_format) for name in names) if names else None
+        return None if chosen else values, states
+
+    @staticmethod
+    def _chosen(
+        states: tuple[Array, ...] | None, labels: ArrayLike | None, return_dict: bool | None
+    ) -> HiddenStatesOutput | tuple[Any, ...]:
+        """The output of a run that stopped at the last of the chosen hidden states."""
+        if labels is not None:
+            raise ArgumentError(
+                "labels must not be given together with chosen hidden states: the run stops before the loss"
+            )
+        output = HiddenStatesOutput(states or ())
+        return output.to_tuple() if return_dict is False else output
 
     # --- photos ------------------------------------------------------------------------------------------------------
 
@@ -247,15 +323,104 @@ class MobileNetV2PreTrainedModel:
         assert self.config.id2label is not None
         return tuple(self.config.id2label.values())
 
-    def features(self, images: Any, endpoints: Sequence[str] | None = None, *, batch_size: int = 8) -> Any:
+    # The order matters: a path is an iterable of strings too, and an iterator an iterable.
+    @overload
+    def features(  # type: ignore[overload-overlap]
+        self,
+        images: ImageSource,
+        endpoints: None = None,
+        *,
+        errors: Literal["raise"] = ...,
+        **options: Unpack[RunOptions],
+    ) -> Array: ...
+    @overload
+    def features(  # type: ignore[overload-overlap]
+        self,
+        images: ImageSource,
+        endpoints: Sequence[str],
+        *,
+        errors: Literal["raise"] = ...,
+        **options: Unpack[RunOptions],
+    ) -> dict[str, Array]: ...
+    @overload
+    def features(  # type: ignore[overload-overlap]
+        self,
+        images: Iterator[ImageSource],
+        endpoints: None = None,
+        *,
+        errors: Literal["raise", "skip"] = ...,
+        **options: Unpack[RunOptions],
+    ) -> Iterator[Array]: ...
+    @overload
+    def features(  # type: ignore[overload-overlap]
+        self,
+        images: Iterator[ImageSource],
+        endpoints: Sequence[str],
+        *,
+        errors: Literal["raise", "skip"] = ...,
+        **options: Unpack[RunOptions],
+    ) -> Iterator[dict[str, Array]]: ...
+    @overload
+    def features(  # type: ignore[overload-overlap]
+        self,
+        images: Iterator[ImageSource],
+        endpoints: Sequence[str] | None = None,
+        *,
+        errors: OnError,
+        **options: Unpack[RunOptions],
+    ) -> Iterator[Features | Exception]: ...
+    @overload
+    def features(
+        self,
+        images: Iterable[ImageSource],
+        endpoints: None = None,
+        *,
+        errors: Literal["raise", "skip"] = ...,
+        **options: Unpack[RunOptions],
+    ) -> list[Array]: ...
+    @overload
+    def features(
+        self,
+        images: Iterable[ImageSource],
+        endpoints: Sequence[str],
+        *,
+        errors: Literal["raise", "skip"] = ...,
+        **options: Unpack[RunOptions],
+    ) -> list[dict[str, Array]]: ...
+    @overload
+    def features(
+        self,
+        images: Iterable[ImageSource],
+        endpoints: Sequence[str] | None = None,
+        *,
+        errors: OnError,
+        **options: Unpack[RunOptions],
+    ) -> list[Features | Exception]: ...
+    def features(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        endpoints: Sequence[str] | None = None,
+        *,
+        errors: OnError = "raise",
+        transform: Transform | None = None,
+        batch_size: int = 8,
+    ) -> Any:
         """Embed images, or read feature maps inside the network; nothing beyond the last one is computed.
 
         Parameters
         ----------
         images
-            One image (path, PIL image, array), a list of them, or an iterator.
+            One image (path, PIL image, array), a list of them, or an iterator. An array of four axes, or a column of
+            paths, is a list.
         endpoints : list of str, optional
             Names such as ``"block_13_expand"`` or slim's ``"layer_15/expansion_output"``.
+        errors : {"raise", "skip", "return"}
+            What becomes of an image that cannot be used, where there are several: raise its exception, after the
+            results of all images before it; leave it out, with a warning in the log ``npmnv2``; or return its
+            exception in the result's place.
+        transform : {"hf", "slim", "keras", "raw", "deeplab"} or MobileNetV2ImageProcessor, optional
+            How a photo becomes the network's input: a preset at the model's size or an image processor; the model's
+            own if not given.
         batch_size : int
             How many images run at once.
 
@@ -264,6 +429,11 @@ class MobileNetV2PreTrainedModel:
         Array [shape=(C,)] or dict of str to Array [shape=(H, W, C)]
             For one image: the pooled features, or the maps by name. For a list, a list of these; for an iterator, an
             iterator.
+
+        Notes
+        -----
+        Maps have the channels last, as photos and the network have them. Only the calls that follow transformers,
+        ``model(pixel_values)``, have them first, in `pixel_values` and in `hidden_states`.
         """
         if isinstance(endpoints, str):
             raise ArgumentTypeError(f"endpoints (={endpoints!r}) must be a list of names, got one string")
@@ -275,28 +445,47 @@ class MobileNetV2PreTrainedModel:
             one = {name: value[at] for name, value in values.items()}
             return one if endpoints is not None else _pooled(one[self.embedding])
 
-        return self._map(images, names, finish, batch_size)
+        return self._map(images, names, finish, errors, transform, batch_size)
 
-    def prepare(self, images: Sequence[Any]) -> Array:
+    def prepare(self, images: Sequence[ImageSource], transform: Transform | None = None) -> Array:
         """Images as the network takes them: (N, H, W, C) in the model's number type."""
-        x = self.processor.to_array(images)
-        if self.dtype == np.float64:
-            x = x.astype(np.float64)
-        return x
+        return self._processor(transform).to_array(images).astype(self.dtype, copy=False)
+
+    def _processor(self, transform: Transform | None) -> MobileNetV2ImageProcessor:
+        """The image processor that `transform` stands for; the model's own for None."""
+        if transform is None:
+            return self.processor
+        if isinstance(transform, MobileNetV2ImageProcessor):
+            return transform
+        if transform not in PRESETS:
+            raise ArgumentError(f"transform (={transform!r}) must be an image processor or one of {', '.join(PRESETS)}")
+        return MobileNetV2ImageProcessor.preset(transform, self._input_size())
+
+    def _input_size(self) -> Pair:
+        """(height, width) of the input that the model's processor makes, or else of the configuration."""
+        own = self.processor
+        sides = own.pad_size or (own.crop_size if own.do_center_crop else own.size)
+        size = self.config.image_size
+        return sides.get("height", size), sides.get("width", size)
 
     def _map(
         self,
         images: Any,
         outputs: Sequence[str],
         finish: Callable[[dict[str, Array], int, Any], Any],
+        errors: OnError,
+        transform: Transform | None,
         batch_size: int,
     ) -> Any:
         """Apply the network to one image, a list or an iterator, in batches; the answer has the same form."""
+        processor = self._processor(transform)
 
         def run(x: Array) -> dict[str, Array]:
             return self.executable(self._check_input(x), outputs)
 
-        return map_images(images, lambda image: (self.prepare([image]), image), run, finish, batch_size)
+        return map_images(
+            images, lambda image: (self.prepare([image], processor), image), run, finish, batch_size, errors
+        )
 
 
 def _with_labels(checkpoint: Checkpoint) -> MobileNetV2Config:
@@ -318,6 +507,20 @@ def _with_labels(checkpoint: Checkpoint) -> MobileNetV2Config:
 def _has_default_names(config: MobileNetV2Config) -> bool:
     assert config.id2label is not None
     return all(label == f"LABEL_{index}" for index, label in config.id2label.items())
+
+
+def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        checked = np.dtype(object)
+    if checked.name not in DTYPES:
+        raise ArgumentError(f"dtype (={dtype!r}) must be one of {', '.join(DTYPES)}")
+    return checked
+
+
+def _without_folders(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {**source, "file": PurePath(source["file"]).name} if "file" in source else dict(source)
 
 
 def layout(value: Array, data_format: str) -> Array:

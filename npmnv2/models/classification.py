@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
 from npmnv2.errors import ArgumentError
+from npmnv2.images.loading import ImageSource
+from npmnv2.images.streams import OnError, check_count
 from npmnv2.kernels import Array
 from npmnv2.labels import wnids_for
-from npmnv2.models.base import HiddenStates, MobileNetV2PreTrainedModel
+from npmnv2.models.base import DataFormat, HiddenStates, MobileNetV2PreTrainedModel, RunOptions, Transform
 from npmnv2.models.losses import classification_loss
-from npmnv2.models.outputs import ImageClassifierOutputWithNoAttention
+from npmnv2.models.outputs import HiddenStatesOutput, ImageClassifierOutputWithNoAttention
 from npmnv2.network.architecture import CLASSIFIER, POOL, classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.plan import Plan
 from npmnv2.results.prediction import Prediction
 from npmnv2.weights.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
@@ -42,6 +48,35 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
             return checkpoint.weights
         return super().select(checkpoint, where)
 
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        output_hidden_states: bool | None = ...,
+        labels: ArrayLike | None = ...,
+        return_dict: Literal[True] | None = ...,
+        *,
+        data_format: DataFormat = ...,
+    ) -> ImageClassifierOutputWithNoAttention: ...
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        *,
+        output_hidden_states: Sequence[int | str],
+        return_dict: Literal[True] | None = ...,
+        data_format: DataFormat = ...,
+    ) -> HiddenStatesOutput: ...
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        output_hidden_states: HiddenStates = ...,
+        labels: ArrayLike | None = ...,
+        *,
+        return_dict: Literal[False],
+        data_format: DataFormat = ...,
+    ) -> tuple[Any, ...]: ...
     def __call__(
         self,
         pixel_values: ArrayLike | None = None,
@@ -49,8 +84,8 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
         labels: ArrayLike | None = None,
         return_dict: bool | None = None,
         *,
-        data_format: str = "channels_first",
-    ) -> ImageClassifierOutputWithNoAttention | tuple[Any, ...]:
+        data_format: DataFormat = "channels_first",
+    ) -> ImageClassifierOutputWithNoAttention | HiddenStatesOutput | tuple[Any, ...]:
         """Run on prepared images; see `MobileNetV2Model.__call__`.
 
         Parameters
@@ -65,16 +100,12 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
         at every position of the window. Their mean over h and w is what `predict` ranks.
         """
         values, hidden = self._forward(pixel_values, output_hidden_states, (self._top,), data_format)
-        logits = values.get(self._top)
-        if logits is not None and logits.shape[1:-1] == (1, 1):
+        if values is None:
+            return self._chosen(hidden, labels, return_dict)
+        logits = values[self._top]
+        if logits.shape[1:-1] == (1, 1):
             logits = logits[:, 0, 0]
-        loss = None
-        if labels is not None:
-            if logits is None:
-                raise ArgumentError(
-                    "labels must not be given together with chosen hidden states: the run stops before the loss"
-                )
-            loss = classification_loss(logits, labels, self.config.problem_type)
+        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
         output = ImageClassifierOutputWithNoAttention(loss, logits, hidden)
         return output.to_tuple() if return_dict is False else output
 
@@ -86,15 +117,59 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
     def _wnids(self) -> tuple[str | None, ...]:
         return wnids_for(self.labels)
 
-    def predict(self, images: Any, top_k: int = 5, *, batch_size: int = 8) -> Any:
-        """Name what is on photos.
+    # The order matters: a path is an iterable of strings too, and an iterator an iterable.
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, images: ImageSource, top_k: int = ..., *, errors: Literal["raise"] = ..., **options: Unpack[RunOptions]
+    ) -> Prediction: ...
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self,
+        images: Iterator[ImageSource],
+        top_k: int = ...,
+        *,
+        errors: Literal["raise", "skip"] = ...,
+        **options: Unpack[RunOptions],
+    ) -> Iterator[Prediction]: ...
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, images: Iterator[ImageSource], top_k: int = ..., *, errors: OnError, **options: Unpack[RunOptions]
+    ) -> Iterator[Prediction | Exception]: ...
+    @overload
+    def predict(
+        self,
+        images: Iterable[ImageSource],
+        top_k: int = ...,
+        *,
+        errors: Literal["raise", "skip"] = ...,
+        **options: Unpack[RunOptions],
+    ) -> list[Prediction]: ...
+    @overload
+    def predict(
+        self, images: Iterable[ImageSource], top_k: int = ..., *, errors: OnError, **options: Unpack[RunOptions]
+    ) -> list[Prediction | Exception]: ...
+    def predict(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        top_k: int = 5,
+        *,
+        errors: OnError = "raise",
+        transform: Transform | None = None,
+        batch_size: int = 8,
+    ) -> Any:
+        """Classify photos.
 
         Parameters
         ----------
         images
-            One image (path, PIL image, uint8 array (H, W, 3)), a list of them, or an iterator.
+            One image (path, PIL image, uint8 array (H, W, 3)), a list of them, or an iterator. An array of four axes,
+            or a column of paths, is a list.
         top_k : int
             How many classes to return, best first.
+        errors : {"raise", "skip", "return"}
+            What becomes of an image that cannot be used, as in `features`.
+        transform : {"hf", "slim", "keras", "raw", "deeplab"} or MobileNetV2ImageProcessor, optional
+            How a photo becomes the network's input, as in `features`.
         batch_size : int
             How many images run at once.
 
@@ -108,8 +183,7 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
         FileNotFoundError, ImageError
             If an image is missing or unusable; the message names it.
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ArgumentError(f"top_k (={top_k!r}) must be an integer of at least 1")
+        check_count("top_k", top_k)
         if not self.config.classes:
             raise ArgumentError(
                 "config.num_labels must be above 0 to predict; use features() of a model without classes"
@@ -118,7 +192,7 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
         def finish(values: dict[str, Array], at: int, image: Any) -> Prediction:
             logits = values[CLASSIFIER][at]
             logits = logits.mean(axis=(0, 1)) if logits.ndim == 3 else logits
-            source = str(image) if isinstance(image, (str, Path)) else None
+            source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
             return Prediction.from_logits(logits, self.labels, top_k, source, self._wnids)
 
-        return self._map(images, (CLASSIFIER,), finish, batch_size)
+        return self._map(images, (CLASSIFIER,), finish, errors, transform, batch_size)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
 from npmnv2.errors import WeightsError
 from npmnv2.kernels import Array
-from npmnv2.models.base import HiddenStates, MobileNetV2PreTrainedModel, layout
-from npmnv2.models.outputs import BaseModelOutputWithPoolingAndNoAttention
+from npmnv2.models.base import DataFormat, HiddenStates, MobileNetV2PreTrainedModel, layout
+from npmnv2.models.outputs import BaseModelOutputWithPoolingAndNoAttention, HiddenStatesOutput
 from npmnv2.network.architecture import CLASSIFIER, LAST_CONV, POOL, pooled_backbone
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.plan import Plan
@@ -34,14 +35,41 @@ class MobileNetV2Model(MobileNetV2PreTrainedModel):
             raise WeightsError(f"{where} must hold a classification or features model, got {checkpoint.task}")
         return {name: array for name, array in checkpoint.weights.items() if not name.startswith(f"{CLASSIFIER}/")}
 
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        output_hidden_states: bool | None = ...,
+        return_dict: Literal[True] | None = ...,
+        *,
+        data_format: DataFormat = ...,
+    ) -> BaseModelOutputWithPoolingAndNoAttention: ...
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        *,
+        output_hidden_states: Sequence[int | str],
+        return_dict: Literal[True] | None = ...,
+        data_format: DataFormat = ...,
+    ) -> HiddenStatesOutput: ...
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        output_hidden_states: HiddenStates = ...,
+        *,
+        return_dict: Literal[False],
+        data_format: DataFormat = ...,
+    ) -> tuple[Any, ...]: ...
     def __call__(
         self,
         pixel_values: ArrayLike | None = None,
         output_hidden_states: HiddenStates = None,
         return_dict: bool | None = None,
         *,
-        data_format: str = "channels_first",
-    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple[Any, ...]:
+        data_format: DataFormat = "channels_first",
+    ) -> BaseModelOutputWithPoolingAndNoAttention | HiddenStatesOutput | tuple[Any, ...]:
         """Run on prepared images.
 
         Parameters
@@ -56,10 +84,8 @@ class MobileNetV2Model(MobileNetV2PreTrainedModel):
         """
         outputs = (LAST_CONV, POOL)
         values, hidden = self._forward(pixel_values, output_hidden_states, outputs, data_format)
-        last, pooled = (values.get(name) for name in outputs)
-        output = BaseModelOutputWithPoolingAndNoAttention(
-            None if last is None else layout(last, data_format),
-            None if pooled is None else layout(pooled, data_format),
-            hidden,
-        )
+        if values is None:
+            return self._chosen(hidden, None, return_dict)
+        last, pooled = (layout(values[name], data_format) for name in outputs)
+        output = BaseModelOutputWithPoolingAndNoAttention(last, pooled, hidden)
         return output.to_tuple() if return_dict is False else output

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from npmnv2.kernels import Array
 
 
@@ -43,6 +45,16 @@ class ModelOutput:
     def __len__(self) -> int:
         return len(self.items())
 
+    def __repr__(self) -> str:
+        """Names, types and shapes; no values."""
+        return f"{type(self).__name__}({', '.join(f'{name}={_describe(value)}' for name, value in self.items())})"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return f"{len(value)} arrays" if isinstance(value, tuple) else repr(value)
+
 
 @dataclass(repr=False)
 class BaseModelOutputWithPoolingAndNoAttention(ModelOutput):
@@ -50,16 +62,16 @@ class BaseModelOutputWithPoolingAndNoAttention(ModelOutput):
 
     Attributes
     ----------
-    last_hidden_state : Array [shape=(N, C, H, W)] or None
-        Output of the last convolution; None if the run stopped before it.
-    pooler_output : Array [shape=(N, C)] or None
+    last_hidden_state : Array [shape=(N, C, H, W)]
+        Output of the last convolution.
+    pooler_output : Array [shape=(N, C)]
         Its mean over all pixels.
     hidden_states : tuple of Array or None
-        What `output_hidden_states` asked for.
+        Where `output_hidden_states` asked for them.
     """
 
-    last_hidden_state: Array | None = None
-    pooler_output: Array | None = None
+    last_hidden_state: Array
+    pooler_output: Array
     hidden_states: tuple[Array, ...] | None = None
 
 
@@ -71,13 +83,14 @@ class ImageClassifierOutputWithNoAttention(ModelOutput):
     ----------
     loss : float or None
         Given labels only.
-    logits : Array [shape=(N, num_labels)] or None
-        Scores before softmax; None if the run stopped before them.
+    logits : Array [shape=(N, num_labels)]
+        Scores before softmax.
     hidden_states : tuple of Array or None
+        Where `output_hidden_states` asked for them.
     """
 
-    loss: float | None = None
-    logits: Array | None = None
+    loss: float | None
+    logits: Array
     hidden_states: tuple[Array, ...] | None = None
 
 
@@ -89,14 +102,28 @@ class SemanticSegmenterOutput(ModelOutput):
     ----------
     loss : float or None
         Given labels only.
-    logits : Array [shape=(N, num_labels, H, W)] or None
+    logits : Array [shape=(N, num_labels, H, W)]
         At the output stride's resolution, before softmax.
     hidden_states : tuple of Array or None
+        Where `output_hidden_states` asked for them.
     attentions : None
         The network has none; the name is transformers'.
     """
 
-    loss: float | None = None
-    logits: Array | None = None
+    loss: float | None
+    logits: Array
     hidden_states: tuple[Array, ...] | None = None
     attentions: None = None
+
+
+@dataclass(repr=False)
+class HiddenStatesOutput(ModelOutput):
+    """Output of any model that was asked for certain hidden states: these alone, for the run stops at the last one.
+
+    Attributes
+    ----------
+    hidden_states : tuple of Array [shape=(N, C, H, W)]
+        In the order in which `output_hidden_states` lists them.
+    """
+
+    hidden_states: tuple[Array, ...]

@@ -1,25 +1,25 @@
-"""`MobileNetV2ForSemanticSegmentation`: transformers' class on NumPy arrays, and `predict` for people with photos."""
+"""`MobileNetV2ForSemanticSegmentation`: transformers' class on NumPy arrays, and `predict` for photos."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npmnv2.errors import ArgumentError, ArgumentTypeError, ImageError
-from npmnv2.images.loading import Pixels, describe, load_image
+from npmnv2.images.loading import ImageSource, Pixels, describe, load_image
 from npmnv2.images.processor import MobileNetV2ImageProcessor
 from npmnv2.images.steps import Pair, Placement
-from npmnv2.images.streams import map_images
+from npmnv2.images.streams import OnError, map_images
 from npmnv2.kernels import Array, LinearWeights, resize_bilinear
-from npmnv2.models.base import HiddenStates, MobileNetV2PreTrainedModel, layout
+from npmnv2.models.base import DataFormat, HiddenStates, MobileNetV2PreTrainedModel, Transform, layout
 from npmnv2.models.losses import segmentation_loss
-from npmnv2.models.outputs import SemanticSegmenterOutput
+from npmnv2.models.outputs import HiddenStatesOutput, SemanticSegmenterOutput
 from npmnv2.network.architecture import LAST_CONV
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.deeplab import IMAGE_POOL, LOGITS, segmenter
@@ -28,13 +28,24 @@ from npmnv2.results.class_map import Grid, best_classes, mean_scores
 from npmnv2.results.segmentation import Segmentation
 from npmnv2.weights.checkpoint import Checkpoint
 
-TRANSFORMS = ("deeplab", "hf")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Label maps need 4 bytes a pixel; the scores of all classes are refused beyond this.
 MAX_SCORE_BYTES = 2 << 30
 
 # transformers' models and checkpoints made from its files have it; nothing in a segmentation model uses it.
 _UNUSED_LAYERS = (LAST_CONV, batch_norm_name(LAST_CONV))
+
+
+class SegmentOptions(TypedDict, total=False):
+    """Options of `predict`, for type checkers."""
+
+    transform: Transform
+    scales: Sequence[float]
+    flip: bool
+    scores: bool
+    batch_size: int
 
 
 class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
@@ -58,6 +69,35 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         weights = super().select(checkpoint, where)
         return {name: array for name, array in weights.items() if name.rpartition("/")[0] not in _UNUSED_LAYERS}
 
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        labels: ArrayLike | None = ...,
+        output_hidden_states: bool | None = ...,
+        return_dict: Literal[True] | None = ...,
+        *,
+        data_format: DataFormat = ...,
+    ) -> SemanticSegmenterOutput: ...
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        *,
+        output_hidden_states: Sequence[int | str],
+        return_dict: Literal[True] | None = ...,
+        data_format: DataFormat = ...,
+    ) -> HiddenStatesOutput: ...
+    @overload
+    def __call__(
+        self,
+        pixel_values: ArrayLike | None = ...,
+        labels: ArrayLike | None = ...,
+        output_hidden_states: HiddenStates = ...,
+        *,
+        return_dict: Literal[False],
+        data_format: DataFormat = ...,
+    ) -> tuple[Any, ...]: ...
     def __call__(
         self,
         pixel_values: ArrayLike | None = None,
@@ -65,8 +105,8 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         output_hidden_states: HiddenStates = None,
         return_dict: bool | None = None,
         *,
-        data_format: str = "channels_first",
-    ) -> SemanticSegmenterOutput | tuple[Any, ...]:
+        data_format: DataFormat = "channels_first",
+    ) -> SemanticSegmenterOutput | HiddenStatesOutput | tuple[Any, ...]:
         """Run on prepared images.
 
         Parameters
@@ -91,15 +131,13 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
                 "num_labels (=1) must be at least 2 for a loss: with a single class every pixel is of that class"
             )
         values, hidden = self._forward(pixel_values, output_hidden_states, (LOGITS,), data_format)
-        logits = values.get(LOGITS)
+        if values is None:
+            return self._chosen(hidden, labels, return_dict)
+        logits = values[LOGITS]
         loss = None
         if labels is not None:
-            if logits is None:
-                raise ArgumentError(
-                    "labels must not be given together with chosen hidden states: the run stops before the loss"
-                )
             loss = self._loss(logits, labels, np.shape(self._channels_last(pixel_values, data_format))[1:3])
-        output = SemanticSegmenterOutput(loss, None if logits is None else layout(logits, data_format), hidden)
+        output = SemanticSegmenterOutput(loss, layout(logits, data_format), hidden)
         return output.to_tuple() if return_dict is False else output
 
     def _loss(self, logits: Array, labels: ArrayLike, size: tuple[int, ...]) -> float:
@@ -111,11 +149,41 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
 
     # --- photos ------------------------------------------------------------------------------------------------------
 
+    # The order matters: a path is an iterable of strings too, and an iterator an iterable.
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, images: ImageSource, *, errors: Literal["raise"] = ..., **options: Unpack[SegmentOptions]
+    ) -> Segmentation: ...
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self,
+        images: Iterator[ImageSource],
+        *,
+        errors: Literal["raise", "skip"] = ...,
+        **options: Unpack[SegmentOptions],
+    ) -> Iterator[Segmentation]: ...
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, images: Iterator[ImageSource], *, errors: OnError, **options: Unpack[SegmentOptions]
+    ) -> Iterator[Segmentation | Exception]: ...
+    @overload
     def predict(
         self,
-        images: Any,
+        images: Iterable[ImageSource],
         *,
-        transform: str | MobileNetV2ImageProcessor = "deeplab",
+        errors: Literal["raise", "skip"] = ...,
+        **options: Unpack[SegmentOptions],
+    ) -> list[Segmentation]: ...
+    @overload
+    def predict(
+        self, images: Iterable[ImageSource], *, errors: OnError, **options: Unpack[SegmentOptions]
+    ) -> list[Segmentation | Exception]: ...
+    def predict(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        errors: OnError = "raise",
+        transform: Transform = "deeplab",
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         scores: bool = False,
@@ -127,16 +195,18 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         ----------
         images
             One image (path, PIL image, uint8 array (H, W, 3)), a list of them, or an iterator. Sizes may differ.
-        transform : {"deeplab", "hf"} or MobileNetV2ImageProcessor
+        errors : {"raise", "skip", "return"}
+            What becomes of an image that cannot be used, as in `features`.
+        transform : {"deeplab", "hf", "slim", "keras", "raw"} or MobileNetV2ImageProcessor
             How a photo becomes the network's input, and the result a map of the photo. "deeplab" shrinks the longest
             side to the model's size, pads, and afterwards takes the padding off again. "hf" does as transformers does:
-            it crops the center and stretches its map over the whole photo, which shifts everything but the center. An
-            image processor is used as it is, and its map is placed where its steps put the photo.
+            it crops the center and stretches its map over the whole photo, which shifts everything but the center. Any
+            other preset or image processor is used as it is, and its map is placed where its steps put the photo.
         scales : sequence of float
             Run at several sizes of the input and average the probabilities, as in DeepLab's evaluation:
             ``(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)``.
         flip : bool
-            Run on the mirrored input, too, and average.
+            Average with the map of the mirrored input.
         scores : bool
             Return the probabilities of all classes, 4 bytes a class and pixel.
         batch_size : int
@@ -158,7 +228,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         photo whose longest side is the model's size this is DeepLab's own arithmetic. Memory is the network's plus
         about 14 bytes for every pixel of the photo.
         """
-        processor, stretch = self._transform(transform)
+        processor, stretch = self._processor(transform), transform == "hf"
         scales = _checked_scales(scales)
 
         def prepare(image: Any) -> tuple[Array, _Photo]:
@@ -173,27 +243,14 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
             label_map, kept = assign_labels(logits, grids, scores)
             return Segmentation(label_map, self.labels, photo.picture(), photo.source, kept)
 
-        return map_images(images, prepare, lambda x: self._views(x, scales, flip), finish, batch_size)
+        return map_images(images, prepare, lambda x: self._views(x, scales, flip), finish, batch_size, errors)
 
-    def _transform(self, transform: str | MobileNetV2ImageProcessor) -> tuple[MobileNetV2ImageProcessor, bool]:
-        """The image processor to use, and whether its result is stretched over the photo regardless of its steps."""
-        if isinstance(transform, MobileNetV2ImageProcessor):
-            return transform, False
-        if transform not in TRANSFORMS:
-            raise ArgumentError(
-                f"transform (={transform!r}) must be an image processor or one of {', '.join(TRANSFORMS)}"
-            )
-        # The model's own processor may say more than its size: another size of padding, or other statistics.
-        if (self.processor.pad_size is not None) == (transform == "deeplab"):
-            return self.processor, transform == "hf"
-        return MobileNetV2ImageProcessor.preset(transform, self._input_size()), transform == "hf"
-
-    def _input_size(self) -> Pair:
-        """(height, width) of the input that the model's processor makes, or else of the configuration."""
-        own = self.processor
-        sides = own.pad_size or (own.crop_size if own.do_center_crop else own.size)
-        size = self.config.image_size
-        return sides.get("height", size), sides.get("width", size)
+    def _processor(self, transform: Transform | None) -> MobileNetV2ImageProcessor:
+        # The model's own processor may say more than its size: a different size of padding, or other statistics.
+        pads = self.processor.pad_size is not None
+        if (transform == "deeplab" and pads) or (transform == "hf" and not pads):
+            return self.processor
+        return super()._processor(transform)
 
     def _check_score_size(self, photo: _Photo) -> None:
         height, width = photo.pixels.shape[:2]
@@ -244,7 +301,9 @@ class _Photo:
         options = {"exif_orientation": processor.exif_orientation, "convert_rgb": processor.do_convert_rgb}
         pixels = load_image(image, **options)
         placement = None if stretch else processor.placement((pixels.shape[0], pixels.shape[1]))
-        return cls(pixels, placement, describe(image), str(image) if isinstance(image, (str, Path)) else None)
+        return cls(
+            pixels, placement, describe(image), os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+        )
 
     def network_input(self, processor: MobileNetV2ImageProcessor) -> Array:
         """The network's input (1, H, W, C)."""

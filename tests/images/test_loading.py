@@ -35,8 +35,8 @@ def noise(height=64, width=48, channels=3):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"not an image at all", "not an image that Pillow can read"),
-        (b"PK\x03\x04" + bytes(100), "not an image that Pillow can read"),
+        (b"not an image at all", "not an image in one of the formats that are read"),
+        (b"PK\x03\x04" + bytes(100), "not an image in one of the formats that are read"),
         (encoded(Image.fromarray(noise()), "PNG")[:900], "damaged or cut short"),
         (encoded(Image.fromarray(noise()), "JPEG")[:900], "damaged or cut short"),
     ],

@@ -158,7 +158,7 @@ def test_hidden_states(theirs, segmenter_on_numpy):
 
 def test_chosen_hidden_states_stop_the_run(segmenter_on_numpy):
     output = segmenter_on_numpy(pixels(64, 64), output_hidden_states=["block_3"])
-    assert output.logits is None
+    assert output.keys() == ["hidden_states"]
     assert len(output.hidden_states) == 1
     with pytest.raises(ValueError, match="stops before the loss"):
         segmenter_on_numpy(pixels(64, 64), labels=np.zeros((2, 64, 64), np.int64), output_hidden_states=["block_3"])
