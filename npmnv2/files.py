@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever left half written."""
+"""Writing files so that nothing is ever left half written, and the user's own cache folder."""
 
 from __future__ import annotations
 
@@ -69,6 +69,23 @@ def write_directory(path: Path, writers: Mapping[str, Callable[[Path], object]])
 def check_target(path: str | os.PathLike[str]) -> None:
     """Raise the OSError that `write_atomically` would raise, before there is anything to write."""
     _resolve(Path(path))
+
+
+def user_cache() -> Path:
+    """Return npmnv2's folder in this user's cache: ``$XDG_CACHE_HOME/npmnv2``, or the platform's usual one.
+
+    It belongs to this machine; what is meant to be copied to others has a folder of its own, ``$NPMNV2_HOME``.
+
+    Raises
+    ------
+    RuntimeError
+        If the user has no home directory.
+    """
+    import platformdirs
+
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "npmnv2"
+    return Path(platformdirs.user_cache_dir("npmnv2"))
 
 
 def sha256(path: Path) -> str:

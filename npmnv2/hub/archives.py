@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from npmnv2.errors import WeightsError
 
@@ -53,7 +53,7 @@ def extract_from_tar(archive: Path, patterns: Sequence[str], directory: Path) ->
     written = []
     try:
         with gzip.open(archive, "rb") as stream:
-            content = _Bounded(stream, archive)
+            content = _Bounded(cast(IO[bytes], stream), archive)
             for member in _members(content):
                 name = _safe_name(member.name, archive)
                 if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):

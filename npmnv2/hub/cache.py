@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from npmnv2.errors import WeightsError
-from npmnv2.files import write_atomically
+from npmnv2.files import user_cache, write_atomically
 from npmnv2.hub.locks import locked
 from npmnv2.hub.registry import Entry
 
@@ -43,14 +43,10 @@ class Downloaded(TypedDict):
 
 
 def cache_home(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The cache directory: ``cache_dir``, NPMNV2_HOME, ``$XDG_CACHE_HOME/npmnv2`` or the platform's usual one."""
+    """The directory of downloaded weights: ``cache_dir``, ``$NPMNV2_HOME`` or the user's own cache."""
     if chosen := cache_dir or os.environ.get("NPMNV2_HOME"):
         return Path(chosen).expanduser()
-    if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(xdg) / "npmnv2"
-    import pooch
-
-    return Path(pooch.os_cache("npmnv2"))
+    return user_cache()
 
 
 @contextmanager
@@ -81,7 +77,7 @@ def _make_writable_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(error.errno, f"the cache {folder} cannot be made ({error.strerror}): {hint}") from error
+        raise OSError(error.errno, f"the cache {folder} cannot be made ({error.strerror}): {hint}") from None
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"the cache {folder} cannot be written to: {hint}")
 
@@ -100,8 +96,8 @@ def read_record(target: Path) -> dict[str, Downloaded]:
     try:
         files = json.loads(record.read_text(encoding="utf-8"))["files"]
         return {file["url"]: Downloaded(url=file["url"], sha256=file["sha256"], bytes=file["bytes"]) for file in files}
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{record} is damaged ({error!r}): delete it to trust the next download anew") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{record} is damaged ({error!r}): delete it to trust the next download anew") from None
 
 
 def write_record(target: Path, entry: Entry, files: list[Downloaded]) -> None:

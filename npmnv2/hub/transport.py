@@ -98,9 +98,9 @@ class Downloader:
             if error is None:
                 return
             if not sink.answered.is_set() and (attempt or time.monotonic() > deadline):
-                raise OfflineError(f"{url} cannot be reached: {_reason(error)}") from error
+                raise OfflineError(f"{url} cannot be reached: {_reason(error)}") from None
             if _is_final(error) or attempt + 1 == self.attempts:
-                raise OfflineError(f"{url} could not be downloaded: {_reason(error)}") from error
+                raise OfflineError(f"{url} could not be downloaded: {_reason(error)}") from None
 
     def _attempt(self, url: str, sink: _Part, deadline: float) -> Exception | None:
         """Ask once for what is missing; return what the network did wrong."""

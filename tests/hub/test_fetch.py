@@ -14,6 +14,7 @@ import sys
 import tarfile
 import threading
 import time
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -25,9 +26,9 @@ from npmnv2.weights_tools.names import slim_name, split
 from npmnv2.weights_tools.transformers import write as write_transformers
 
 from npmnv2.errors import OfflineError, WeightsError
-from npmnv2.hub import cache, registry
 from npmnv2.hub import fetch as checkpoints
-from npmnv2.hub.fetch import cache_home, cache_info, catalog, clear_cache, download, entry, fetch
+from npmnv2.hub import registry
+from npmnv2.hub.fetch import cache_info, catalog, clear_cache, download, entry, fetch
 from npmnv2.hub.transport import Downloader
 from npmnv2.labels import labels_for
 from npmnv2.network.architecture import backbone, classifier
@@ -300,6 +301,22 @@ def test_offline_says_where_it_looked_and_what_to_do(mirror, home, monkeypatch, 
     assert not home.exists()
 
 
+def test_an_offline_error_is_one_error_that_ends_with_what_helps(mirror, home, monkeypatch):
+    with pytest.raises(OfflineError) as caught:
+        fetch("1.0_96", local_files_only=True)
+    assert str(caught.value).splitlines()[1] == "Nothing else is cached here."
+    fetch(NAME)
+    with FaultyServer() as empty:
+        monkeypatch.setenv("NPMNV2_MIRROR", empty.url)
+        with pytest.raises(OfflineError) as caught:
+            fetch("1.0_96")
+    text = "".join(traceback.format_exception(caught.value))
+    assert text.count("Traceback") == 1
+    *_, usable, help_line = text.strip().splitlines()
+    assert usable == f"These work offline here: {NAME}."
+    assert help_line.startswith("What helps: run `npmnv2 download mobilenet_v2_1.0_96 --dir")
+
+
 def test_what_is_cached_is_served_offline(mirror, home, monkeypatch):
     path = fetch(NAME)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -330,36 +347,6 @@ def test_a_damaged_file_of_keras_is_ignored(mirror, home, content, tmp_path):
     with pytest.warns(UserWarning, match="is damaged and was ignored"):
         assert fetch(NAME).is_file()
     assert len(mirror.requests) == 1
-
-
-def test_snapshots_of_huggingface_hub_are_found(tmp_path, monkeypatch):
-    wanted = entry("google/mobilenet_v2_0.35_96")
-    assert cache.find_in_other_caches(wanted) is None
-    folder = tmp_path / "huggingface" / "hub" / "models--google--mobilenet_v2_0.35_96"
-    for revision in ("aaa", "bbb", "ccc"):
-        (folder / "snapshots" / revision).mkdir(parents=True)
-        (folder / "snapshots" / revision / "config.json").touch()
-    for revision in ("aaa", "bbb"):
-        (folder / "snapshots" / revision / "model.safetensors").touch()
-        os.utime(folder / "snapshots" / revision, (1, 1 if revision == "aaa" else 2))
-    assert cache.find_in_other_caches(wanted).name == "bbb"
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("aaa")
-    assert cache.find_in_other_caches(wanted).name == "aaa"
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "nowhere"))
-    assert cache.find_in_other_caches(wanted) is None
-    assert cache.other_cache_paths(wanted) == [tmp_path / "nowhere" / folder.name]
-
-
-def test_the_cache_directory(monkeypatch, tmp_path):
-    monkeypatch.setenv("NPMNV2_HOME", "~/weights")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_home(tmp_path / "given") == tmp_path / "given"
-    assert cache_home() == Path.home() / "weights"
-    monkeypatch.delenv("NPMNV2_HOME")
-    assert cache_home() == tmp_path / "npmnv2"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert "npmnv2" in cache_home().parts
 
 
 def test_a_cache_that_cannot_be_written_is_named(mirror, tmp_path, monkeypatch):
@@ -423,14 +410,6 @@ def test_a_killed_download_leaves_nothing_broken(mirror, home):
     assert read_h5(fetch(NAME)).task == "features"
     assert not (home / "keras" / f"{NAME}.tmp").exists()
     assert leftovers(home) == []
-
-
-def test_a_busy_lock_is_not_waited_for_for_ever(mirror, home, monkeypatch):
-    monkeypatch.setattr(cache, "_LOCK_TIMEOUT", 0.2)
-    target = home / "keras" / f"{NAME}.h5"
-    with cache.exclusive_write(target), pytest.raises(TimeoutError, match=r"lock has been locked .* for 0\.2 seconds"):
-        fetch(NAME)
-    assert fetch(NAME) == target
 
 
 # --- looking and clearing -------------------------------------------------------------------------------------
