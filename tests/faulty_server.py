@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ class FaultyServer:
         self.files: dict[str, bytes] = {}
         self.plans: dict[str, list[Answer]] = {}
         self.requests: list[tuple[str, str | None]] = []  # path, Range header
+        self.headers: list[dict[str, str]] = []
         self.closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -40,6 +42,7 @@ class FaultyServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.requests.append((self.path, self.headers.get("Range")))
+                server.headers.append(dict(self.headers))
                 plan = server.plans.get(self.path, [])
                 answer = plan.pop(0) if plan else well
                 content = server.files.get(self.path)
@@ -70,16 +73,38 @@ class FaultyServer:
 
 
 def well(request: BaseHTTPRequestHandler, content: bytes) -> None:
-    """Answer as a proper server does, ranges included."""
+    """Answer as a proper server does, ranges included: If-Range guards a range, and without it any range is sent."""
+    _send(request, content, _etag(content))
+
+
+def with_etag(etag: str | None, after: int | None = None) -> Answer:
+    """Answer as a server whose files have this ETag, whatever they hold; close the connection after some bytes."""
+    return lambda request, content: _send(request, content, etag, after)
+
+
+def compressing(request: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Compress, as servers do unless they are asked not to."""
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        packed = gzip.compress(content)
+        request.send_response(200)
+        request.send_header("Content-Encoding", "gzip")
+        request.send_header("Content-Length", str(len(packed)))
+        request.end_headers()
+        request.wfile.write(packed)
+    else:
+        well(request, content)
+
+
+def _send(request: BaseHTTPRequestHandler, content: bytes, etag: str | None, after: int | None = None) -> None:
     asked = request.headers.get("Range")
-    if asked and request.headers.get("If-Range") == _etag(content):
+    if asked and request.headers.get("If-Range") in (None, etag):
         start = int(asked.removeprefix("bytes=").rstrip("-"))
         span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        _head(request, 206, content, length=len(content) - start, span=span)
+        _head(request, 206, content, length=len(content) - start, span=span, etag=etag)
         request.wfile.write(content[start:])
     else:
-        _head(request, 200, content)
-        request.wfile.write(content)
+        _head(request, 200, content, etag=etag)
+        request.wfile.write(content[:after])
 
 
 def cut(after: int) -> Answer:
@@ -134,11 +159,17 @@ def _etag(content: bytes) -> str:
 
 
 def _head(
-    request: BaseHTTPRequestHandler, code: int, content: bytes, length: int | None = None, span: str = ""
+    request: BaseHTTPRequestHandler,
+    code: int,
+    content: bytes,
+    length: int | None = None,
+    span: str = "",
+    etag: str | None = "",
 ) -> None:
     request.send_response(code)
     request.send_header("Content-Length", str(len(content) if length is None else length))
-    request.send_header("ETag", _etag(content))
+    if etag is not None:
+        request.send_header("ETag", etag or _etag(content))
     if span:
         request.send_header("Content-Range", span)
     request.end_headers()

@@ -99,3 +99,23 @@ def test_endless_input_is_refused(monkeypatch, capsys, model):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(2 << 20))))
     assert main(["predict", "-", "-m", model]) == 1
     assert "standard input has more than 1 MiB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("task", "size"), [("classification", 8), ("segmentation", 1), ("features", 8)])
+def test_how_many_photos_run_at_once(monkeypatch, task, size):
+    options = argparse.Namespace(model="m.h5", backend="auto", threads=None, batch_size=None)
+    monkeypatch.setattr("npmnv2.load", lambda *_, **__: argparse.Namespace(task=task, executable=None))
+    photos.load_model(options)
+    assert options.batch_size == size
+    batches = []
+
+    def work(batch):
+        batches.append(len(batch))
+        return batch
+
+    options.quiet = True
+    paths = [photos.Photo(str(number), str(number)) for number in range(20)]
+    results = [result for _, result in photos.apply_to_each(work, paths, options)]
+    assert results == [photo.image for photo in paths]
+    assert batches[0] == size
+    assert max(batches) == size

@@ -10,7 +10,7 @@ import time
 import zipfile
 
 import pytest
-from faulty_server import FaultyServer, announce, cut, status, unannounced, well, wrong_range
+from faulty_server import FaultyServer, announce, compressing, cut, status, unannounced, well, with_etag, wrong_range
 
 from npmnv2.errors import OfflineError
 from npmnv2.hub import transport
@@ -79,6 +79,36 @@ def test_a_file_that_changed_in_between_is_sent_anew(get, server):
     first, second = ranges(server)
     assert first is None
     assert second in RESUMED
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"same"'])
+def test_a_file_is_resumed_only_if_the_server_can_tell_versions_apart(get, server, etag):
+    """A weak ETag may stay when bytes change, and many servers compare it letter by letter all the same."""
+
+    def change(request, content):
+        with_etag(etag, after=100_000)(request, content)
+        server.files["/weights"] = CONTENT[::-1]
+
+    assert get(change, with_etag(etag)) == CONTENT[::-1]
+    assert ranges(server) == [None, None]
+
+
+def test_what_is_resumed_is_named(get, server):
+    get(with_etag('"one"', after=100_000), with_etag('"one"'))
+    assert server.headers[1]["If-Range"] == '"one"'
+    assert server.headers[1]["Range"] in RESUMED
+
+
+def test_files_are_asked_for_as_they_are(get, server):
+    assert get(compressing) == CONTENT
+    assert server.headers[0]["Accept-Encoding"] == "identity"
+
+
+def test_each_pause_is_twice_as_long(get, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(transport.time, "sleep", pauses.append)
+    assert get(status(503), status(503), status(503)) == CONTENT
+    assert pauses == [0.01, 0.02, 0.04]
 
 
 def test_another_range_than_asked_for_is_not_taken(get, server):
