@@ -6,6 +6,7 @@ import numpy as np
 
 from npmnv2.network.architecture import classifier
 from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.deeplab import segmenter
 from npmnv2.network.layers import Conv, Depthwise
 
 
@@ -34,6 +35,22 @@ CONFIGS = {
     "odd widths": MobileNetV2Config(
         depth_multiplier=0.5, depth_divisible_by=1, min_depth=1, num_labels=40, first_layer_is_expansion=False
     ),
+}
+
+
+_SEGMENTATION = MobileNetV2Config(depth_multiplier=0.35, output_stride=16, num_labels=7)
+
+# Everything that lowering treats in a way of its own.
+PLANS = {
+    **{name: classifier(config) for name, config in CONFIGS.items()},
+    "features": classifier(CONFIGS["0.35"].replace(num_labels=0)),
+    # A pool that leaves a map, so that the classifier runs on every pixel.
+    "fixed window": classifier(CONFIGS["0.35"].replace(pooling_window=2)),
+    # Stem and first block are equally wide, so that the block adds its input.
+    "first residual": classifier(MobileNetV2Config(depth_multiplier=0.1, width_rule="slim", num_labels=5)),
+    "DeepLab": segmenter(_SEGMENTATION),
+    "DeepLab, atrous": segmenter(_SEGMENTATION.replace(atrous_rates=(2, 4))),
+    "DeepLab, decoder": segmenter(_SEGMENTATION.replace(decoder=True, output_stride=8)),
 }
 
 
