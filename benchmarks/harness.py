@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from npmnv2.lab.timing import median_seconds
+
 VECTORS = ("sse4_2", "avx2", "fma", "avx512f", "asimd", "sve")
 
 
@@ -19,18 +21,6 @@ def pin(threads: int) -> list[int]:
     cpus = sorted(os.sched_getaffinity(0))[-threads:]
     os.sched_setaffinity(0, cpus)
     return cpus
-
-
-def time_calls(call: Callable[[], object], seconds: float) -> float:
-    """Return the median duration of a call, in seconds, over about ``seconds`` of calls after a first one."""
-    call()
-    durations: list[float] = []
-    end = time.perf_counter() + seconds
-    while not durations or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        durations.append(time.perf_counter() - start)
-    return statistics.median(durations)
 
 
 def rounds(calls: Mapping[str, Callable[[], object]], count: int, seconds: float) -> dict[str, list[float]]:
@@ -45,7 +35,7 @@ def rounds(calls: Mapping[str, Callable[[], object]], count: int, seconds: float
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             time.sleep(0.15)  # the threads of the one before may spin for a while: those of OpenBLAS for 0.1 s
-            figures[name].append(time_calls(calls[name], seconds))
+            figures[name].append(median_seconds(calls[name], seconds))
     return figures
 
 

@@ -13,7 +13,7 @@ from npmnv2.network.layers import Conv, Depthwise
 def folded_weights(plan, seed=0):
     """Random folded weights of a size that keeps activations in range."""
     rng = np.random.default_rng(seed)
-    shapes = plan.shapes(64, 64)
+    shapes = plan.shapes(1024, 1024)
     weights = {}
     for name, layer, inputs in plan.parts():
         found = layer.parameter_shapes(*(shapes[i] for i in inputs))

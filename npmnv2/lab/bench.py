@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import statistics
 import time
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array
+from npmnv2.lab.timing import median_seconds
 from npmnv2.models.classification import MobileNetV2ForImageClassification
 from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
@@ -55,7 +55,7 @@ def bench(batch: int = 1, n_threads: int | None = None, seconds: float = 2.0) ->
     backends = ["numba"] if importlib.util.find_spec("numba") else []
     lines = [f"{'backend':8} {'ms/image':>9} {'images/s':>9} {'GFLOP/s':>8}   (MobileNetV2 1.0 224, batch {batch})"]
     for backend in [*backends, "numpy"]:
-        per_image = _median_seconds(_runner(config, backend, batch, n_threads), seconds) / batch
+        per_image = median_seconds(_runner(config, backend, batch, n_threads), seconds) / batch
         speed = 2e-9 * MobileNetV2ForImageClassification.build(config).multiply_adds() / per_image
         lines.append(f"{backend:8} {per_image * 1e3:9.2f} {1 / per_image:9.1f} {speed:8.1f}")
     return "\n".join(lines)
@@ -80,14 +80,3 @@ def _weights(plan: Plan) -> dict[str, Array]:
         else:
             weights[name] = np.full(shape, name.endswith(("/gamma", "/moving_variance")), np.float32)
     return weights
-
-
-def _median_seconds(run: Callable[[], object], seconds: float) -> float:
-    run()
-    durations: list[float] = []
-    end = time.perf_counter() + seconds
-    while not durations or time.perf_counter() < end:
-        start = time.perf_counter()
-        run()
-        durations.append(time.perf_counter() - start)
-    return statistics.median(durations)

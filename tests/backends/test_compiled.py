@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.backends.partition import is_compiled
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.layers import Depthwise
+from npmnv2.network.plan import Plan
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -100,6 +103,37 @@ def test_profile_names_every_node_and_counts_its_work() -> None:
     assert " + ".join(t.name for t in timings).split(" + ") == [node.name for node in plan.nodes]
     assert sum(t.multiply_adds for t in timings) == plan.multiply_adds(71, 65)
     assert all(t.seconds > 0 for t in timings)
+
+
+def test_profile_counts_the_work_of_a_whole_batch_and_of_opened_blocks() -> None:
+    plan, executable = compiled_network("0.35")
+    for outputs in (["predictions"], ["predictions", "block_3_expand", "expanded_conv"]):
+        one, three = (executable.profile(images(count), outputs) for count in (1, 3))
+        assert [t.name for t in three] == [t.name for t in one]
+        assert [t.multiply_adds for t in three] == [3 * t.multiply_adds for t in one]
+        assert sum(t.multiply_adds for t in one) == plan.multiply_adds(71, 65)
+
+
+def test_weights_are_kept_packed_only() -> None:
+    plan = classifier(CONFIGS["0.35"])
+    nodes = tuple(n._replace(layer=Depthwise(kernel=5)) if n.name == "block_3" else n for n in plan.nodes)
+    weights = folded_weights(Plan(nodes))
+    kept = {name: weakref.ref(array) for name, array in weights.items()}
+    executable = NumbaBackend().compile(Plan(nodes), weights, 1)
+    del weights
+    assert {name for name, array in kept.items() if array() is not None} == {"block_3/kernel", "block_3/bias"}
+    assert np.isfinite(executable(images(1), ["predictions"])["predictions"]).all()
+
+
+@pytest.mark.parametrize("backend", [NumpyBackend(), NumbaBackend()], ids=lambda backend: backend.name)
+def test_an_endpoint_before_a_pool_runs_on_images_too_small_for_its_window(backend) -> None:
+    plan = classifier(CONFIGS["0.35"].replace(pooling_window=7))
+    executable = backend.compile(plan, folded_weights(plan))
+    assert executable(images(1), ["block_16"])["block_16"].shape == (1, 3, 3, 112)
+    assert [t.name for t in executable.profile(images(1), ["block_3"])][-1] == "block_3"
+    for run in (executable, executable.profile):
+        with pytest.raises(ValueError, match=r"pooling_window \(=7\) must not be larger .* got a map of 3×3"):
+            run(images(1), ["predictions"])
 
 
 def test_programs_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from typing import get_args
 
 import numpy as np
+from networks import CONFIGS, PLANS, folded_weights, images
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
+from npmnv2.backends.numpy import _KERNELS, NumpyBackend
+from npmnv2.network.architecture import classifier
+from npmnv2.network.layers import SimpleLayer
 
 
 def test_maps_are_freed_once_nothing_reads_them() -> None:
@@ -31,3 +36,26 @@ def test_maps_are_freed_once_nothing_reads_them() -> None:
     alive.clear()
     model.run(x, ["predictions", "block_1_expand"])
     assert max(alive) == 3, "a map that was asked for stays"
+
+
+def test_profile_counts_the_work_of_a_whole_batch_and_of_opened_blocks() -> None:
+    plan = classifier(CONFIGS["0.35"])
+    executable = NumpyBackend().compile(plan, folded_weights(plan))
+    for outputs in (["predictions"], ["predictions", "block_3_expand"]):
+        one, three = (executable.profile(images(count), outputs) for count in (1, 3))
+        assert [t.name for t in one] == [node.name for node in plan.schedule(outputs).nodes]
+        assert [t.multiply_adds for t in three] == [3 * t.multiply_adds for t in one]
+        assert sum(t.multiply_adds for t in one) == plan.multiply_adds(71, 65)
+        assert all(t.seconds > 0 for t in one)
+
+
+def test_a_block_is_what_its_parts_are() -> None:
+    plan = PLANS["odd widths"]
+    executable = NumpyBackend().compile(plan, folded_weights(plan))
+    opened = executable(images(1), plan.endpoints)
+    for node in plan.nodes:
+        np.testing.assert_array_equal(executable(images(1), [node.name])[node.name], opened[node.name], node.name)
+
+
+def test_every_layer_has_a_kernel() -> None:
+    assert set(_KERNELS) == set(get_args(SimpleLayer))

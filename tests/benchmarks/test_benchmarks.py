@@ -61,11 +61,11 @@ def test_no_path_of_the_machine_is_recorded() -> None:
 def test_rounds_rotate(harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
-    def time_calls(call, seconds):
+    def median_seconds(call, seconds):
         call()
         return float(len(order))
 
-    monkeypatch.setattr(harness, "time_calls", time_calls)
+    monkeypatch.setattr(harness, "median_seconds", median_seconds)
     figures = harness.rounds({name: lambda n=name: order.append(n) for name in "abc"}, 3, 0.0)
     assert "".join(order) == "abcbcacab"
     assert figures == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
