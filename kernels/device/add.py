@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
-from ..host.target import FLOAT_BYTES
+from ..host.target import FLOAT_BYTES, Target
 from .addressing import address, share
 from .jit import njit
-from .pointwise import LANES, VECTOR
-from .simd import Emitter, copy_bytes
+from .simd import copy_bytes, emitted
 
 
-@intrinsic
-def _add(typing, a, b, target):
-    """Add two vectors."""
+@functools.cache
+def make_run_add(target: Target) -> Any:
+    """Return the function that adds two maps of one layout."""
+    vector = target.vector_bytes
 
-    def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        emit = Emitter(builder, LANES)
-        a, b, target = arguments
-        emit.store(builder.fadd(emit.load(a), emit.load(b)), target)
-        return context.get_dummy_value()
+    @emitted(target)
+    def add(emit, a, b, output):
+        emit.store(emit.builder.fadd(emit.load(a), emit.load(b)), output)
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    @njit(cached=False, variant=target.name)
+    def run_add(step, bases, worker, workers):
+        source, other, output = (
+            address(bases, step.input.ref),
+            address(bases, step.residual),
+            address(bases, step.output.ref),
+        )
+        first, last = share(step.input.height * step.input.width * step.product.vectors, worker, workers)
+        for offset in range(first * vector, last * vector, vector):
+            add(source + offset, other + offset, output + offset)
 
-
-@njit(cached=False)
-def run_add(step, bases, worker, workers):
-    """Add two maps of one layout."""
-    first, last = share(step.height * step.width * step.vectors, worker, workers)
-    source, other, target = address(bases, step.source), address(bases, step.residual), address(bases, step.target)
-    for at in range(first * VECTOR, last * VECTOR, VECTOR):
-        _add(source + at, other + at, target + at)
+    return run_add
 
 
 @njit(cached=False)
 def run_copy(step, bases, worker, workers):
-    """Copy channels from pixels of one step to pixels of another: concatenation, and results for the caller."""
-    first, last = share(step.height * step.width, worker, workers)
-    source, target = address(bases, step.source), address(bases, step.target)
+    """Copy channels from pixels of one stride to pixels of another: concatenation, and results for the caller."""
+    first, last = share(step.input.height * step.input.width, worker, workers)
+    source, output = address(bases, step.input.ref), address(bases, step.output.ref)
+    size = step.input.channels * FLOAT_BYTES
     for pixel in range(first, last):
-        copy_bytes(target + pixel * step.target_step, source + pixel * step.source_step, step.channels * FLOAT_BYTES)
+        copy_bytes(output + pixel * step.output.pixel_stride, source + pixel * step.input.pixel_stride, size)

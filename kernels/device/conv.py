@@ -7,73 +7,91 @@ unrolled.
 
 from __future__ import annotations
 
-from ..host.target import FLOAT_BYTES
-from .addressing import ZERO64, address, share
+import functools
+from typing import Any
+
+from ..host.target import FLOAT_BYTES, Target
+from .addressing import ZERO64, Area, Segments, View, address, product_at, share
 from .jit import njit
-from .pointwise import VECTOR, multiply, panels, tile_kind
+from .pointwise import make_multiply, panels, tile_kind
 from .simd import copy_bytes, zero_bytes
 
 
 @njit(cached=False)
-def staged_columns(step):
+def staged_columns(conv):
     """Columns of the image, zeros around it included, that the windows of an output row reach over."""
-    return (step.conv_width - 1) * step.stride + step.kernel
+    return (conv.out_width - 1) * conv.stride + conv.kernel
 
 
 @njit(cached=False)
 def stage_rows(step, bases, first, last):
     """Copy the image under the output rows [first, last), with zeros around it."""
-    pixel = step.channels * FLOAT_BYTES
-    width = staged_columns(step)
-    before = min(step.left, width)
-    inside = min(step.width, width - before)
-    target = address(bases, step.staged)
-    for y in range(first * step.stride - step.top, (last - 1) * step.stride - step.top + step.kernel):
-        if y < 0 or y >= step.height:
-            zero_bytes(target, width * pixel)
+    conv, source, pixel = step.conv, step.input, step.input.channels * FLOAT_BYTES
+    width = staged_columns(conv)
+    before = min(conv.left, width)
+    inside = min(source.width, width - before)
+    output = address(bases, step.tiling.staged)
+    for y in range(first * conv.stride - conv.top, (last - 1) * conv.stride - conv.top + conv.kernel):
+        if y < 0 or y >= source.height:
+            zero_bytes(output, width * pixel)
         else:
-            source = address(bases, step.source) + y * step.width * step.source_step
-            zero_bytes(target, before * pixel)
-            copy_pixels(target + before * pixel, source, inside, pixel, step.source_step)
-            zero_bytes(target + (before + inside) * pixel, (width - before - inside) * pixel)
-        target += width * pixel
+            row = address(bases, source.ref) + y * source.width * source.pixel_stride
+            zero_bytes(output, before * pixel)
+            copy_pixels(output + before * pixel, row, inside, pixel, source.pixel_stride)
+            zero_bytes(output + (before + inside) * pixel, (width - before - inside) * pixel)
+        output += width * pixel
 
 
 @njit(cached=False)
-def copy_pixels(target, source, count, pixel, source_step):
-    """Copy pixels into one contiguous piece."""
-    if source_step == pixel:
-        copy_bytes(target, source, count * pixel)
+def copy_pixels(output, source, count, pixel, pixel_stride):
+    """Copy `count` pixels of `pixel` bytes into one contiguous piece."""
+    if pixel_stride == pixel:
+        copy_bytes(output, source, count * pixel)
     else:
         for x in range(count):
-            copy_bytes(target + x * pixel, source + x * source_step, pixel)
+            copy_bytes(output + x * pixel, source + x * pixel_stride, pixel)
 
 
-@njit(cached=False)
-def convolve_staged(step, bases, panel, skipped, left, target, target_step, target_jump, rows, columns):
-    """Compute a panel of `columns` × `rows` output pixels, after the first `skipped` rows and `left` columns staged."""
-    pixel = step.channels * FLOAT_BYTES
-    row_bytes = staged_columns(step) * pixel
-    length = step.kernel * step.channels
-    a_step, a_row = step.stride * pixel, step.stride * row_bytes
-    multiply(
-        address(bases, step.staged) + skipped * a_row + left * a_step, a_step, a_row - columns * a_step,
-        step.kernel, row_bytes, length,
-        address(bases, step.weights) + panel * 2 * VECTOR * step.kernel * length,
-        address(bases, step.bias) + panel * 2 * VECTOR, ZERO64, target, target_step, target_jump,
-        rows * columns, columns, tile_kind(panel, step.vectors, step.half), step.low, step.high,
-    )  # fmt: skip
+@functools.cache
+def make_convolve_staged(target: Target) -> Any:
+    """Return the function that computes a panel of output pixels from staged rows.
+
+    It is called as ``convolve_staged(step, bases, panel, rows, columns, output: View, area: Area)``, where the first
+    `rows` output rows and `columns` output columns that are staged are skipped.
+    """
+    multiply, panel_bytes = make_multiply(target), 2 * target.vector_bytes
+
+    @njit(cached=False, variant=target.name)
+    def convolve_staged(step, bases, panel, rows, columns, output, area):
+        conv, product, pixel = step.conv, step.product, step.input.channels * FLOAT_BYTES
+        row_bytes, length = staged_columns(conv) * pixel, conv.kernel * step.input.channels
+        pixel_stride, row_stride = conv.stride * pixel, conv.stride * row_bytes
+        corner = address(bases, step.tiling.staged) + rows * row_stride + columns * pixel_stride
+        multiply(
+            View(corner, pixel_stride, row_stride - area.width * pixel_stride),
+            Segments(conv.kernel, row_bytes, length),
+            product_at(product, bases, panel * panel_bytes, conv.kernel * length),
+            ZERO64, output, area, tile_kind(panel, product.vectors, product.half),
+        )  # fmt: skip
+
+    return convolve_staged
 
 
-@njit(cached=False)
-def run_conv(step, bases, worker, workers):
-    """Convolve, strip by strip."""
-    width = step.out_width
-    first, last = share(step.out_height, worker, workers)
-    for y in range(first, last, step.rows):
-        rows = min(step.rows, last - y)
-        stage_rows(step, bases, y, y + rows)
-        target = address(bases, step.target) + y * width * step.target_step
-        for panel in range(panels(step.vectors)):
-            at = target + panel * 2 * VECTOR
-            convolve_staged(step, bases, panel, ZERO64, ZERO64, at, step.target_step, ZERO64, rows, width)
+@functools.cache
+def make_run_conv(target: Target) -> Any:
+    """Return the function that convolves strip by strip; workers share the output rows."""
+    convolve_staged, panel_bytes = make_convolve_staged(target), 2 * target.vector_bytes
+
+    @njit(cached=False, variant=target.name)
+    def run_conv(step, bases, worker, workers):
+        width, pixel_stride = step.output.width, step.output.pixel_stride
+        first, last = share(step.output.height, worker, workers)
+        for y in range(first, last, step.tiling.rows):
+            rows = min(step.tiling.rows, last - y)
+            stage_rows(step, bases, y, y + rows)
+            output = address(bases, step.output.ref) + y * width * pixel_stride
+            for panel in range(panels(step.product.vectors)):
+                view = View(output + panel * panel_bytes, pixel_stride, ZERO64)
+                convolve_staged(step, bases, panel, ZERO64, ZERO64, view, Area(rows * width, width))
+
+    return run_conv

@@ -2,83 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
+from ..host.target import Target
+from .addressing import Product, View
 from .jit import njit
-from .pointwise import LANES, VECTOR
-from .probe import host_target
-from .simd import INT64, Emitter, Loop
+from .simd import INT64, Emitter, Loop, emitted
 
-# Output pixels computed together, so that they share the inputs under their overlapping windows. The nine weights and
-# the sums stay in registers. 7 divides the widths of the usual image.
-PIXELS = 7 if host_target().registers == 32 else 4
 TAPS = 9
 
 
-def make_row(stride: int) -> Any:
-    """Return an intrinsic that filters one vector of channels along one image row, without dilation if `stride` is set.
+class Rows(NamedTuple):
+    """Addresses of the three input rows under an output row, from the column under the first tap."""
 
-    Its arguments, in bytes where they are distances:
+    top: int
+    middle: int
+    bottom: int
 
-    row0, row1, row2
-        The three input rows under the output row, from the column under the first tap.
-    step, tap, pixel
-        From one input pixel to the next, to the next tap (dilation × step) and to the next window (stride × step).
-    weights, bias
-        Nine vectors, and one.
-    c, c_step, count
-        Output, the way to its next pixel, and its pixels.
-    low, high
-        Clip range.
+
+class Strides(NamedTuple):
+    """Bytes from one input pixel to the next, to the next tap (× dilation) and to the next window (× stride)."""
+
+    pixel: int
+    tap: int
+    window: int
+
+
+def pixels_together(target: Target) -> int:
+    """Output pixels that are computed together, so that they share the inputs under their overlapping windows.
+
+    The nine weights and the sums stay in registers. 7 divides the widths of the usual image.
+    """
+    return 7 if target.registers >= 32 else 4
+
+
+def make_row(target: Target, stride: int) -> Any:
+    """Return a function that filters one vector of channels along one image row.
+
+    It is called as ``row(rows: Rows, strides: Strides, product: Product, output: View, count)``; the weights are nine
+    vectors, `count` is in output pixels. A `stride` above 0 means that there is no dilation; 0 serves all the others.
     """
 
-    @intrinsic
-    def row(typing, row0, row1, row2, step, tap, pixel, weights, bias, c, c_step, count, low, high):
-        signature = types.void(*[types.int64] * 11, types.float32, types.float32)
+    @emitted(target)
+    def row(emit, rows, strides, product, output, count):
+        builder = emit.builder
+        filters = emit.load_all(product.weights, TAPS)
+        start, low, high = emit.load(product.bias), emit.splat(product.low), emit.splat(product.high)
 
-        def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-            row0, row1, row2, step, tap, pixel, weights, bias, c, c_step, count, low, high = arguments
-            emit = Emitter(builder, LANES)
-            filters = emit.load_all(weights, TAPS)
-            start, low, high = emit.load(bias), emit.splat(low), emit.splat(high)
-            rows = (row0, row1, row2)
+        def windows(pixels, x):
+            sums = [start] * pixels
+            for kh, address in enumerate(rows):
+                address = builder.add(address, builder.mul(x, strides.window))
+                inputs = _inputs(emit, address, pixels, stride, strides)
+                for kw in range(3):
+                    weight = filters[kh * 3 + kw]
+                    sums = [emit.fma(inputs[i * stride + kw], weight, total) for i, total in enumerate(sums)]
+            to = builder.add(output.address, builder.mul(x, output.pixel_stride))
+            for i, total in enumerate(sums):
+                address = builder.add(to, builder.mul(output.pixel_stride, INT64(i)))
+                emit.store(emit.clip(total, low, high), address)
 
-            def windows(pixels: int, x: ir.Value) -> None:
-                sums = [start] * pixels
-                for kh, address in enumerate(rows):
-                    address = builder.add(address, builder.mul(x, pixel))
-                    inputs = _inputs(emit, address, pixels, stride, step, tap)
-                    for kw in range(3):
-                        weight = filters[kh * 3 + kw]
-                        sums = [emit.fma(inputs[i * stride + kw], weight, total) for i, total in enumerate(sums)]
-                output = builder.add(c, builder.mul(x, c_step))
-                for i, total in enumerate(sums):
-                    address = builder.add(output, builder.mul(c_step, INT64(i)))
-                    emit.store(emit.clip(total, low, high), address)
-
-            x = INT64(0)
-            if stride:
-                x = _step_through(builder, x, count, PIXELS, windows)
-            _step_through(builder, x, count, 1, windows)
-            return context.get_dummy_value()
-
-        return signature, codegen
+        x = INT64(0)
+        if stride:
+            x = _step_through(builder, x, count, pixels_together(target), windows)
+        _step_through(builder, x, count, 1, windows)
 
     return row
 
 
-def _inputs(emit: Emitter, address: Any, pixels: int, stride: int, step: Any, tap: Any) -> list[Any]:
+def _inputs(emit: Emitter, address: Any, pixels: int, stride: int, strides: Strides) -> list[Any]:
     """The inputs of neighboring windows in one image row, each loaded once."""
     builder = emit.builder
-    count, step = (3, tap) if pixels == 1 else ((pixels - 1) * stride + 3, step)
+    count, step = (3, strides.tap) if pixels == 1 else ((pixels - 1) * stride + 3, strides.pixel)
     return [emit.load(builder.add(address, builder.mul(step, INT64(i)))) for i in range(count)]
 
 
-def _step_through(builder: ir.IRBuilder, x: Any, count: Any, pixels: int, body: Any) -> Any:
+def _step_through(builder: Any, x: Any, count: Any, pixels: int, body: Any) -> Any:
     """Run `body` for `pixels` columns at a time from column `x` while they fit, and return the first column left."""
     before = builder.block
     after = builder.append_basic_block("row_done")
@@ -99,20 +99,28 @@ def _step_through(builder: ir.IRBuilder, x: Any, count: Any, pixels: int, body: 
     return rest
 
 
-_row_any, _row_1, _row_2 = (make_row(stride) for stride in (0, 1, 2))
+@functools.cache
+def make_filter_row(target: Target) -> Any:
+    """Return the function that filters `vectors` vectors of channels along one image row.
 
+    It is called as ``filter_row(geometry, rows: Rows, pixel_stride, product: Product, output: View, count, vectors)``,
+    where the geometry has a stride and a dilation, and `count` is in output pixels.
+    """
+    vector = target.vector_bytes
+    row_any, row_1, row_2 = (make_row(target, stride) for stride in (0, 1, 2))
 
-@njit(cached=False)
-def filter_row(row0, row1, row2, step, stride, dilation, weights, bias, c, c_step, pixels, count, low, high):
-    """Filter `count` vectors of channels along one image row."""
-    tap, pixel = dilation * step, stride * step
-    for vector in range(count):
-        at = vector * VECTOR
-        a, b, d = row0 + at, row1 + at, row2 + at
-        filters, start, target = weights + TAPS * at, bias + at, c + at
-        if dilation == 1 and stride == 1:
-            _row_1(a, b, d, step, tap, pixel, filters, start, target, c_step, pixels, low, high)
-        elif dilation == 1 and stride == 2:
-            _row_2(a, b, d, step, tap, pixel, filters, start, target, c_step, pixels, low, high)
-        else:
-            _row_any(a, b, d, step, tap, pixel, filters, start, target, c_step, pixels, low, high)
+    @njit(cached=False, variant=target.name)
+    def filter_row(geometry, rows, pixel_stride, product, output, count, vectors):
+        strides = Strides(pixel_stride, geometry.dilation * pixel_stride, geometry.stride * pixel_stride)
+        for offset in range(0, vectors * vector, vector):
+            r = Rows(rows.top + offset, rows.middle + offset, rows.bottom + offset)
+            p = Product(product.weights + TAPS * offset, product.bias + offset, product.low, product.high)
+            to = View(output.address + offset, output.pixel_stride, output.row_jump)
+            if geometry.dilation == 1 and geometry.stride == 1:
+                row_1(r, strides, p, to, count)
+            elif geometry.dilation == 1 and geometry.stride == 2:
+                row_2(r, strides, p, to, count)
+            else:
+                row_any(r, strides, p, to, count)
+
+    return filter_row

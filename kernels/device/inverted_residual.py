@@ -1,4 +1,4 @@
-"""The fused block: expand → depthwise → project, strip by strip, so that the wide map never leaves the cache.
+"""The fused block: expand → depthwise → project, strip by strip, so that the expanded map never leaves the cache.
 
 See the drawing in kernels/README.md. One function serves all of it: what the depthwise convolution reads may come
 from an expansion, from the network's first convolution, or from a map that exists already, and its result may be
@@ -7,173 +7,261 @@ projected or kept as it is.
 
 from __future__ import annotations
 
-import numpy as np
+import functools
+from typing import Any, NamedTuple
 
 from ..host.steps import FROM_CONV, FROM_POINTWISE
-from .addressing import ONE64, ZERO64, address, share
-from .conv import convolve_staged, copy_pixels, stage_rows
-from .depthwise import TAPS, filter_row
+from ..host.target import Target
+from .addressing import ONE64, ZERO64, Area, Segments, View, address, product_at, share
+from .conv import copy_pixels, make_convolve_staged, stage_rows
+from .depthwise import TAPS, Rows, make_filter_row
 from .jit import njit
-from .pointwise import VECTOR, multiply, panel_vectors, panels, tile_kind
-from .simd import zero_vector
-
-# A projection has no activation.
-UNBOUNDED_LOW, UNBOUNDED_HIGH = np.float32(-np.inf), np.float32(np.inf)
+from .pointwise import make_multiply, panel_vectors, panels, tile_kind
+from .simd import emitted
 
 
-@njit(cached=False, inline=True)
-def run_filter(step, bases, worker, workers):
-    """Run the piece of one worker: some of the output rows, or all rows of some panels."""
-    first_row, last_row, first_panel, last_panel = 0, step.out_height, 0, panels(step.vectors)
-    if step.by_panels:
-        first_panel, last_panel = share(last_panel, worker, workers)
-    else:
-        first_row, last_row = share(last_row, worker, workers)
-    produced = 0
-    for y in range(first_row, last_row, step.rows):
-        rows = min(step.rows, last_row - y)
-        staged = max(produced, y * step.filter_stride - step.filter_top, 0)
-        if step.producer == FROM_CONV:
-            stage_rows(step, bases, staged, rows_needed(step, y + rows))
-        for column in range(0, step.out_width, step.columns):
-            for panel in range(first_panel, last_panel):
-                fill_strip(step, bases, y, rows, column, panel, staged)
-        produced = rows_needed(step, y + rows)
-        if step.project_vectors:
-            project(step, bases, y, rows)
+class Strip(NamedTuple):
+    """Some output rows: the first, their number, and the first expanded row that is missing in the rings."""
+
+    first: int
+    rows: int
+    produced: int
+
+
+class Block(NamedTuple):
+    """One panel of a strip under some columns.
+
+    Attributes
+    ----------
+    panel, column, columns : int
+        Output columns `column` … `column` + `columns`.
+    ring : int
+        Address of the panel's ring of expanded rows.
+    pixel : int
+        Bytes of one pixel in the ring.
+    """
+
+    panel: int
+    column: int
+    columns: int
+    ring: int
+    pixel: int
+
+
+class Corner(NamedTuple):
+    """First row and column of a piece of the expanded map, and the row counted from the first that is staged."""
+
+    row: int
+    column: int
+    staged_row: int
+
+
+@functools.cache
+def make_run_filter(target: Target) -> Any:
+    """Return the function that runs the piece of one worker: some of the output rows, or all rows of some panels."""
+    fill_strip, project = make_fill_strip(target), make_project(target)
+
+    @njit(cached=False, inline=True, variant=target.name)
+    def run_filter(step, bases, worker, workers):
+        tiling, depthwise = step.tiling, step.depthwise
+        first_row, last_row, first_panel, last_panel = 0, step.output.height, 0, panels(step.product.vectors)
+        if tiling.by_panels:
+            first_panel, last_panel = share(last_panel, worker, workers)
+        else:
+            first_row, last_row = share(last_row, worker, workers)
+        produced = 0
+        for y in range(first_row, last_row, tiling.rows):
+            rows = min(tiling.rows, last_row - y)
+            missing = max(produced, y * depthwise.stride - depthwise.top, 0)
+            if step.producer == FROM_CONV:
+                stage_rows(step, bases, missing, rows_needed(step, y + rows))
+            for column in range(0, step.output.width, tiling.columns):
+                for panel in range(first_panel, last_panel):
+                    fill_strip(step, bases, Strip(y, rows, missing), column, panel)
+            produced = rows_needed(step, y + rows)
+            if step.projection.vectors:
+                project(step, bases, y, rows)
+
+    return run_filter
 
 
 @njit(cached=False)
 def rows_needed(step, rows):
-    """Rows of the wide map, counted from its top, that the first `rows` output rows read."""
-    reach = (rows - 1) * step.filter_stride - step.filter_top + 2 * step.filter_dilation + 1
-    return max(0, min(reach, step.wide_height))
+    """Rows of the expanded map, counted from its top, that the first `rows` output rows read."""
+    depthwise = step.depthwise
+    reach = (rows - 1) * depthwise.stride - depthwise.top + 2 * depthwise.dilation + 1
+    return max(0, min(reach, step.expanded.height))
 
 
-@njit(cached=False, inline=True)
-def fill_strip(step, bases, first, rows, column, panel, start):
-    """Compute one panel of a strip, for one block of columns, a few rows at a time so that they stay in the cache.
+@functools.cache
+def make_fill_strip(target: Target) -> Any:
+    """Return the function that computes one panel of a strip for one block of columns, row group by row group.
 
-    The rows of the wide map before `start` are in the ring already or not needed.
+    The rows of a group stay in the cache between the expansion and the depthwise convolution.
     """
-    columns = min(step.columns, step.out_width - column)
-    block = column // step.columns
-    ring = address(bases, step.ring)
-    if not step.ring_shared:
-        ring += (block * step.vectors + panel * 2) * VECTOR * step.ring_rows * step.ring_columns
-    # A filtered map that is about to be projected holds one strip, else the whole image.
-    above = 0 if step.project_vectors else first
-    target = address(bases, step.filtered) + panel * 2 * VECTOR
-    produced = start
-    for y in range(first, first + rows, step.turn_rows):
-        turn = min(step.turn_rows, first + rows - y)
-        needed = rows_needed(step, y + turn)
-        produce(step, bases, ring, panel, produced, needed, column, columns, produced - start)
-        produced = max(produced, needed)
-        pixel = (y - first + above) * step.out_width + column
-        filter_rows(step, bases, ring, panel, y, turn, columns, target + pixel * step.filtered_step)
+    produce, filter_rows, vector = make_produce(target), make_filter_rows(target), target.vector_bytes
+
+    @njit(cached=False, inline=True, variant=target.name)
+    def fill_strip(step, bases, strip, column, panel):
+        tiling = step.tiling
+        ring = address(bases, tiling.ring)
+        if not tiling.ring_shared:
+            before = column // tiling.columns * step.product.vectors + panel * 2
+            ring += before * vector * tiling.ring_rows * tiling.ring_columns
+        columns = min(tiling.columns, step.output.width - column)
+        block = Block(panel, column, columns, ring, panel_vectors(panel, step.product.vectors) * vector)
+        # A filtered map that is about to be projected holds one strip, else the whole image.
+        above = 0 if step.projection.vectors else strip.first
+        output = address(bases, tiling.filtered) + panel * 2 * vector
+        produced = strip.produced
+        for y in range(strip.first, strip.first + strip.rows, tiling.group_rows):
+            rows = min(tiling.group_rows, strip.first + strip.rows - y)
+            needed = rows_needed(step, y + rows)
+            produce(step, bases, block, produced, needed, strip.produced)
+            produced = max(produced, needed)
+            pixel = (y - strip.first + above) * step.output.width + column
+            filter_rows(step, bases, block, y, rows, output + pixel * tiling.filtered_stride)
+
+    return fill_strip
 
 
-@njit(cached=False)
-def produce(step, bases, ring, panel, first, last, column, columns, skipped):
-    """Bring the rows [first, last) of the wide map under some output columns into the ring.
+@functools.cache
+def make_produce(target: Target) -> Any:
+    """Return the function that brings the expanded rows [first, last) under a block's columns into its ring.
 
-    Rows are made in runs that do not wrap round the end of the ring. The strip's first `skipped` rows have been made
-    before.
+    It is called as ``produce(step, bases, block: Block, first, last, staged)``, where `staged` is the first row of the
+    image that is staged for a full convolution. Rows are made in runs that do not wrap round the end of the ring.
     """
-    pixel = panel_vectors(panel, step.vectors) * VECTOR
-    row_bytes = step.ring_columns * pixel
-    left = column * step.filter_stride - step.filter_left
-    right = left + (columns - 1) * step.filter_stride + 2 * step.filter_dilation + 1
-    # The columns that lie in the image, if any.
-    inside = min(max(left, 0), right)
-    outside = max(min(right, step.wide_width), inside)
-    at = first
-    while at < last:
-        slot = at % step.ring_rows
-        rows = min(last - at, step.ring_rows - slot)
-        target = ring + slot * row_bytes
-        for row in range(rows):
-            zero_vectors(target + row * row_bytes, (inside - left) * pixel)
-            zero_vectors(target + row * row_bytes + (outside - left) * pixel, (right - outside) * pixel)
-        if inside < outside:
-            to = target + (inside - left) * pixel
-            make_rows(step, bases, panel, at, rows, inside, outside - inside, to, skipped + at - first)
-        at += rows
+    make_rows, vector = make_make_rows(target), target.vector_bytes
+
+    @emitted(target)
+    def zero_vector(emit, output):
+        emit.store(emit.zero, output)
+
+    @njit(cached=False, variant=target.name)
+    def zero_vectors(output, size):
+        for at in range(output, output + size, vector):
+            zero_vector(at)
+
+    @njit(cached=False, variant=target.name)
+    def produce(step, bases, block, first, last, staged):
+        tiling, depthwise, pixel = step.tiling, step.depthwise, block.pixel
+        row_bytes = tiling.ring_columns * pixel
+        left = block.column * depthwise.stride - depthwise.left
+        right = left + (block.columns - 1) * depthwise.stride + 2 * depthwise.dilation + 1
+        # The columns that lie in the image, if any.
+        inside = min(max(left, 0), right)
+        outside = max(min(right, step.expanded.width), inside)
+        at = first
+        while at < last:
+            slot = at % tiling.ring_rows
+            rows = min(last - at, tiling.ring_rows - slot)
+            output = block.ring + slot * row_bytes
+            for row in range(rows):
+                zero_vectors(output + row * row_bytes, (inside - left) * pixel)
+                zero_vectors(output + row * row_bytes + (outside - left) * pixel, (right - outside) * pixel)
+            if inside < outside:
+                columns = outside - inside
+                view = View(output + (inside - left) * pixel, pixel, (tiling.ring_columns - columns) * pixel)
+                make_rows(
+                    step, bases, block.panel, Corner(at, inside, at - staged), view, Area(rows * columns, columns)
+                )
+            at += rows
+
+    return produce
 
 
-@njit(cached=False)
-def zero_vectors(target, size):
-    """Clear `size` bytes, a multiple of a vector."""
-    for at in range(target, target + size, VECTOR):
-        zero_vector(at)
+@functools.cache
+def make_make_rows(target: Target) -> Any:
+    """Return the function that computes or copies a piece of the expanded map.
 
+    It is called as ``make_rows(step, bases, panel, corner: Corner, output: View, area: Area)``.
+    """
+    multiply, convolve_staged, panel_bytes = (
+        make_multiply(target),
+        make_convolve_staged(target),
+        2 * target.vector_bytes,
+    )
 
-@njit(cached=False, inline=True)
-def make_rows(step, bases, panel, first, rows, left, columns, target, skipped):
-    """Compute or copy a piece of the wide map."""
-    pixel = panel_vectors(panel, step.vectors) * VECTOR
-    jump = (step.ring_columns - columns) * pixel
-    source = address(bases, step.source) + (first * step.width + left) * step.source_step
-    if step.producer == FROM_POINTWISE:
-        at = panel * 2 * VECTOR
-        multiply(
-            source, step.source_step, (step.width - columns) * step.source_step, ONE64, ZERO64, step.channels,
-            address(bases, step.weights) + at * step.channels, address(bases, step.bias) + at, ZERO64,
-            target, pixel, jump, rows * columns, columns, tile_kind(panel, step.vectors, step.half),
-            step.low, step.high,
-        )  # fmt: skip
-    elif step.producer == FROM_CONV:
-        convolve_staged(step, bases, panel, skipped, left, target, pixel, jump, rows, columns)
-    else:
-        for row in range(rows):
-            copy_pixels(
-                target + row * step.ring_columns * pixel,
-                source + row * step.width * step.source_step + panel * 2 * VECTOR, columns, pixel, step.source_step,
+    @njit(cached=False, inline=True, variant=target.name)
+    def make_rows(step, bases, panel, corner, output, area):
+        source, product, offset = step.input, step.product, panel * panel_bytes
+        row_stride = source.width * source.pixel_stride
+        start = address(bases, source.ref) + corner.row * row_stride + corner.column * source.pixel_stride
+        if step.producer == FROM_POINTWISE:
+            multiply(
+                View(start, source.pixel_stride, row_stride - area.width * source.pixel_stride),
+                Segments(ONE64, ZERO64, source.channels),
+                product_at(product, bases, offset, source.channels),
+                ZERO64, output, area, tile_kind(panel, product.vectors, product.half),
             )  # fmt: skip
+        elif step.producer == FROM_CONV:
+            convolve_staged(step, bases, panel, corner.staged_row, corner.column, output, area)
+        else:
+            row_bytes = area.width * output.pixel_stride + output.row_jump
+            for row in range(area.pixels // area.width):
+                to, piece = output.address + row * row_bytes, start + row * row_stride + offset
+                copy_pixels(to, piece, area.width, output.pixel_stride, source.pixel_stride)
+
+    return make_rows
+
+
+@functools.cache
+def make_filter_rows(target: Target) -> Any:
+    """Return the function that computes rows of the depthwise convolution for one panel from its ring.
+
+    It is called as ``filter_rows(step, bases, block: Block, first, rows, output)``.
+    """
+    filter_row, vector = make_filter_row(target), target.vector_bytes
+
+    @njit(cached=False, variant=target.name)
+    def filter_rows(step, bases, block, first, rows, output):
+        depthwise, stride = step.depthwise, step.tiling.filtered_stride
+        product = product_at(depthwise, bases, block.panel * 2 * vector, TAPS)
+        for y in range(first, first + rows):
+            top = y * depthwise.stride - depthwise.top
+            window = Rows(
+                row_of(step, bases, block, top),
+                row_of(step, bases, block, top + depthwise.dilation),
+                row_of(step, bases, block, top + 2 * depthwise.dilation),
+            )
+            view = View(output, stride, ZERO64)
+            filter_row(depthwise, window, block.pixel, product, view, block.columns, block.pixel // vector)
+            output += step.output.width * stride
+
+    return filter_rows
 
 
 @njit(cached=False)
-def filter_rows(step, bases, ring, panel, first, rows, columns, target):
-    """Compute `rows` rows of the depthwise convolution for one panel from the rows in its ring."""
-    count = panel_vectors(panel, step.vectors)
-    pixel = count * VECTOR
-    row_bytes = step.ring_columns * pixel
-    zeros = address(bases, step.zeros)
-    for y in range(first, first + rows):
-        top = y * step.filter_stride - step.filter_top
-        filter_row(
-            row_of(step, ring, row_bytes, zeros, top),
-            row_of(step, ring, row_bytes, zeros, top + step.filter_dilation),
-            row_of(step, ring, row_bytes, zeros, top + 2 * step.filter_dilation),
-            pixel, step.filter_stride, step.filter_dilation,
-            address(bases, step.filters) + panel * 2 * VECTOR * TAPS,
-            address(bases, step.filter_bias) + panel * 2 * VECTOR,
-            target, step.filtered_step, columns, count, step.filter_low, step.filter_high,
-        )  # fmt: skip
-        target += step.out_width * step.filtered_step
+def row_of(step, bases, block, y):
+    """Address of a row of the expanded map; rows outside the image are zeros."""
+    if y < 0 or y >= step.expanded.height:
+        return address(bases, step.tiling.zeros)
+    return block.ring + y % step.tiling.ring_rows * step.tiling.ring_columns * block.pixel
 
 
-@njit(cached=False)
-def row_of(step, ring, row_bytes, zeros, y):
-    """Address of a row of the wide map; rows outside the image are zeros."""
-    if y < 0 or y >= step.wide_height:
-        return zeros
-    return ring + y % step.ring_rows * row_bytes
+@functools.cache
+def make_project(target: Target) -> Any:
+    """Return the function that projects a filtered strip and adds the residual."""
+    multiply, panel_bytes = make_multiply(target), 2 * target.vector_bytes
 
+    @njit(cached=False, inline=True, variant=target.name)
+    def project(step, bases, first, rows):
+        projection, stride, length = step.projection, step.output.pixel_stride, step.expanded.channels
+        skipped = first * step.output.width * stride
+        output = address(bases, step.output.ref) + skipped
+        residual = address(bases, step.residual) + skipped if step.residual >= 0 else ZERO64
+        pixels = rows * step.output.width
+        for panel in range(panels(projection.vectors)):
+            offset = panel * panel_bytes
+            multiply(
+                View(address(bases, step.tiling.filtered), step.tiling.filtered_stride, ZERO64),
+                Segments(ONE64, ZERO64, length),
+                product_at(projection, bases, offset, length),
+                residual + offset if residual != 0 else ZERO64,
+                View(output + offset, stride, ZERO64),
+                Area(pixels, pixels),
+                tile_kind(panel, projection.vectors, projection.half),
+            )
 
-@njit(cached=False, inline=True)
-def project(step, bases, first, rows):
-    """Project the filtered strip, and add the residual."""
-    skipped = first * step.out_width * step.target_step
-    target = address(bases, step.target) + skipped
-    residual = address(bases, step.residual) + skipped if step.residual >= 0 else ZERO64
-    pixels = rows * step.out_width
-    for panel in range(panels(step.project_vectors)):
-        at = panel * 2 * VECTOR
-        multiply(
-            address(bases, step.filtered), step.filtered_step, ZERO64, ONE64, ZERO64, step.wide_channels,
-            address(bases, step.project) + at * step.wide_channels, address(bases, step.project_bias) + at,
-            residual + at if residual != 0 else ZERO64, target + at, step.target_step, ZERO64,
-            pixels, pixels, tile_kind(panel, step.project_vectors, step.project_half), UNBOUNDED_LOW, UNBOUNDED_HIGH,
-        )  # fmt: skip
+    return project

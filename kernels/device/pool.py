@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from .addressing import address, share
+from ..host.target import Target
+from .addressing import View, address, share
 from .jit import njit
-from .pointwise import LANES, VECTOR
-from .simd import INT64, Emitter, Loop
+from .simd import INT64, Loop, emitted
 
 
-@intrinsic
-def _mean(typing, source, step, jump, rows, columns, count, target):
-    """Average one vector of channels over a window; `jump` is from the end of a window's row to its next row."""
-    signature = types.void(*[types.int64] * 5, types.float32, types.int64)
+@functools.cache
+def make_run_pool(target: Target) -> Any:
+    """Return the function that averages over windows of pool.height × pool.width; workers share the channels."""
+    vector = target.vector_bytes
 
-    def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        source, step, jump, rows, columns, count, target = arguments
-        emit = Emitter(builder, LANES)
-        one = INT64(1)
-        outer = Loop(builder, [INT64(0), source, ir.Constant(emit.type, [0.0] * LANES)])
+    @emitted(target)
+    def mean(emit, window, rows, columns, count, output):
+        """Average one vector of channels over a window."""
+        builder, one = emit.builder, INT64(1)
+        outer = Loop(builder, [INT64(0), window.address, emit.zero])
         row, *state = outer.values
         inner = Loop(builder, [INT64(0), *state])
-        column, at, total = inner.values
-        total = builder.fadd(total, emit.load(at))
-        column = builder.add(column, one)
-        inner.repeat(builder.icmp_signed("<", column, columns), [column, builder.add(at, step), total])
-        _, at, total = inner.values
-        row = builder.add(row, one)
-        outer.repeat(builder.icmp_signed("<", row, rows), [row, builder.add(at, jump), total])
-        emit.store(builder.fdiv(outer.values[2], emit.splat(count)), target)
-        return context.get_dummy_value()
+        column, source, total = inner.values
+        total = builder.fadd(total, emit.load(source))
+        column, source = builder.add(column, one), builder.add(source, window.pixel_stride)
+        inner.repeat(builder.icmp_signed("<", column, columns), [column, source, total])
+        _, source, total = inner.values
+        row, source = builder.add(row, one), builder.add(source, window.row_jump)
+        outer.repeat(builder.icmp_signed("<", row, rows), [row, source, total])
+        emit.store(builder.fdiv(outer.values[2], emit.splat(count)), output)
 
-    return signature, codegen
+    @njit(cached=False, variant=target.name)
+    def run_pool(step, bases, worker, workers):
+        pool, pixel, row = step.pool, step.input.pixel_stride, step.input.width * step.input.pixel_stride
+        source, output = address(bases, step.input.ref), address(bases, step.output.ref)
+        jump, count = row - pool.width * pixel, types.float32(pool.height * pool.width)
+        first, last = share(step.product.vectors, worker, workers)
+        for y in range(step.output.height):
+            for x in range(step.output.width):
+                corner = source + y * pool.stride * row + x * pool.stride * pixel
+                to = output + (y * step.output.width + x) * step.output.pixel_stride
+                for offset in range(first * vector, last * vector, vector):
+                    mean(View(corner + offset, pixel, jump), pool.height, pool.width, count, to + offset)
 
-
-@njit(cached=False)
-def run_pool(step, bases, worker, workers):
-    """Average over windows of kernel_height × kernel_width; workers share the vectors of channels."""
-    first, last = share(step.vectors, worker, workers)
-    source, target = address(bases, step.source), address(bases, step.target)
-    row = step.width * step.source_step
-    count = types.float32(step.kernel_height * step.kernel_width)
-    for y in range(step.out_height):
-        for x in range(step.out_width):
-            window = source + y * step.stride * row + x * step.stride * step.source_step
-            pixel = target + (y * step.out_width + x) * step.target_step
-            for vector in range(first, last):
-                at = vector * VECTOR
-                _mean(window + at, step.source_step, row - step.kernel_width * step.source_step,
-                      step.kernel_height, step.kernel_width, count, pixel + at)  # fmt: skip
+    return run_pool

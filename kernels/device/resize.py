@@ -1,71 +1,66 @@
-"""Bilinear resize. Which points are looked at, and so the variant, is in a table made of
-`npmnv2.kernels.linear_weights`.
-"""
+"""Bilinear resize. The points to mix, and so the variant, are in tables made from `npmnv2.kernels.linear_weights`."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ..host.steps import SAMPLE
+from ..host.target import Target
 from .addressing import address, share
 from .jit import njit
-from .pointwise import LANES, VECTOR
-from .simd import FLOAT, INT64, Emitter
+from .simd import FLOAT, emitted, load_integer
 
-ENTRY = SAMPLE.itemsize
-
-
-@intrinsic
-def _integer(typing, at):
-    def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        return builder.load(builder.inttoptr(arguments[0], INT64.as_pointer()), align=8)
-
-    return types.int64(types.int64), codegen
+_SAMPLE_BYTES = SAMPLE.itemsize
+_UPPER, _WEIGHT = 8, 16  # offsets of fields
 
 
-@intrinsic
-def _between(typing, corners, column, row, target):
-    """Mix four vectors by the weights behind two addresses: first along the columns, then along the rows."""
-    signature = types.void(types.UniTuple(types.int64, 4), types.int64, types.int64, types.int64)
+class Corners(NamedTuple):
+    """Addresses of the four pixels that one output pixel is mixed from."""
 
-    def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        corners, column, row, target = arguments
-        emit = Emitter(builder, LANES)
+    top_left: int
+    top_right: int
+    bottom_left: int
+    bottom_right: int
 
-        def weight(at: Any) -> Any:
-            wide = builder.load(builder.inttoptr(at, ir.DoubleType().as_pointer()), align=8)
-            return emit.splat(builder.fptrunc(wide, FLOAT))
 
-        def mix(lower: Any, upper: Any, share: Any) -> Any:
+@functools.cache
+def make_run_resize(target: Target) -> Any:
+    """Return the function that resizes a map; workers share its rows."""
+    vector = target.vector_bytes
+
+    @emitted(target)
+    def mix(emit, corners, offset, column, row, output):
+        """Mix one vector of four pixels by the samples at two addresses: along the columns, then along the rows."""
+        builder = emit.builder
+
+        def weight(sample):
+            pointer = builder.inttoptr(builder.add(sample, ir.IntType(64)(_WEIGHT)), ir.DoubleType().as_pointer())
+            return emit.splat(builder.fptrunc(builder.load(pointer, align=8), FLOAT))
+
+        def lerp(lower, upper, share):
             return builder.fadd(builder.fmul(builder.fsub(upper, lower), share), lower)
 
-        columns, rows = weight(column), weight(row)
-        values = [emit.load(builder.extract_value(corners, i)) for i in range(4)]
-        above, below = mix(values[0], values[1], columns), mix(values[2], values[3], columns)
-        emit.store(mix(above, below, rows), target)
-        return context.get_dummy_value()
+        across, down = weight(column), weight(row)
+        values = [emit.load(builder.add(corner, offset)) for corner in corners]
+        above, below = lerp(values[0], values[1], across), lerp(values[2], values[3], across)
+        emit.store(lerp(above, below, down), builder.add(output, offset))
 
-    return signature, codegen
+    @njit(cached=False, variant=target.name)
+    def run_resize(step, bases, worker, workers):
+        columns, rows = address(bases, step.tables.columns), address(bases, step.tables.rows)
+        source, size = address(bases, step.input.ref), step.product.vectors * vector
+        first, last = share(step.output.height, worker, workers)
+        output = address(bases, step.output.ref) + first * step.output.width * step.output.pixel_stride
+        for row in range(rows + first * _SAMPLE_BYTES, rows + last * _SAMPLE_BYTES, _SAMPLE_BYTES):
+            above, below = source + load_integer(row), source + load_integer(row + _UPPER)
+            for column in range(columns, columns + step.output.width * _SAMPLE_BYTES, _SAMPLE_BYTES):
+                left, right = load_integer(column), load_integer(column + _UPPER)
+                corners = Corners(above + left, above + right, below + left, below + right)
+                for offset in range(0, size, vector):
+                    mix(corners, offset, column, row, output)
+                output += step.output.pixel_stride
 
-
-@njit(cached=False)
-def run_resize(step, bases, worker, workers):
-    """Resize a map; `weights` is the table of columns and `bias` that of rows."""
-    columns, rows = address(bases, step.weights), address(bases, step.bias)
-    source = address(bases, step.source)
-    first, last = share(step.out_height, worker, workers)
-    for y in range(first, last):
-        row = rows + y * ENTRY
-        above, below = source + _integer(row), source + _integer(row + 8)
-        target = address(bases, step.target) + y * step.out_width * step.target_step
-        for x in range(step.out_width):
-            column = columns + x * ENTRY
-            left, right = _integer(column), _integer(column + 8)
-            for at in range(0, step.vectors * VECTOR, VECTOR):
-                corners = (above + left + at, above + right + at, below + left + at, below + right + at)
-                _between(corners, column + 16, row + 16, target + at)
-            target += step.target_step
+    return run_resize

@@ -1,11 +1,11 @@
 """Vectors for Numba: the few instructions that the kernels are made of, emitted as LLVM IR.
 
-Numba has no vector type, and what LLVM makes of scalar loops depends on its mood. The inner loops are therefore written
+Numba has no vector type, and how LLVM vectorizes scalar loops is unpredictable. The inner loops are therefore written
 as *intrinsics*: functions that Numba calls by name and whose body is LLVM IR built here, vector by vector. LLVM still
 chooses registers and schedules, and turns one description into AVX-512, AVX2, SSE or NEON code.
 
 Memory is addressed by plain integers: an address is an ``int64`` count of bytes. Every kernel then has one signature,
-whatever the arrays are (strided, read-only, …), so each compiles once and could be compiled ahead of time.
+whatever the arrays are (strided, read-only, …), so each compiles once and can be compiled ahead of time.
 
 Two rules keep the results equal, bit by bit, on every width of vector:
 
@@ -16,22 +16,22 @@ Two rules keep the results equal, bit by bit, on every width of vector:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..host.target import FLOAT_BYTES
-from .probe import host_target
+from ..host.target import FLOAT_BYTES, Target
 
 FLOAT, INT64, INT32, BYTE, BOOL = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.IntType(1)
 BYTES = BYTE.as_pointer()
 
 
 class Emitter:
-    """Writes vector instructions at the place where an IR builder stands.
+    """Writes vector instructions where an IR builder stands.
 
     Parameters
     ----------
@@ -44,13 +44,14 @@ class Emitter:
         self.builder = builder
         self.lanes = lanes
         self.type = ir.VectorType(FLOAT, lanes)
+        self.zero = ir.Constant(self.type, [0.0] * lanes)
 
     def load(self, address: ir.Value, index: int = 0) -> ir.Value:
-        """Return the `index`-th vector behind `address`, which need not be aligned."""
+        """Return the `index`-th vector from `address` on, which need not be aligned."""
         return self.builder.load(self._pointer(address, index * self.lanes, self.type), align=FLOAT_BYTES)
 
     def store(self, value: ir.Value, address: ir.Value, index: int = 0) -> None:
-        """Store the `index`-th vector behind `address`."""
+        """Store the `index`-th vector from `address` on."""
         self.builder.store(value, self._pointer(address, index * self.lanes, self.type), align=FLOAT_BYTES)
 
     def lower_half(self) -> ir.Value:
@@ -68,15 +69,15 @@ class Emitter:
         return self.builder.select(mask, a, b)
 
     def load_halves(self, lower: ir.Value, upper: ir.Value, index: int) -> ir.Value:
-        """Load the first half of the `index`-th vector behind each of two addresses."""
+        """Load the first half of the `index`-th vector from each of two addresses on."""
         kind = ir.VectorType(FLOAT, self.lanes // 2)
-        places = [self._pointer(address, index * self.lanes, kind) for address in (lower, upper)]
-        halves = [self.builder.load(place, align=FLOAT_BYTES) for place in places]
+        pointers = [self._pointer(address, index * self.lanes, kind) for address in (lower, upper)]
+        halves = [self.builder.load(pointer, align=FLOAT_BYTES) for pointer in pointers]
         both = ir.Constant(ir.VectorType(INT32, self.lanes), list(range(self.lanes)))
         return self.builder.shuffle_vector(*halves, both)
 
     def store_halves(self, value: ir.Value, lower: ir.Value, upper: ir.Value, index: int) -> None:
-        """Store each half of a vector as the first half of the `index`-th vector behind an address."""
+        """Store each half of a vector as the first half of the `index`-th vector from an address on."""
         half = self.lanes // 2
         kind = ir.VectorType(FLOAT, half)
         for address, first in ((lower, 0), (upper, half)):
@@ -115,13 +116,11 @@ class Emitter:
         return builder.select(builder.fcmp_ordered("<", high, value), high, value)
 
     def prefetch(self, address: ir.Value) -> None:
-        """Ask for the cache line behind `address`, which need not be valid memory."""
-        module = self.builder.module
-        kinds = [BYTES, INT32, INT32, INT32]
-        function = _declared("llvm.prefetch.p0i8", module, kinds)
+        """Ask for the cache line at `address`, which need not be valid memory."""
+        function = _declared("llvm.prefetch.p0i8", self.builder.module, [BYTES, INT32, INT32, INT32])
         pointer = self.builder.inttoptr(address, BYTES)
-        read, second_level, data = INT32(0), INT32(3), INT32(1)
-        self.builder.call(function, [pointer, read, second_level, data])
+        read, into_all_levels, data = INT32(0), INT32(3), INT32(1)
+        self.builder.call(function, [pointer, read, into_all_levels, data])
 
     def _pointer(self, address: ir.Value, floats: int, kind: ir.Type) -> ir.Value:
         pointer = self.builder.inttoptr(address, FLOAT.as_pointer())
@@ -133,9 +132,14 @@ class Emitter:
 class Loop:
     """A loop in IR whose running values stay in registers.
 
-    ``with Loop(builder, start) as loop`` opens it: inside, `loop.values` are the values of this turn.
-    ``loop.repeat(condition, following)`` closes it; afterwards `loop.values` are the last `following`. The body runs at
-    least once.
+    Creating one opens it: what is emitted next is its body, where `values` are the values of this iteration. `repeat`
+    closes it; afterwards `values` are the last `following`. The body runs at least once.
+
+    Parameters
+    ----------
+    builder : llvmlite.ir.IRBuilder
+    start : sequence of llvmlite.ir.Value
+        Values of the first iteration.
     """
 
     def __init__(self, builder: ir.IRBuilder, start: Sequence[ir.Value]) -> None:
@@ -160,18 +164,50 @@ class Loop:
         self.values = list(following)
 
 
+def emitted(target: Target) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function that compiled code calls of one that emits its body for a target.
+
+    The body is called as ``body(emit, *arguments)``: an `Emitter`, then values in IR. An argument that is a NamedTuple
+    in compiled code is the same NamedTuple of values here.
+    """
+
+    def decorate(body: Callable[..., Any]) -> Any:
+        @intrinsic
+        def function(typing: Any, *arguments: Any) -> Any:
+            kinds = [types.unliteral(argument) for argument in arguments]
+
+            def codegen(context: Any, builder: ir.IRBuilder, _: Any, packed: Any) -> ir.Value:
+                values = cgutils.unpack_tuple(builder, packed[0])
+                body(
+                    Emitter(builder, target.lanes),
+                    *(_unpacked(builder, kind, value) for kind, value in zip(kinds, values)),
+                )
+                return context.get_dummy_value()
+
+            return types.void(types.BaseTuple.from_types(kinds)), codegen
+
+        return function
+
+    return decorate
+
+
+def _unpacked(builder: ir.IRBuilder, kind: Any, value: ir.Value) -> Any:
+    named_tuple = getattr(kind, "instance_class", None)
+    return value if named_tuple is None else named_tuple(*cgutils.unpack_tuple(builder, value))
+
+
 def _declared(name: str, module: ir.Module, parameters: list[ir.Type]) -> ir.Function:
     known = module.globals.get(name)
     return known or ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
 
 
 @intrinsic
-def copy_bytes(typing: Any, target: Any, source: Any, count: Any) -> Any:
+def copy_bytes(typing: Any, output: Any, source: Any, count: Any) -> Any:
     """Copy `count` bytes between two addresses that do not overlap."""
 
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        target, source, count = arguments
-        pointers = [builder.inttoptr(address, BYTES) for address in (target, source)]
+        output, source, count = arguments
+        pointers = [builder.inttoptr(address, BYTES) for address in (output, source)]
         copy = _declared("llvm.memcpy.p0i8.p0i8.i64", builder.module, [BYTES, BYTES, INT64, BOOL])
         builder.call(copy, [*pointers, count, BOOL(0)])
         return context.get_dummy_value()
@@ -180,25 +216,23 @@ def copy_bytes(typing: Any, target: Any, source: Any, count: Any) -> Any:
 
 
 @intrinsic
-def zero_bytes(typing: Any, target: Any, count: Any) -> Any:
+def zero_bytes(typing: Any, output: Any, count: Any) -> Any:
     """Fill `count` bytes with zeros."""
 
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        target, count = arguments
+        output, count = arguments
         fill = _declared("llvm.memset.p0i8.i64", builder.module, [BYTES, BYTE, INT64, BOOL])
-        builder.call(fill, [builder.inttoptr(target, BYTES), BYTE(0), count, BOOL(0)])
+        builder.call(fill, [builder.inttoptr(output, BYTES), BYTE(0), count, BOOL(0)])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic
-def zero_vector(typing: Any, target: Any) -> Any:
-    """Fill one vector with zeros."""
+def load_integer(typing: Any, address: Any) -> Any:
+    """The int64 at an address."""
 
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        emit = Emitter(builder, host_target().lanes)
-        emit.store(ir.Constant(emit.type, [0.0] * emit.lanes), arguments[0])
-        return context.get_dummy_value()
+        return builder.load(builder.inttoptr(arguments[0], INT64.as_pointer()), align=8)
 
-    return types.void(types.int64), codegen
+    return types.int64(types.int64), codegen

@@ -122,7 +122,7 @@ class BoundProgram:
         buffers[:, steps.WEIGHTS] = self._weights.ctypes.data
         buffers[:, steps.TABLES] = self.program.tables.ctypes.data
         tail = self.program.tail.copy()
-        tail["height"] = batch
+        tail["input"]["height"] = batch
         self._layouts = {batch: _Layout(start, buffers, strides, np.zeros_like(buffers), tail)}
         return self._layouts[batch]
 

@@ -5,7 +5,7 @@ This is the only place that knows both the layers' terms (shapes, geometry, clip
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,17 +156,21 @@ class Builder:
     ) -> Step:
         """A matrix product of all pixels; a residual has the layout of the output."""
         added = residual.ref if residual else steps.NOTHING
-        return Step(self._record(steps.POINTWISE, source, output, **self._product(packed), residual=added))
+        return Step(self._record(steps.POINTWISE, source, output, product=self._product(packed), residual=added))
 
     def dense(self, source: TensorView, output: TensorView, packed: Packed) -> Step:
         """A matrix product of one pixel per image."""
-        return Step(self._record(steps.DENSE, source, output, **self._product(packed)))
+        return Step(self._record(steps.DENSE, source, output, product=self._product(packed)))
 
     def conv(self, source: TensorView, output: TensorView, packed: Packed, kernel: int, geometry: Geometry) -> Step:
         """A full convolution without dilation."""
         rows = min(output.height, -(-CONV_PIXELS // output.width))
-        fields = {**self._product(packed), **_window(kernel, geometry, source.width)}
-        record = self._record(steps.CONV, source, output, **fields, rows=rows, staged=steps.ref(steps.SCRATCH, 0))
+        fields = {
+            "product": self._product(packed),
+            "conv": _convolution(kernel, geometry, source.width),
+            "tiling": {"rows": rows, "staged": steps.ref(steps.SCRATCH, 0)},
+        }
+        record = self._record(steps.CONV, source, output, **fields)
         window = Window(source.channels, kernel, geometry.stride)
         return Step(record, tiling.staged_bytes(window, output.width, rows))
 
@@ -180,26 +184,29 @@ class Builder:
 
     def pool(self, source: TensorView, output: TensorView, window: tuple[int, int], stride: int = 1) -> Step:
         """Means over windows (height, width)."""
-        fields = {"kernel_height": window[0], "kernel_width": window[1], "stride": stride}
-        return Step(self._record(steps.POOL, source, output, **fields))
+        fields = {"height": window[0], "width": window[1], "stride": stride}
+        return Step(self._record(steps.POOL, source, output, pool=fields))
 
     def resize(self, source: TensorView, output: TensorView, variant: Variant, tables: Constants) -> Step:
         """Bilinear resize; which points are looked at goes into `tables`."""
         columns = _sample_table(source.width, output.width, variant, source.pixel_stride)
         rows = _sample_table(source.height, output.height, variant, source.pixel_stride * source.width)
-        weights, bias = (add_constant(tables, steps.TABLES, table) for table in (columns, rows))
-        return Step(self._record(steps.RESIZE, source, output, weights=weights, bias=bias))
+        refs = {
+            "columns": add_constant(tables, steps.TABLES, columns),
+            "rows": add_constant(tables, steps.TABLES, rows),
+        }
+        return Step(self._record(steps.RESIZE, source, output, tables=refs))
 
     # Depthwise convolutions and blocks
 
     def expanded_copy(self, source: TensorView) -> ExpandedMap:
         """A depthwise convolution that reads a map as it is."""
-        fields = {"producer": steps.FROM_COPY, "vectors": self.target.vectors(source.channels)}
+        fields = {"producer": steps.FROM_COPY, "product": {"vectors": self.target.vectors(source.channels)}}
         return ExpandedMap(source.height, source.width, source.channels, fields)
 
     def expanded_pointwise(self, source: TensorView, packed: Packed) -> ExpandedMap:
         """A depthwise convolution that reads an expansion."""
-        fields = {**self._product(packed), "producer": steps.FROM_POINTWISE}
+        fields = {"producer": steps.FROM_POINTWISE, "product": self._product(packed)}
         return ExpandedMap(source.height, source.width, packed.channels, fields)
 
     def expanded_conv(self, source: TensorView, packed: Packed, kernel: int, geometry: Geometry) -> ExpandedMap:
@@ -208,8 +215,11 @@ class Builder:
             output_size(size, kernel, geometry.stride, 1, padding)
             for size, padding in zip((source.height, source.width), geometry.padding)
         )
-        window = _window(kernel, geometry, source.width)
-        fields = {**self._product(packed), **window, "producer": steps.FROM_CONV}
+        fields = {
+            "producer": steps.FROM_CONV,
+            "product": self._product(packed),
+            "conv": _convolution(kernel, geometry, source.width),
+        }
         return ExpandedMap(height, width, packed.channels, fields, Window(source.channels, kernel, geometry.stride))
 
     def depthwise(
@@ -218,10 +228,9 @@ class Builder:
     ) -> Step:  # fmt: skip
         """Depthwise convolution of an expanded map into the output; workers share its rows, or its panels."""
         tiles = self._tiling(output, expanded, geometry, projected=False)
-        filtered = {"filtered": output.ref, "filtered_step": output.pixel_stride, "by_panels": by_panels}
-        return self._filter(
-            source, output, tiles, **expanded.fields, **_filters(expanded, packed, geometry), **filtered
-        )
+        place = {"filtered": output.ref, "filtered_stride": output.pixel_stride, "by_panels": by_panels}
+        fields = {**_depthwise(expanded, packed, geometry), "tiling": _tiling_fields(tiles, output, place)}
+        return self._filter(source, output, tiles, **fields)
 
     def inverted_residual(
         self, source: TensorView, output: TensorView, expanded: ExpandedMap, packed: Packed, geometry: Geometry,
@@ -229,16 +238,16 @@ class Builder:
     ) -> Step:  # fmt: skip
         """A whole block, strip by strip."""
         tiles = self._tiling(output, expanded, geometry, projected=True)
-        projection = {
+        place = {
             "filtered": steps.ref(steps.SCRATCH, tiles.filtered),
-            "filtered_step": self._pixel_bytes(expanded.channels),
-            "project_vectors": self.target.vectors(project.channels),
-            "project_half": packing.has_half(self.target, project.channels),
-            "project": project.weights,
-            "project_bias": project.bias,
-            "residual": source.ref if residual else steps.NOTHING,
+            "filtered_stride": self._pixel_bytes(expanded.channels),
         }
-        fields = {**expanded.fields, **_filters(expanded, packed, geometry), **projection}
+        fields = {
+            **_depthwise(expanded, packed, geometry),
+            "projection": self._product(project),
+            "residual": source.ref if residual else steps.NOTHING,
+            "tiling": _tiling_fields(tiles, output, place),
+        }
         return self._filter(source, output, tiles, **fields)
 
     def assemble(
@@ -251,7 +260,7 @@ class Builder:
         zeros = np.zeros(max((step.zero_bytes for step in every), default=0), np.uint8)
         ref = add_constant(tables, steps.TABLES, zeros)
         for step in every:
-            step.record["zeros"] = ref
+            step.record["tiling"]["zeros"] = ref
         return Program(
             self.target,
             np.array([step.record for step in body], steps.STEP),
@@ -270,14 +279,9 @@ class Builder:
 
     def _record(self, operation: int, source: TensorView, output: TensorView, **fields: Any) -> Any:
         record = np.zeros((), steps.STEP)
-        record["operation"], record["residual"] = operation, steps.NOTHING
-        record["source"], record["source_step"] = source.ref, source.pixel_stride
-        record["height"], record["width"], record["channels"] = source[2:]
-        record["target"], record["target_step"] = output.ref, output.pixel_stride
-        record["out_height"], record["out_width"] = output.height, output.width
-        record["vectors"] = self.target.vectors(output.channels)
-        for name, value in fields.items():
-            record[name] = value
+        channels = {"vectors": self.target.vectors(output.channels)}
+        _fill(record, {"operation": operation, "residual": steps.NOTHING, "product": channels})
+        _fill(record, {"input": source._asdict(), "output": output._asdict(), **fields})
         return record
 
     def _product(self, packed: Packed) -> dict[str, Any]:
@@ -295,39 +299,57 @@ class Builder:
         return tiling.choose(self.target, expanded[:3], expanded.window, geometry, size, projected=projected)
 
     def _filter(self, source: TensorView, output: TensorView, tiles: Tiling, **fields: Any) -> Step:
-        record = self._record(
-            steps.FILTER, source, output, **fields,
-            rows=tiles.rows, columns=tiles.columns, turn_rows=tiles.group_rows,
-            ring=steps.ref(steps.SCRATCH, 0), ring_shared=tiles.rows >= output.height,
-            ring_rows=tiles.ring_rows, ring_columns=tiles.ring_columns,
-            staged=steps.ref(steps.SCRATCH, tiles.staged),
-        )  # fmt: skip
+        record = self._record(steps.FILTER, source, output, **fields)
         return Step(record, tiles.scratch_bytes, tiles.ring_columns * WIDEST_PANEL * self.target.vector_bytes)
 
 
-def _window(kernel: int, geometry: Geometry, width: int) -> dict[str, int]:
+def _fill(record: Any, fields: Mapping[str, Any]) -> None:
+    """Set fields of a record, and of its groups."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            _fill(record[name], value)
+        else:
+            record[name] = value
+
+
+def _convolution(kernel: int, geometry: Geometry, width: int) -> dict[str, int]:
     return {
         "kernel": kernel,
         "stride": geometry.stride,
         "top": geometry.padding[0][0],
         "left": geometry.padding[1][0],
-        "conv_width": output_size(width, kernel, geometry.stride, 1, geometry.padding[1]),
+        "out_width": output_size(width, kernel, geometry.stride, 1, geometry.padding[1]),
     }
 
 
-def _filters(expanded: ExpandedMap, packed: Packed, geometry: Geometry) -> dict[str, Any]:
+def _depthwise(expanded: ExpandedMap, packed: Packed, geometry: Geometry) -> dict[str, Any]:
     return {
-        "wide_height": expanded.height,
-        "wide_width": expanded.width,
-        "wide_channels": expanded.channels,
-        "filter_stride": geometry.stride,
-        "filter_dilation": geometry.dilation,
-        "filter_top": geometry.padding[0][0],
-        "filter_left": geometry.padding[1][0],
-        "filters": packed.weights,
-        "filter_bias": packed.bias,
-        "filter_low": packed.clip[0],
-        "filter_high": packed.clip[1],
+        **expanded.fields,
+        "expanded": {"height": expanded.height, "width": expanded.width, "channels": expanded.channels},
+        "depthwise": {
+            "weights": packed.weights,
+            "bias": packed.bias,
+            "stride": geometry.stride,
+            "dilation": geometry.dilation,
+            "top": geometry.padding[0][0],
+            "left": geometry.padding[1][0],
+            "low": packed.clip[0],
+            "high": packed.clip[1],
+        },
+    }
+
+
+def _tiling_fields(tiles: Tiling, output: TensorView, place: Mapping[str, int]) -> dict[str, int]:
+    return {
+        "rows": tiles.rows,
+        "columns": tiles.columns,
+        "group_rows": tiles.group_rows,
+        "ring": steps.ref(steps.SCRATCH, 0),
+        "ring_shared": tiles.rows >= output.height,
+        "ring_rows": tiles.ring_rows,
+        "ring_columns": tiles.ring_columns,
+        "staged": steps.ref(steps.SCRATCH, tiles.staged),
+        **place,
     }
 
 

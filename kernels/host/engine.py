@@ -30,12 +30,21 @@ class Engine(NamedTuple):
     team: ThreadTeam
 
 
-@functools.cache
-def numba_engine() -> Engine:
-    """Kernels that Numba compiles when they are first used, or finds in its cache."""
+def numba_engine(target: Target | None = None) -> Engine:
+    """Kernels that Numba compiles when they are first used, or finds in its cache.
+
+    They are made for the widest vectors of this processor if no target is given.
+    """
     from ..device.probe import host_target
-    from ..device.program import enter
+
+    return _numba_engine(target or host_target())
+
+
+@functools.cache
+def _numba_engine(target: Target) -> Engine:
+    from ..device.program import make_enter
     from ..device.thread_team import ENTER_TYPES
 
+    enter = make_enter(target)
     enter.compile(ENTER_TYPES)  # now, rather than while a caller waits for a new thread
-    return Engine("numba", host_target(), enter, ThreadTeam(functools.partial(enter, 0)))
+    return Engine("numba", target, enter, ThreadTeam(functools.partial(enter, 0)))

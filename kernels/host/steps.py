@@ -20,38 +20,47 @@ ARENA, SCRATCH, BATCH, WEIGHTS, TABLES, EXTERNAL = range(6)
 NOTHING = -1
 OFFSET_BITS = 48
 
+
+def _group(integers: str, floats: str = "") -> np.dtype:
+    kinds = [(name, np.int64) for name in integers.split()] + [(name, np.float32) for name in floats.split()]
+    return np.dtype(kinds, align=True)
+
+
+# A feature map: ref to its first pixel, bytes from pixel to pixel, size, channels that count.
+VIEW = _group("ref pixel_stride height width channels")
+# A matrix product: refs to packed weights and bias, vectors of its output, whether the last is half empty, clip.
+PRODUCT = _group("weights bias vectors half", "low high")
+# A full convolution: its window, and the width of its output.
+CONVOLUTION = _group("kernel stride top left out_width")
+# A depthwise convolution 3×3: refs to filters and bias, clip.
+DEPTHWISE = _group("weights bias stride dilation top left", "low high")
+# How a FILTER step is cut, see `tiling.Tiling`. Refs to: rings, a row of zeros, image rows for the first convolution,
+# the filtered map. Rings are one for every panel, or one for all; workers share rows, or panels.
+TILING = _group(
+    "rows columns group_rows by_panels ring ring_shared ring_rows ring_columns zeros staged filtered filtered_stride"
+)
 STEP = np.dtype(
     [
-        (name, np.int64)
-        for name in (
-            "operation",
-            # Input map: place, bytes from pixel to pixel, size, channels that count.
-            "source", "source_step", "height", "width", "channels",
-            # Output map: place, bytes from pixel to pixel, size; and the map that is added to it, or NOTHING.
-            "target", "target_step", "out_height", "out_width", "residual",
-            # First convolution: window, geometry, packed weights and bias, vectors of its output,
-            # whether the last of them is half empty, width of its output.
-            "kernel", "stride", "top", "left", "weights", "bias", "vectors", "half", "conv_width",
-            # POOL: the window.
-            "kernel_height", "kernel_width",
-            # FILTER: where the rows of the wide map come from, and the size of that map.
-            "producer", "wide_height", "wide_width", "wide_channels",
-            # FILTER: depthwise convolution.
-            "filter_stride", "filter_dilation", "filter_top", "filter_left", "filters", "filter_bias",
-            # FILTER: how it is cut, see kernels/README.md. Strips of `rows` output rows, blocks of `columns` output
-            # columns, `turn_rows` output rows at a time; whether workers share rows or panels.
-            "rows", "columns", "turn_rows", "by_panels",
-            # FILTER: a ring of so many rows and columns, for every panel its own or one for all; a row of zeros, image
-            # rows for the first convolution.
-            "ring", "ring_shared", "ring_rows", "ring_columns", "zeros", "staged",
-            # FILTER: the filtered map, and its projection to so many vectors (0: it is the output itself).
-            "filtered", "filtered_step", "project_vectors", "project_half", "project", "project_bias",
-        )
-    ]
-    + [(name, np.float32) for name in ("low", "high", "filter_low", "filter_high")],
+        ("operation", np.int64),
+        ("input", VIEW),
+        ("output", VIEW),
+        # A map that is added to the output, or NOTHING.
+        ("residual", np.int64),
+        # POINTWISE, CONV, DENSE, and what expands the input of a FILTER.
+        ("product", PRODUCT),
+        ("conv", CONVOLUTION),
+        # FILTER: where the expanded map comes from, and its size; `projection.vectors` is 0 where none follows.
+        ("producer", np.int64),
+        ("expanded", _group("height width channels")),
+        ("depthwise", DEPTHWISE),
+        ("projection", PRODUCT),
+        ("tiling", TILING),
+        ("pool", _group("height width stride")),
+        # RESIZE: refs to tables of SAMPLE.
+        ("tables", _group("rows columns")),
+    ],
     align=True,
-)  # fmt: skip
-
+)
 # An entry of the tables of a RESIZE step: byte offsets of the two neighbors, and the weight of the second.
 SAMPLE = np.dtype([("lower", np.int64), ("upper", np.int64), ("weight", np.float64)])
 
