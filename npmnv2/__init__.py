@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import importlib
+import os.path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from npmnv2.results.segmentation import Segmentation as Segmentation
 
 __version__ = "0.1.0"
+
+# An installation has `kernels` and `weights_tools` in here. A checkout has them beside this folder, and Python started
+# in its root imports it instead of the installation.
+if not os.path.isdir(os.path.join(__path__[0], "kernels")):
+    __path__.append(os.path.dirname(__path__[0]))
 
 # Imported when first used, so that `import npmnv2` costs next to nothing and each part needs only what it uses.
 _MODULES = {

@@ -58,6 +58,19 @@ def _modules_after(code: str) -> set[str]:
     return set(result.stdout.split())
 
 
+@in_checkout
+def test_the_checkout_works_without_an_editable_installation() -> None:
+    """After `pip install .`, Python in the repository's root finds the checkout first."""
+    code = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if '__editable__' not in repr(f)]; "
+        "import npmnv2, npmnv2.kernels, npmnv2.weights_tools, npmnv2.kernels.host, npmnv2.cli.main; "
+        "print(npmnv2.kernels.__file__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.stderr == ""
+    assert Path(run.stdout.strip()) == ROOT / "kernels" / "__init__.py"
+
+
 def test_import_is_light() -> None:
     heavy = {"numba", "numpy", "h5py", "PIL", "tensorflow", "torch", "pooch", "requests", "tqdm"}
     assert not heavy & _modules_after("import npmnv2")
