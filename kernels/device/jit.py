@@ -33,12 +33,17 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
+from .notice import announce_compilation
+
 # Numba's settings (NUMBA_… in the environment) that change machine code.
 _SETTINGS = (
     "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE",
 )  # fmt: skip
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _FORGOTTEN_AFTER_DAYS = 90
+
+
+announce_compilation()
 
 
 def njit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import shutil
 import sys
 from typing import Any
@@ -13,6 +14,21 @@ from npmnv2.errors import ArgumentError
 def log_stderr(message: str) -> None:
     """Write a message for people."""
     print(f"npmnv2: {message}", file=sys.stderr)
+
+
+class _StandardError(logging.Handler):
+    """Shows what the package logs, as this module's own messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log_stderr(record.getMessage())
+
+
+def show_log() -> None:
+    """Show on standard error what the package has to say: hints, and that it is compiling."""
+    logger = logging.getLogger("npmnv2")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _StandardError) for handler in logger.handlers):
+        logger.addHandler(_StandardError())
 
 
 def progress(total: int, quiet: bool) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import npmnv2
 from npmnv2.cli import checkpoints, compare, convert, demo, features, info, predict, speed
 from npmnv2.cli.arguments import Parser
-from npmnv2.cli.console import log_stderr, make_output_safe
+from npmnv2.cli.console import log_stderr, make_output_safe, show_log
 from npmnv2.errors import Npmnv2Error
 
 _COMMANDS = (predict, features, info, convert, checkpoints, compare, demo, speed)
@@ -31,6 +31,7 @@ Completion for bash and zsh: pip install 'npmnv2[completion]', then eval "$(regi
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     make_output_safe()
+    show_log()
     parser = build_parser()
     _offer_completion(parser)
     options = parser.parse_args(arguments)
