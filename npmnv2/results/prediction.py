@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, overload
+from dataclasses import astuple, dataclass, field, fields
+from typing import TypedDict, overload
 
 import numpy as np
 
 from npmnv2.kernels import Array, softmax
+from npmnv2.results.pictures import thumbnail_of_file
+from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
+
+# The longest repr shows as many candidates.
+_SHOWN = 2
+
+
+class CandidateDict(TypedDict):
+    """`Candidate` as plain values."""
+
+    index: int
+    wnid: str | None
+    label: str
+    score: float
+
+
+class PredictionDict(TypedDict):
+    """`Prediction` as plain values."""
+
+    source: str | None
+    candidates: list[CandidateDict]
 
 
 @dataclass(frozen=True)
@@ -34,8 +52,12 @@ class Candidate:
     label: str
     score: float
 
+    def to_dict(self) -> CandidateDict:
+        """Plain values, for JSON."""
+        return CandidateDict(index=self.index, wnid=self.wnid, label=self.label, score=self.score)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Prediction(Sequence[Candidate]):
     """The likeliest classes of one image, best first.
 
@@ -50,7 +72,7 @@ class Prediction(Sequence[Candidate]):
 
     candidates: tuple[Candidate, ...]
     source: str | None = None
-    logits: Array = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    logits: Array = field(default_factory=lambda: np.empty(0), compare=False)
 
     @classmethod
     def from_logits(
@@ -83,30 +105,36 @@ class Prediction(Sequence[Candidate]):
         """The likeliest class."""
         return self.candidates[0]
 
+    def __repr__(self) -> str:
+        """The file and the first classes."""
+        shown = [f"{percent(c.score)} {c.label}" for c in self.candidates[:_SHOWN]]
+        more = [f"… {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
+        return f"<Prediction{f' {self.source}' if self.source else ''}: {', '.join([*shown, *more])}>"
+
     def __str__(self) -> str:
         """A table: rank by rank score, index, WordNet id and label."""
         lines = [self.source] if self.source else []
         known = any(candidate.wnid for candidate in self.candidates)
         for candidate in self.candidates:
             wnid = f"{candidate.wnid or '':9}  " if known else ""
-            lines.append(f"  {candidate.score:6.1%}  {candidate.index:4d}  {wnid}{candidate.label}")
+            lines.append(f"  {percent(candidate.score):>6}  {candidate.index:4d}  {wnid}{candidate.label}")
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
+    def _repr_html_(self) -> str:
+        """The photo, if it is a file that is still there, and the table: what notebooks show."""
+        rows = [(percent(c.score), str(c.index), c.wnid or "", c.label) for c in self.candidates]
+        return html_figure(self.source or "", thumbnail_of_file(self.source), rows)
+
+    def to_dict(self) -> PredictionDict:
         """Plain values, for JSON."""
-        return {"source": self.source, "candidates": [asdict(candidate) for candidate in self.candidates]}
+        return PredictionDict(source=self.source, candidates=[candidate.to_dict() for candidate in self.candidates])
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+        return json_line(self.to_dict())
 
     def to_csv(self, header: bool = True) -> str:
         """Lines of CSV: source, rank, index, wnid, label, score."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if header:
-            writer.writerow(["source", "rank", *(f.name for f in fields(Candidate))])
-        for rank, candidate in enumerate(self.candidates, start=1):
-            *identity, score = asdict(candidate).values()
-            writer.writerow([self.source or "", rank, *identity, f"{score:.6f}"])
-        return text.getvalue()
+        columns = ["source", "rank", *(f.name for f in fields(Candidate))]
+        rows = ([self.source or "", rank, *astuple(c)] for rank, c in enumerate(self.candidates, start=1))
+        return csv_lines(columns, rows, header)

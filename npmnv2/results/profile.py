@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
+
+from npmnv2.results.tables import percent
 
 
 class Timing(NamedTuple):
@@ -15,19 +16,23 @@ class Timing(NamedTuple):
 
 
 class Profile(list[Timing]):
-    """What every node took; prints as a table."""
+    """Time per node; prints as a table."""
 
     def __str__(self) -> str:
         """Milliseconds, GFLOP/s (two operations a multiply-add) and share of the whole, node by node."""
-        return _profile_table(self)
+        lines = [f"{'layer':32} {'ms':>8} {'GFLOP/s':>8} {'share':>7}", *(self._line(*timing) for timing in self)]
+        return "\n".join([*lines, self._line("total", self.seconds, sum(timing.multiply_adds for timing in self))])
 
+    def __repr__(self) -> str:
+        """The number of nodes and their time."""
+        return f"<Profile: {len(self)} nodes, {self.seconds * 1e3:.2f} ms>"
 
-def _profile_table(timings: Sequence[Timing]) -> str:
-    total = sum(timing.seconds for timing in timings)
-    lines = [f"{'layer':32} {'ms':>8} {'GFLOP/s':>8} {'share':>7}"]
-    for name, seconds, multiply_adds in timings:
+    @property
+    def seconds(self) -> float:
+        """Time of all nodes."""
+        return sum(timing.seconds for timing in self)
+
+    def _line(self, name: str, seconds: float, multiply_adds: int) -> str:
         speed = 2e-9 * multiply_adds / seconds if seconds else 0.0
-        lines.append(f"{name:32} {seconds * 1e3:8.3f} {speed:8.1f} {seconds / total:7.1%}")
-    operations = 2e-9 * sum(timing.multiply_adds for timing in timings)
-    lines.append(f"{'total':32} {total * 1e3:8.3f} {operations / total:8.1f} {1:7.1%}")
-    return "\n".join(lines)
+        share = seconds / self.seconds if self.seconds else 0.0
+        return f"{name:32} {seconds * 1e3:8.3f} {speed:8.1f} {percent(share):>7}"

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from npmnv2.errors import ArgumentError
+from npmnv2.errors import ArgumentError, MissingPackageError
 from npmnv2.files import write_atomically
 from npmnv2.kernels import Array
 from npmnv2.labels import BACKGROUND, color_map, segmentation_labels, voc_colors
+from npmnv2.results.pictures import (
+    Entry,
+    blend,
+    blocks,
+    display_colors,
+    draw_legend,
+    outline,
+    outline_width,
+    thumbnail,
+)
+from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
 
-# Rows of a photo are counted and colored in pieces of this many pixels, so that nothing wider is held as a whole.
-_BLOCK_PIXELS = 1 << 20
+Palette = Literal["display", "dataset"]
 
 # A palette has as many entries.
 MAX_COLORS = 256
+
+# The longest repr shows as many classes.
+_SHOWN = 3
+
+
+class RegionDict(TypedDict):
+    """`Region` as plain values."""
+
+    index: int
+    label: str
+    color: str
+    pixels: int
+    share: float
+
+
+class SegmentationDict(TypedDict):
+    """`Segmentation` as plain values, without the pixels."""
+
+    source: str | None
+    width: int
+    height: int
+    legend: list[RegionDict]
 
 
 @dataclass(frozen=True)
@@ -37,7 +67,7 @@ class Region:
         Number of the class, which is its value in the label map.
     label : str
     color : str
-        ``#rrggbb``, as drawn.
+        ``#rrggbb``, the data set's own: the color in mask files.
     pixels : int
     share : float
         Part of all pixels, 0…1.
@@ -49,8 +79,12 @@ class Region:
     pixels: int
     share: float
 
+    def to_dict(self) -> RegionDict:
+        """Plain values, for JSON."""
+        return RegionDict(index=self.index, label=self.label, color=self.color, pixels=self.pixels, share=self.share)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """The class of every pixel of a photo.
 
@@ -68,38 +102,52 @@ class Segmentation:
         Probabilities, where they were asked for.
     """
 
-    label_map: NDArray[Any] = field(repr=False)
-    labels: tuple[str, ...] = field(repr=False)
-    photo: NDArray[np.uint8] = field(repr=False)
+    label_map: NDArray[Any]
+    labels: tuple[str, ...]
+    photo: NDArray[np.uint8]
     source: str | None = None
-    scores: Array | None = field(default=None, repr=False)
+    scores: Array | None = None
 
     @cached_property
     def legend(self) -> tuple[Region, ...]:
         """The classes that occur, largest first."""
         pixels = np.zeros(len(self.labels), np.int64)
-        for rows in self._blocks():
+        for rows in blocks(*self.label_map.shape):
             pixels += np.bincount(self.label_map[rows].reshape(-1), minlength=len(pixels))
         order = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
-        return tuple(
-            Region(
-                i, self.labels[i], "#" + bytes(self.colors[i]).hex(), int(pixels[i]), pixels[i] / self.label_map.size
-            )
-            for i in map(int, order)
-        )
+        return tuple(self._region(int(index), int(pixels[index])) for index in order)
+
+    def _region(self, index: int, pixels: int) -> Region:
+        color = _hex(self.colors[index])
+        return Region(index, self.labels[index], color, pixels, pixels / self.label_map.size)
 
     @cached_property
     def colors(self) -> NDArray[np.uint8]:
         """Color of every class [shape=(classes, 3)]: those of the data set that the labels are of, or Pascal VOC's."""
         return colors_for(self.labels)
 
-    def overlay(self, alpha: float = 0.6) -> Image.Image:
+    @cached_property
+    def display_colors(self) -> NDArray[np.uint8]:
+        """Colors to look at [shape=(classes, 3)]: bright and far apart, which those of data sets are not."""
+        return display_colors(len(self.labels))
+
+    # --- pictures ----------------------------------------------------------------------------------------------------
+
+    def overlay(
+        self, alpha: float = 0.5, *, palette: Palette = "display", outlines: bool = True, legend: bool = True
+    ) -> Image.Image:
         """Draw the label map over the photo; pixels of the background stay as they are.
 
         Parameters
         ----------
         alpha : float
             Weight of the colors: 0 shows the photo only, 1 the colors only.
+        palette : {"display", "dataset"}
+            `display_colors`, or `colors`, those of the mask file.
+        outlines : bool
+            Draw the borders of classes in their full color.
+        legend : bool
+            Name the classes in a corner of the picture, if there is room.
 
         Returns
         -------
@@ -108,18 +156,92 @@ class Segmentation:
         """
         if not 0 <= alpha <= 1:
             raise ArgumentError(f"alpha (={alpha!r}) must be from 0 to 1")
-        weights = np.full((len(self.labels), 1), round(256 * alpha), np.uint16)
-        if BACKGROUND in self.labels:
-            weights[self.labels.index(BACKGROUND)] = 0
-        picture = np.empty_like(self.photo)
-        for rows in self._blocks():
-            labels = self.label_map[rows]
-            weight = weights[labels]
-            picture[rows] = (self.photo[rows] * (256 - weight) + self.colors[labels] * weight + 128) >> 8
-        return Image.fromarray(picture)
+        if palette not in get_args(Palette):
+            raise ArgumentError(f"palette (={palette!r}) must be one of {', '.join(get_args(Palette))}")
+        colors = self.display_colors if palette == "display" else self.colors
+        weights = np.full(len(self.labels), round(256 * alpha), np.uint16)
+        if self._background is not None:
+            weights[self._background] = 0
+        picture = blend(self.photo, self.label_map, colors, weights)
+        free = np.zeros(self.label_map.shape, bool) if self._background is None else self._is(self._background)
+        if outlines:
+            # Each class in its color, on a line of white where it meets the background.
+            edge = outline(self.label_map, outline_width(*self.label_map.shape))
+            picture[edge] = np.where(free[edge, None], np.uint8(255), colors[self.label_map[edge]])
+        image = Image.fromarray(picture)
+        if legend:
+            draw_legend(image, self._entries(colors), free)
+        return image
 
-    def mask(self) -> Image.Image:
-        """The label map as a palette image: pixel values are class indices, shown in the classes' colors.
+    def show(self) -> None:
+        """Open the overlay in the system's image viewer."""
+        self.overlay().show(title=self.source)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the overlay into axes of Matplotlib, with the legend beside it.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            New ones if not given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If Matplotlib is not installed.
+        """
+        try:
+            from matplotlib import pyplot
+            from matplotlib.patches import Patch
+        except ImportError:
+            raise MissingPackageError("plot needs Matplotlib: pip install 'npmnv2[plot]'") from None
+        axes = pyplot.subplots()[1] if axes is None else axes
+        axes.imshow(self.overlay(legend=False))
+        axes.set_axis_off()
+        axes.set_title(Path(self.source).name if self.source else "")
+        handles = [Patch(color=_hex(entry.color), label=entry.text) for entry in self._entries()]
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
+        return axes
+
+    def mask(self, label: str | int) -> NDArray[np.bool_]:
+        """Where a class is [shape=(height, width)]: True at its pixels.
+
+        Parameters
+        ----------
+        label : str or int
+            Name or number of a class of the model, whether or not it occurs.
+        """
+        return self._is(self._index(label))
+
+    def cutout(self, label: str | int, *, crop: bool = True) -> Image.Image:
+        """The pixels of a class on a transparent ground.
+
+        Parameters
+        ----------
+        label : str or int
+            Name or number of a class that occurs.
+        crop : bool
+            Cut the picture to the class; False keeps the photo's size.
+
+        Returns
+        -------
+        PIL.Image.Image
+            RGBA.
+        """
+        mask = self.mask(label)
+        if not mask.any():
+            found = ", ".join(region.label for region in self.legend)
+            raise ArgumentError(f"label (={label!r}) must be a class that occurs: {found}")
+        image = Image.fromarray(self.photo)
+        image.putalpha(Image.fromarray(mask).convert("L"))
+        return image.crop(image.getchannel("A").getbbox()) if crop else image
+
+    def to_image(self) -> Image.Image:
+        """The label map as a palette image: pixel values are class indices, shown in the data set's colors.
 
         Raises
         ------
@@ -132,7 +254,7 @@ class Segmentation:
         image.putpalette(self.colors.tobytes())
         return image
 
-    def save(self, mask: str | Path | None = None, overlay: str | Path | None = None, *, alpha: float = 0.6) -> None:
+    def save(self, mask: str | Path | None = None, overlay: str | Path | None = None, *, alpha: float = 0.5) -> None:
         """Write the mask as a palette PNG, the overlay in any image format, or both; each atomically.
 
         Parameters
@@ -151,42 +273,76 @@ class Segmentation:
         if overlay is not None and Path(overlay).suffix.lower() not in Image.registered_extensions():
             raise ArgumentError(f"overlay (={str(overlay)!r}) must end in the suffix of an image format: .png, .jpg, …")
         if mask is not None:
-            _write(self.mask(), Path(mask))
+            _write(self.to_image(), Path(mask))
         if overlay is not None:
             _write(self.overlay(alpha), Path(overlay))
+
+    @cached_property
+    def _background(self) -> int | None:
+        """Number of the class that is drawn on no picture."""
+        return self.labels.index(BACKGROUND) if BACKGROUND in self.labels else None
+
+    def _is(self, index: int) -> NDArray[np.bool_]:
+        where: NDArray[np.bool_] = self.label_map == index
+        return where
+
+    def _index(self, label: str | int) -> int:
+        if isinstance(label, str) and label in self.labels:
+            return self.labels.index(label)
+        if isinstance(label, (int, np.integer)) and not isinstance(label, bool) and 0 <= label < len(self.labels):
+            return int(label)
+        near = difflib.get_close_matches(str(label), self.labels, 3) or self.labels[:3]
+        raise ArgumentError(
+            f"label (={label!r}) must be the name or number of one of the {len(self.labels)} classes, "
+            f"such as {', '.join(near)}"
+        )
+
+    def _entries(self, colors: NDArray[np.uint8] | None = None) -> list[Entry]:
+        """What a legend lists: the classes that occur, but for the background."""
+        colors = self.display_colors if colors is None else colors
+        return [
+            Entry((int(colors[r.index][0]), int(colors[r.index][1]), int(colors[r.index][2])), r.label)
+            for r in self.legend
+            if r.index != self._background
+        ]
+
+    # --- text --------------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        """The file, its size and the largest classes."""
+        height, width = self.label_map.shape
+        shown = [f"{percent(r.share)} {r.label}" for r in self.legend[:_SHOWN]]
+        more = [f"… {len(self.legend) - _SHOWN} more"] if len(self.legend) > _SHOWN else []
+        name = f" {self.source}" if self.source else ""
+        return f"<Segmentation{name}, {width} × {height}: {', '.join([*shown, *more])}>"
 
     def __str__(self) -> str:
         """A table of the classes that occur: share, index, color and label."""
         height, width = self.label_map.shape
         lines = [f"{self.source or 'photo'}  {width} × {height} pixels"]
-        lines += [f"  {r.share:6.1%}  {r.index:4d}  {r.color}  {r.label}" for r in self.legend]
+        lines += [f"  {percent(r.share):>6}  {r.index:4d}  {r.color}  {r.label}" for r in self.legend]
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
+    def _repr_html_(self) -> str:
+        """The overlay and the table: what notebooks show."""
+        swatches = ["" if r.index == self._background else _hex(self.display_colors[r.index]) for r in self.legend]
+        rows = [(swatch, percent(r.share), str(r.index), r.label) for swatch, r in zip(swatches, self.legend)]
+        return html_figure(self.source or "", thumbnail(self.overlay(legend=False)), rows)
+
+    def to_dict(self) -> SegmentationDict:
         """Plain values, for JSON: the legend, not the pixels."""
         height, width = self.label_map.shape
-        legend = [asdict(region) for region in self.legend]
-        return {"source": self.source, "width": width, "height": height, "legend": legend}
+        legend = [region.to_dict() for region in self.legend]
+        return SegmentationDict(source=self.source, width=width, height=height, legend=legend)
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+        return json_line(self.to_dict())
 
     def to_csv(self, header: bool = True) -> str:
         """Lines of CSV: source, index, label, color, pixels, share."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if header:
-            writer.writerow(["source", *(f.name for f in fields(Region))])
-        for region in self.legend:
-            *values, share = astuple(region)
-            writer.writerow([self.source or "", *values, f"{share:.6f}"])
-        return text.getvalue()
-
-    def _blocks(self) -> Iterator[slice]:
-        height, width = self.label_map.shape
-        step = max(1, _BLOCK_PIXELS // width)
-        return (slice(start, start + step) for start in range(0, height, step))
+        columns = ["source", *(f.name for f in fields(Region))]
+        return csv_lines(columns, ([self.source or "", *astuple(region)] for region in self.legend), header)
 
 
 def colors_for(labels: Sequence[str]) -> NDArray[np.uint8]:
@@ -195,6 +351,10 @@ def colors_for(labels: Sequence[str]) -> NDArray[np.uint8]:
         if tuple(labels) == segmentation_labels(dataset):
             return color_map(dataset)
     return voc_colors(MAX_COLORS)[np.arange(len(labels)) % MAX_COLORS]
+
+
+def _hex(color: Iterable[int]) -> str:
+    return "#" + bytes(map(int, color)).hex()
 
 
 def _write(image: Image.Image, path: Path) -> None:

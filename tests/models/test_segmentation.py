@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,16 +18,14 @@ from npmnv2 import (
     MobileNetV2Config,
     MobileNetV2ForSemanticSegmentation,
     MobileNetV2ImageProcessor,
-    Segmentation,
     WeightsError,
     load,
 )
-from npmnv2.kernels import VARIANTS, resize_bilinear, softmax
-from npmnv2.labels import color_map, segmentation_labels
+from npmnv2.kernels import softmax
+from npmnv2.labels import segmentation_labels
 from npmnv2.models.segmentation import unpadding_grid
 from npmnv2.network.deeplab import LOGITS, segmenter
 from npmnv2.results.class_map import Grid, best_classes
-from npmnv2.results.segmentation import colors_for
 from npmnv2.weights_tools import read, write_transformers
 
 BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
@@ -428,124 +424,6 @@ def test_memory_of_a_large_photo_is_bounded(segmenter_on_numpy):
     network = 20e6
     assert peak < 8 * 6e6 + network, "4 bytes a pixel for labels, 4 for bands and columns"
     assert later < 12 * 6e6 + network, "and the overlay"
-
-
-@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from(VARIANTS), st.floats(0, 8), st.integers(0, 2**32 - 1))
-def test_classes_that_cannot_win_are_left_out(h, w, variant, spread, seed):
-    """The farther the classes lie apart, the fewer are looked at; the result is that of looking at all."""
-    rng = np.random.default_rng(seed)
-    logits = (rng.normal(size=(h, w, 12)) + spread * rng.normal(size=12)).astype(np.float32)
-    ref = resize_bilinear(logits[None], (40, 31), variant)[0].argmax(-1)
-    npt.assert_array_equal(best_classes(logits, Grid.resize((h, w), (40, 31), variant), np.int16), ref)
-
-
-def test_a_class_can_win_between_logits_that_it_loses():
-    logits = np.array([[[4, 3, 0, -9], [0, 3, 4, -9]]], np.float32)
-    label_map = best_classes(logits, Grid.resize((1, 2), (1, 5), "tf1_align_corners"))
-    npt.assert_array_equal(label_map, [[0, 0, 1, 1, 2]])
-
-
-def test_logits_that_are_no_numbers():
-    """Where a class is NaN it never wins; the other pixels are labeled as ever."""
-    grid = Grid.resize((5, 5), (20, 20), "half_pixel")
-    npt.assert_array_equal(best_classes(np.full((5, 5, 4), np.nan, np.float32), grid), 0)
-    logits = np.random.default_rng(0).normal(size=(5, 5, 4)).astype(np.float32)
-    logits[..., 2] += 1
-    expected = best_classes(logits, grid)
-    assert (expected[:6, :6] == 2).any()
-    logits[0, 0, 2] = np.nan
-    found = best_classes(logits, grid)
-    assert not (found[:2, :2] == 2).any()
-    npt.assert_array_equal(found[6:], expected[6:])
-    npt.assert_array_equal(found[:, 6:], expected[:, 6:])
-
-
-# --- the result -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def result():
-    label_map = np.zeros((4, 6), np.int32)
-    label_map[1:3, 2:5] = 15
-    label_map[0, 0] = 3
-    return Segmentation(label_map, segmentation_labels("voc"), photo(4, 6), "a.jpg")
-
-
-def test_legend(result):
-    assert [(r.index, r.label, r.pixels) for r in result.legend] == [
-        (0, "background", 17), (15, "person", 6), (3, "bird", 1),
-    ]  # fmt: skip
-    assert sum(r.share for r in result.legend) == pytest.approx(1)
-    assert result.legend[1].color == "#c08080"
-
-
-def test_table(result):
-    assert str(result).splitlines() == [
-        "a.jpg  6 × 4 pixels",
-        "   70.8%     0  #000000  background",
-        "   25.0%    15  #c08080  person",
-        "    4.2%     3  #808000  bird",
-    ]
-
-
-def test_plain_data(result):
-    values = json.loads(result.to_json())
-    assert (values["source"], values["width"], values["height"]) == ("a.jpg", 6, 4)
-    assert values["legend"][1] == {"index": 15, "label": "person", "color": "#c08080", "pixels": 6, "share": 0.25}
-    rows = list(csv.DictReader(io.StringIO(result.to_csv())))
-    assert rows[1] == {
-        "source": "a.jpg", "index": "15", "label": "person", "color": "#c08080", "pixels": "6", "share": "0.250000",
-    }  # fmt: skip
-
-
-def test_overlay(result):
-    picture = np.asarray(result.overlay(0.5))
-    people = result.label_map == 15
-    background = result.label_map == 0
-    npt.assert_array_equal(picture[background], result.photo[background])
-    halfway = np.add(result.photo[people], (192.0, 128.0, 128.0)) / 2
-    npt.assert_allclose(picture[people], halfway, atol=0.5)
-    npt.assert_array_equal(np.asarray(result.overlay(0)), result.photo)
-    npt.assert_array_equal(np.asarray(result.overlay(1))[people], np.full((6, 3), (192, 128, 128)))
-    with pytest.raises(ValueError, match=r"alpha \(=1.5\)"):
-        result.overlay(1.5)
-
-
-def test_mask_file_keeps_labels_and_shows_colors(result, tmp_path):
-    result.save(tmp_path / "mask.png", tmp_path / "overlay.jpg")
-    with Image.open(tmp_path / "mask.png") as mask:
-        assert mask.mode == "P"
-        npt.assert_array_equal(np.asarray(mask), result.label_map)
-        npt.assert_array_equal(np.asarray(mask.convert("RGB")), color_map("voc")[result.label_map])
-    with Image.open(tmp_path / "overlay.jpg") as overlay:
-        assert overlay.format == "JPEG"
-        assert overlay.size == (6, 4)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({}, "none"),
-        ({"mask": "mask.jpg"}, r"mask \(='.*mask.jpg'\) must end in .png"),
-        ({"mask": "mask.png", "overlay": "overlay.xyz"}, r"overlay \(='.*overlay.xyz'\)"),
-        ({"overlay": "overlay"}, "overlay"),
-    ],
-)
-def test_files_that_cannot_be_written(result, tmp_path, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        result.save(**{name: str(tmp_path / file) for name, file in arguments.items()})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_colors():
-    for dataset in ("voc", "cityscapes", "ade20k"):
-        npt.assert_array_equal(colors_for(segmentation_labels(dataset)), color_map(dataset))
-    other = colors_for([f"class {i}" for i in range(300)])
-    assert other.shape == (300, 3)
-    npt.assert_array_equal(other[:21], color_map("voc"))
-    many = Segmentation(np.zeros((2, 2), np.int32), tuple(map(str, range(300))), photo(2, 2))
-    with pytest.raises(ValueError, match="256 classes, got 300"):
-        many.mask()
 
 
 # --- the real model ---------------------------------------------------------------------------------------------------

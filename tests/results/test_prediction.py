@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from npmnv2 import Prediction
 
@@ -49,3 +50,27 @@ def test_json_and_csv() -> None:
 
 def test_top_k_beyond_the_classes_gives_all() -> None:
     assert len(Prediction.from_logits(np.zeros(4), LABELS, 99)) == 4
+
+
+def test_a_score_that_rounds_to_nothing_is_seen() -> None:
+    prediction = Prediction.from_logits(np.array([10.0, 0.0], np.float32), ("a", "b"))
+    assert str(prediction).splitlines() == ["  100.0%     0  a", "   <0.1%     1  b"]
+
+
+def test_repr_is_short() -> None:
+    assert repr(PREDICTION) == "<Prediction a.jpg: 75.7% cat, tom, 10.2% crane, … 1 more>"
+    assert repr(Prediction.from_logits(np.zeros(2), ("x", "y"))) == "<Prediction: 50.0% x, 50.0% y>"
+
+
+def test_html_shows_the_photo_and_escapes(tmp_path) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "<b>.png")
+    page = Prediction.from_logits(np.zeros(1), ("<script>",), 1, str(tmp_path / "<b>.png"))._repr_html_()
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "data:image/jpeg;base64," in page
+    assert "<img" not in PREDICTION._repr_html_()
+
+
+def test_plain_values() -> None:
+    first = PREDICTION.to_dict()["candidates"][0]
+    assert first == {"index": 1, "wnid": "n02", "label": "cat, tom", "score": PREDICTION.top.score}
