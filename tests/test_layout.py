@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +28,13 @@ LEVELS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
+MODULE = re.compile(r"npmnv2(\.[a-z_0-9]+)+")
+
 # Upward imports, each inside a function.
 EXCEPTIONS = {
     ("models/base.py", "hub"): "`from_pretrained` takes names as transformers' does, and files need no hub",
     ("labels/build.py", "hub"): "a script for maintainers that downloads as the hub does",
-    ("weights/readers.py", "weights_tools"): "foreign formats are read by code that most users never load",
+    ("weights/readers.py", "weights_tools"): "the registry names readers; a foreign one is loaded when it is needed",
 }
 
 
@@ -58,6 +61,9 @@ def imports(file: Path) -> Iterator[tuple[str, bool]]:
             names = [node.module] if node.module != "npmnv2" else [f"npmnv2.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Constant) and MODULE.fullmatch(str(node.value)):
+            # The name of a module that is imported later.
+            names = [node.value]
         for name in names:
             if name.startswith("npmnv2.") and room_of(name[len("npmnv2.") :]) in LEVEL:
                 yield room_of(name[len("npmnv2.") :]), id(node) in top

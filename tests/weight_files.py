@@ -8,15 +8,16 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from npmnv2.weights_tools.assemble import plan_for
 from npmnv2.weights_tools.crc32c import crc32c, masked
-from npmnv2.weights_tools.names import slim_name, slim_scope, split, to_slim_layout, to_torch_layout, torchvision_name
+from npmnv2.weights_tools.names import slim_name, slim_scope, to_slim_layout, to_torch_layout, torchvision_name
 from npmnv2.weights_tools.tensors import write_tensors
 
 from npmnv2 import MobileNetV2Config
 from npmnv2.network.layers import Conv, Dense, Depthwise
 from npmnv2.network.plan import BATCH_NORM_VARIABLES, batch_norm_name
+from npmnv2.weights.assemble import plan_for
 from npmnv2.weights.checkpoint import Checkpoint, fold_batch_norms, initialize
+from npmnv2.weights.names import split
 
 # 40,000 weights: small enough to be read thousands of times.
 TINY = {"depth_multiplier": 0.05, "finegrained_output": False, "expand_ratio": 2}

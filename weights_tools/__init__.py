@@ -7,16 +7,17 @@ file, allocates more than the file can fill, or fails other than by `npmnv2.Weig
 from __future__ import annotations
 
 from npmnv2.weights.native import write_h5 as write_native
+from npmnv2.weights.readers import FORMATS, detect_format
+from npmnv2.weights.readers import read_checkpoint as read
 
 from .convert import WRITERS, convert, with_classes, with_labels
-from .formats import READERS, detect_format, read
 from .inspection import inspect
 from .keras import write as write_keras
 from .npz import write as write_npz
 from .transformers import write as write_transformers
 
 __all__ = [
-    "READERS",
+    "FORMATS",
     "WRITERS",
     "convert",
     "detect_format",

@@ -13,9 +13,9 @@ from npmnv2.labels import BACKGROUND
 from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.native import write_h5
+from npmnv2.weights.readers import read_checkpoint as read
 
 from . import keras, npz, transformers
-from .formats import read
 
 WRITERS: dict[str, Callable[[Checkpoint, Path], None]] = {
     "native": write_h5,

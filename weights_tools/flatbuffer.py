@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .files import MAX_NAME_BYTES, MAX_TENSORS, damaged
+from npmnv2.weights.bounds import MAX_NAME_BYTES, MAX_TENSORS, Budget, damaged
 
 Scalar = TypeVar("Scalar", int, float, bool)
 
@@ -32,10 +32,15 @@ _FORMATS = {
 
 @dataclass(frozen=True)
 class Buffer:
-    """The bytes of one FlatBuffer and the file they came from (for error messages)."""
+    """The bytes of one FlatBuffer, and what reading its file may cost."""
 
     data: bytes
-    path: Path
+    budget: Budget
+
+    @property
+    def path(self) -> Path:
+        """The file, for error messages."""
+        return self.budget.path
 
     def number(self, kind: str, position: int) -> int:
         """One little-endian integer at a byte position."""
@@ -68,6 +73,7 @@ class Table:
 
     def _field(self, slot: int) -> int:
         """Byte position of a field's value, 0 when the field is absent."""
+        self.buffer.budget.step()
         vtable = self.position - self.buffer.number("int32", self.position)
         entry = 4 + 2 * slot
         if entry + 2 > self.buffer.unpack("<H", vtable):
@@ -115,6 +121,7 @@ class Table:
         start, count = self._vector(slot, itemsize)
         if count > limit:
             raise damaged(self.buffer.path, f"a vector of {count} numbers, at most {limit} make sense here", start)
+        self.buffer.budget.step(count)
         return np.frombuffer(self.buffer.slice(start, count * itemsize), dtype=dtype)
 
     def tables(self, slot: int, limit: int = MAX_TENSORS) -> list[Table]:
@@ -122,4 +129,5 @@ class Table:
         start, count = self._vector(slot, 4)
         if count > limit:
             raise damaged(self.buffer.path, f"a vector of {count} tables, at most {limit} make sense here", start)
+        self.buffer.budget.step(count)
         return [Table(self.buffer, self._target(start + 4 * index)) for index in range(count)]

@@ -9,7 +9,6 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/g
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,12 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npmnv2.errors import WeightsError
+from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.network.plan import BATCH_NORM_VARIABLES
+from npmnv2.weights.assemble import Content, assemble
+from npmnv2.weights.bounds import Array, Budget, array_from_bytes, checked_shape, damaged, read_bytes
 from npmnv2.weights.checkpoint import Checkpoint
+from npmnv2.weights.names import canonical, split
 
-from .assemble import Content, assemble
-from .files import Array, array_from_bytes, checked_shape, damaged, read_bytes
-from .names import CLASSIFIER, canonical, canonical_from_keras, canonical_from_slim, from_slim_layout, split
+from .names import canonical_from_keras, canonical_from_slim, from_slim_layout
 from .protobuf import Message, signed
 from .tf_checkpoint import DTYPES
 
@@ -35,11 +36,10 @@ _SUMS = ("BiasAdd", "Add", "AddV2")
 _PASSING = ("Identity", "BatchToSpaceND", "StopGradient")
 _CALL_NUMBER = re.compile(r"_\d+$")
 _CONSTANT_PASSING = ("Identity", "StopGradient")
-# Room for constants that a graph states as one repeated number.
-_REPEATED_BYTES = 16 << 20
 
 
-class Operation(NamedTuple):
+@dataclass(frozen=True)
+class Operation:
     """One node of the graph."""
 
     name: str
@@ -47,12 +47,14 @@ class Operation(NamedTuple):
     inputs: tuple[str, ...]
     message: Message
 
+    @cached_property
+    def attributes(self) -> dict[str, Message]:
+        """The values of all attributes, by name."""
+        return {entry.text(1): entry.message(2) for entry in self.message.messages(5)}
+
     def attribute(self, key: str) -> Message:
         """The value of an attribute; an empty message where it is absent."""
-        for entry in self.message.messages(5):
-            if entry.text(1) == key:
-                return entry.message(2)
-        return Message(memoryview(b""), self.message.path)
+        return self.attributes.get(key, Message(memoryview(b""), self.message.budget))
 
 
 @dataclass
@@ -67,13 +69,18 @@ class Graph:
 
     path: Path
     data: bytes = field(repr=False)
-    _bytes_read: int = field(default=0, init=False)
+    _tensors: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What reading the graph may cost."""
+        return Budget(self.path, len(self.data))
 
     @cached_property
     def operations(self) -> dict[str, Operation]:
         """All operations by name, in the file's order."""
         found: dict[str, Operation] = {}
-        for message in Message(memoryview(self.data), self.path).messages(1):
+        for message in Message(memoryview(self.data), self.budget).messages(1):
             operation = _operation(message)
             if operation.name in found:
                 raise damaged(self.path, f"two operations have the name {operation.name!r}")
@@ -94,11 +101,14 @@ class Graph:
     def constant(self, name: str) -> Array | None:
         """The constant that an input leads to, None if it is computed."""
         for _ in range(8):
+            self.budget.step()
             operation = self.operations.get(name)
             if operation is None:
                 return None
             if operation.kind == "Const":
-                return self._tensor(operation)
+                if name not in self._tensors:
+                    self._tensors[name] = self._tensor(operation)
+                return self._tensors[name]
             if operation.kind.startswith("FakeQuant"):
                 raise WeightsError(
                     f"{self.path}: holds fake quantization ({name!r}); quantized checkpoints are not read yet"
@@ -116,15 +126,14 @@ class Graph:
             raise WeightsError(f"{self.path}: {place} has TensorFlow's type {tensor.integer(1)}, which is not read")
         shape = tuple(signed(dimension.integer(1)) for dimension in tensor.message(2).messages(2))
         size = int(np.prod(checked_shape(self.path, shape, place), dtype=object)) * np.dtype(dtype).itemsize
-        self._bytes_read += size
-        if self._bytes_read > len(self.data) + _REPEATED_BYTES:
-            raise damaged(self.path, "its constants claim more bytes than the file has", place)
+        # A graph may state a constant as one number that is repeated.
+        self.budget.take(size)
         content = tensor.bytes(4)
         if len(content):
             return array_from_bytes(self.path, content, dtype, shape, place)
-        numbers = [struct.unpack("<f", value)[0] for value in self._floats(tensor, place)]
+        numbers = np.frombuffer(b"".join(self._floats(tensor, place)), "<f4")
         # Equal numbers at the end are stated once; none at all are zeros.
-        last = numbers[-1] if numbers else 0
+        last = numbers[-1] if len(numbers) else 0
         count = int(np.prod(shape, dtype=np.int64))
         if dtype != "<f4" or len(numbers) > count:
             raise damaged(self.path, f"{len(numbers)} numbers for shape {shape}", place)
@@ -133,11 +142,11 @@ class Graph:
         return value.reshape(shape)
 
     def _floats(self, tensor: Message, place: str) -> Iterator[memoryview]:
-        """The four bytes of each number that a constant states on its own or packed."""
+        """The bytes of the numbers that a constant states one by one or packed."""
         for value in tensor.all(5):
             if isinstance(value, int) or len(value) % 4:
                 raise damaged(self.path, "no numbers that are understood", place)
-            yield from (value[at : at + 4] for at in range(0, len(value), 4))
+            yield value
 
     def constants(self, names: Iterable[str]) -> Iterator[Array]:
         """The inputs among `names` that are constants."""
@@ -154,6 +163,7 @@ class Graph:
         name = operation.name
         for _ in range(8):
             for consumer in self.consumers.get(name, []):
+                self.budget.step()
                 if consumer.kind in (*_NORMS, *_SUMS, "Mul"):
                     return consumer
             passing = [c for c in self.consumers.get(name, []) if c.kind in _PASSING]

@@ -8,8 +8,8 @@ from typing import Any
 from npmnv2.errors import WeightsError
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.weights.checkpoint import Checkpoint
-
-from .formats import detect_format, read
+from npmnv2.weights.readers import detect_format
+from npmnv2.weights.readers import read_checkpoint as read
 
 Facts = dict[str, Any]
 

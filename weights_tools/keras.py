@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from npmnv2.errors import WeightsError
-from npmnv2.files import write_atomically
 from npmnv2.network.architecture import CLASSIFIER, POOL
 from npmnv2.network.layers import Add, Conv, Dense, Depthwise, GlobalAveragePool
 from npmnv2.network.plan import IMAGE, Part, Plan, batch_norm_name
+from npmnv2.weights.assemble import plan_for
 from npmnv2.weights.checkpoint import Checkpoint
-from npmnv2.weights.native import write_h5
+from npmnv2.weights.native import write_image
 
-from .assemble import in_order, plan_for
 from .norms import unfolded
 
 # The version whose legacy format this is; Keras reads it to choose how to understand the rest.
@@ -48,25 +47,13 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
         If Keras has no such model.
     OSError
     """
-    import h5py
-
     if checkpoint.task not in ("classification", "features") or checkpoint.config is None:
         raise WeightsError(f"Keras has no MobileNetV2 for {checkpoint.task}; write native .h5 or .npz instead")
     plan = plan_for(checkpoint.config, checkpoint.weights)
-    # Keras pairs layers and weights with those of a model by their order.
-    weights = in_order(plan, unfolded(checkpoint.weights, checkpoint.config))
+    weights = unfolded(checkpoint.weights, checkpoint.config)
     description = json.dumps(model_config(plan, checkpoint.config.num_channels))
-    with write_atomically(Path(path)) as temporary:
-        write_h5(replace(checkpoint, weights=weights), temporary)
-        with h5py.File(temporary, "r+") as file:
-            file.attrs.update(keras_version=KERAS_VERSION, backend="tensorflow", model_config=description)
-            # Where Keras looks for weights in a file that describes a model. The layers' groups get a second
-            # name.
-            group = file.create_group("model_weights")
-            group.attrs.update(keras_version=KERAS_VERSION, backend="tensorflow")
-            group.attrs["layer_names"] = file.attrs["layer_names"]
-            for layer in file.attrs["layer_names"]:
-                group[layer] = file[layer]
+    keras = {"keras_version": KERAS_VERSION, "backend": "tensorflow", "model_config": description}
+    write_image(Path(path), replace(checkpoint, weights=weights), keras)
 
 
 def model_config(plan: Plan, channels: int) -> dict[str, Any]:

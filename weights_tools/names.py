@@ -10,34 +10,16 @@ width, in, out), PyTorch as (out, in, height, width); for depthwise kernels (hei
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 
-from npmnv2.network.plan import BATCH_NORM_VARIABLES, batch_norm_name
-
-from .files import Array
-
-BLOCKS = range(1, 17)
-BACKBONE = (
-    "Conv1",
-    *(f"expanded_conv_{part}" for part in ("expand", "depthwise", "project")),
-    *(f"block_{i}_{part}" for i in BLOCKS for part in ("expand", "depthwise", "project")),
-    "Conv_1",
-)
-CLASSIFIER = "predictions"
-SEGMENTATION = (
-    "image_pooling",
-    "aspp0",
-    *(f"aspp{i}_{part}" for i in (1, 2, 3) for part in ("depthwise", "pointwise")),
-    "concat_projection",
-    "decoder_feature_projection0",
-    *(f"decoder_conv{i}_{part}" for i in (0, 1) for part in ("depthwise", "pointwise")),
-    "logits_semantic",
-)
-LAYERS = (*BACKBONE, CLASSIFIER, *SEGMENTATION)
-ROLES = ("kernel", "bias", *BATCH_NORM_VARIABLES)
+from npmnv2.kernels import Array
+from npmnv2.network.architecture import CLASSIFIER
+from npmnv2.network.plan import BATCH_NORM_VARIABLES
+from npmnv2.weights.keras import canonical_from_path
+from npmnv2.weights.names import LAYERS, ROLES, canonical, is_depthwise, split
 
 Notation = Callable[[str, str], str]
 
@@ -47,29 +29,6 @@ _SSD_SCOPE = re.compile(
     r"|BoxPredictor_(?P<map>\d)/(?P<predictor>(?:BoxEncoding|Class)Predictor(?:_depthwise)?))"
 )
 _SSD_PREDICTOR = re.compile(r"BoxPredictor_(\d)_(\w+)")
-
-
-def is_depthwise(layer: str) -> bool:
-    """Whether the layer of this name is a depthwise convolution."""
-    return layer.endswith("depthwise")
-
-
-def canonical(layer: str, role: str) -> str:
-    """The canonical name of a variable, such as ``block_1_expand_BN/gamma``."""
-    return f"{layer if role in ('kernel', 'bias') else batch_norm_name(layer)}/{role}"
-
-
-def split(name: str) -> tuple[str, str]:
-    """Layer and role of a canonical name; the batch norm's variables belong to the convolution before it."""
-    owner, _, role = name.rpartition("/")
-    if role not in BATCH_NORM_VARIABLES:
-        return owner, role
-    return {"bn_Conv1": "Conv1", "Conv_1_bn": "Conv_1"}.get(owner, owner.removesuffix("_BN")), role
-
-
-def layers_of(names: Iterable[str]) -> dict[str, None]:
-    """The layers that these canonical names belong to, in order of appearance, as an ordered set."""
-    return dict.fromkeys(split(name)[0] for name in names)
 
 
 def _block(layer: str) -> tuple[int, str] | None:
@@ -135,10 +94,7 @@ def _slim_leaf(name: str) -> tuple[str, str]:
     return scope, {"weights": "kernel", "depthwise_weights": "kernel", "biases": "bias"}.get(leaf, "")
 
 
-# --- Keras ---
-
-_KERAS_VARIABLES = {"depthwise_kernel": "kernel"}
-_KERAS_LAYERS = {"Logits": CLASSIFIER}
+# --- Keras --------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -148,9 +104,7 @@ def _canonical_names() -> frozenset[str]:
 
 def canonical_from_keras(name: str) -> str | None:
     """The canonical name of a Keras variable, which may have its model's name in front and ``:0`` behind."""
-    layer, _, variable = name.removesuffix(":0").rpartition("/")
-    layer = layer.rpartition("/")[2]
-    known = f"{_KERAS_LAYERS.get(layer, layer)}/{_KERAS_VARIABLES.get(variable, variable)}"
+    known = canonical_from_path(name)
     return known if known in _canonical_names() else None
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.layers import Conv, Depthwise
 from npmnv2.network.plan import batch_norm_name
-
-from .assemble import plan_for
-from .files import Array
+from npmnv2.weights.assemble import plan_for
+from npmnv2.weights.bounds import Array
 
 
 def unfolded(weights: Mapping[str, Array], config: MobileNetV2Config) -> dict[str, Array]:

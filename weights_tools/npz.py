@@ -8,8 +8,12 @@ archive says, before anything is allocated, and object arrays (pickles) are refu
 from __future__ import annotations
 
 import json
+import re
+import struct
 import zipfile
+import zlib
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +22,46 @@ import numpy as np
 from npmnv2.errors import WeightsError
 from npmnv2.files import write_atomically
 from npmnv2.network.config import MobileNetV2Config
+from npmnv2.weights.assemble import assemble
+from npmnv2.weights.bounds import (
+    MAX_FILE_BYTES,
+    MAX_JSON_BYTES,
+    MAX_TENSORS,
+    Array,
+    Budget,
+    array_from_bytes,
+    checked_shape,
+    damaged,
+    file_size,
+)
 from npmnv2.weights.checkpoint import Checkpoint
+from npmnv2.weights.names import split
 
-from .assemble import assemble
-from .files import ARCHIVE_ERRORS, MAX_FILE_BYTES, MAX_JSON_BYTES, MAX_TENSORS, Array, array_from_bytes, damaged
-from .names import slim_name, split, to_slim_layout
+from .names import slim_name, to_slim_layout
 from .variables import content
 
 METADATA = "npmnv2.json"
 _SUFFIX = ".npy"
+# NumPy writes these two. The memory that bzip2 and LZMA take is the archive's choice.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What the standard library answers a damaged archive with.
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    OSError,
+    EOFError,
+)
+_MAX_HEADER = 4096
+# NumPy's header as NumPy itself writes it; a parser of Python's literals would run whatever depth a file wants.
+_HEADER = re.compile(
+    r"\{'descr': '(?P<dtype>[<>|=]?[fiub]\d{1,2})', 'fortran_order': (?P<fortran>True|False), "
+    r"'shape': \((?P<shape>(?:\d{1,19},? ?){0,9})\),? ?\} *\n?"
+)
 
 
 class Member(NamedTuple):
@@ -52,13 +87,14 @@ def read(path: str | Path) -> Checkpoint:
     ------
     FileNotFoundError
     WeightsError
-        If the archive is damaged, holds pickles, or is no MobileNetV2.
+        If the archive is damaged, holds pickles, or is not a MobileNetV2.
     """
     path = Path(path)
+    budget = Budget(path, file_size(path))
     try:
         with zipfile.ZipFile(path) as archive:
-            members = _members(path, archive)
-            stated = _metadata(path, archive)
+            members = _members(path, archive, budget)
+            stated = _metadata(path, archive, budget)
             shapes = {name: member.shape for name, member in members.items()}
             found = content(path, shapes, lambda name: _value(path, archive, members[name]))
     except WeightsError:
@@ -68,46 +104,68 @@ def read(path: str | Path) -> Checkpoint:
     return assemble(path, "npz", replace(found, **stated))
 
 
-def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, Member]:
+def _members(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str, Member]:
     infos = [info for info in archive.infolist() if info.filename != METADATA]
     if len(infos) > MAX_TENSORS or sum(info.file_size for info in infos) > MAX_FILE_BYTES:
         raise WeightsError(
             f"{path}: holds more than the {MAX_TENSORS:,} arrays or {MAX_FILE_BYTES:,} bytes that are read"
         )
+    for info in infos:
+        _allow(path, info, budget)
     return {info.filename.removesuffix(_SUFFIX): _member(path, archive, info) for info in infos}
+
+
+def _allow(path: Path, info: zipfile.ZipInfo, budget: Budget) -> None:
+    """Refuse members that zipfile would unpack at a cost of their own choice."""
+    if info.compress_type not in COMPRESSIONS:
+        raise damaged(path, "compressed other than by deflate", f"member {info.filename!r}")
+    budget.take(info.file_size)
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     place = f"member {info.filename!r}"
     with archive.open(info) as stream:
-        try:
-            version = np.lib.format.read_magic(stream)
-            reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, fortran_order, dtype = reader(stream)
-        except (ValueError, KeyError, TypeError, SyntaxError, RecursionError) as error:
-            raise damaged(path, f"not a NumPy array: {error}", place) from None
+        magic = stream.read(8)
+        if magic not in (b"\x93NUMPY\x01\x00", b"\x93NUMPY\x02\x00"):
+            raise damaged(path, "not a NumPy array", place)
+        length = int.from_bytes(stream.read(2 * magic[6]), "little")
+        header = stream.read(min(length, _MAX_HEADER)).decode("latin-1")
         start = stream.tell()
-    if dtype.kind not in "fiub":
-        raise WeightsError(f"{path}: {place} holds {dtype}, which is not read (objects would be pickles)")
-    return Member(shape, dtype, fortran_order, start, info)
+    if "O" in header.partition(",")[0]:
+        raise WeightsError(f"{path}: {place} holds objects, which is not read: they would be pickles")
+    match = _HEADER.fullmatch(header)
+    if match is None:
+        raise damaged(path, f"not the header of an array of numbers: {header[:80]!r}", place)
+    shape = tuple(int(extent) for extent in match["shape"].replace(" ", "").split(",") if extent)
+    return Member(
+        checked_shape(path, shape, place), _dtype(path, match["dtype"], place), match["fortran"] == "True", start, info
+    )
+
+
+def _dtype(path: Path, name: str, place: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(name)
+    except TypeError:
+        raise damaged(path, f"there is no type {name!r}", place) from None
 
 
 def _value(path: Path, archive: zipfile.ZipFile, member: Member) -> Array:
     place = f"member {member.info.filename!r}"
     with archive.open(member.info) as stream:
-        data = stream.read(member.info.file_size)[member.start :]
+        data = memoryview(stream.read(member.info.file_size))[member.start :]
     shape = member.shape[::-1] if member.fortran_order else member.shape
     value = array_from_bytes(path, data, member.dtype, shape, place)
     return value.T if member.fortran_order else value
 
 
-def _metadata(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+def _metadata(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str, Any]:
     """Fields of `Content` that the archive states."""
     if METADATA not in archive.namelist():
         return {}
     info = archive.getinfo(METADATA)
     if info.file_size > MAX_JSON_BYTES:
         raise damaged(path, f"{info.file_size:,} bytes", METADATA)
+    _allow(path, info, budget)
     try:
         values = json.loads(archive.read(info))
         labels = values["labels"]
@@ -117,7 +175,7 @@ def _metadata(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
             "preprocessing": dict(values["preprocessing"]),
             "source": dict(values["source"]),
         }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise damaged(path, repr(error), METADATA) from None
 
 
@@ -144,8 +202,9 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
         "preprocessing": checkpoint.preprocessing,
         "source": checkpoint.source,
     }
+    archive = BytesIO()
+    np.savez(archive, **arrays)  # type: ignore[arg-type]  # its stubs take allow_pickle for all of them
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr(METADATA, json.dumps(metadata, ensure_ascii=False))
     with write_atomically(Path(path)) as temporary:
-        with temporary.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]  # its stubs take allow_pickle for all of them
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(METADATA, json.dumps(metadata, ensure_ascii=False))
+        temporary.write_bytes(archive.getbuffer())

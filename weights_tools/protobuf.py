@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .files import MAX_NAME_BYTES, damaged
+from npmnv2.weights.bounds import MAX_NAME_BYTES, Budget, damaged
 
-MAX_FIELDS = 1_000_000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -40,23 +39,27 @@ def signed(value: int) -> int:
 
 @dataclass(frozen=True)
 class Message:
-    """One message: its bytes, and the file they came from (for error messages)."""
+    """One message: its bytes, and what reading its file may cost. Whoever asks twice pays twice."""
 
     data: memoryview
-    path: Path
+    budget: Budget
+
+    @property
+    def path(self) -> Path:
+        """The file, for error messages."""
+        return self.budget.path
 
     @cached_property
     def fields(self) -> dict[int, list[int | memoryview]]:
         """The values of every field, in order, by its number."""
         found: dict[int, list[int | memoryview]] = {}
         position, end = 0, len(self.data)
-        for _ in range(MAX_FIELDS):
-            if position == end:
-                return found
+        while position < end:
+            self.budget.step()
             key, position = varint(self.data, position, self.path)
             value, position = self._value(key & 7, position)
             found.setdefault(key >> 3, []).append(value)
-        raise damaged(self.path, f"more than {MAX_FIELDS:,} fields in one message")
+        return found
 
     def _value(self, wire_type: int, position: int) -> tuple[int | memoryview, int]:
         if wire_type == _VARINT:
@@ -78,12 +81,12 @@ class Message:
     def messages(self, number: int) -> Iterator[Message]:
         """Every value of a field that holds messages."""
         for value in self.all(number):
-            yield Message(self._bytes(value), self.path)
+            yield Message(self._bytes(value), self.budget)
 
     def message(self, number: int) -> Message:
         """The last value of a field that holds a message; an empty one where it is absent."""
         values = self.all(number)
-        return Message(self._bytes(values[-1]) if values else memoryview(b""), self.path)
+        return Message(self._bytes(values[-1]) if values else memoryview(b""), self.budget)
 
     def bytes(self, number: int) -> memoryview:
         """The last value of a field that holds bytes."""
@@ -112,6 +115,7 @@ class Message:
                 continue
             position = 0
             while position < len(value):
+                self.budget.step()
                 packed, position = varint(value, position, self.path)
                 found.append(packed)
         return found

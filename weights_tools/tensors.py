@@ -1,5 +1,6 @@
-"""The safetensors container, through the package of that name: a JSON header and raw numbers, nothing that
-runs.
+"""The safetensors container: a JSON header and raw numbers, nothing that runs.
+
+Format: https://github.com/huggingface/safetensors#format
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from npmnv2.errors import MissingPackageError, WeightsError
+from npmnv2.errors import WeightsError
+from npmnv2.weights.bounds import (
+    MAX_JSON_BYTES,
+    MAX_NAME_BYTES,
+    MAX_TENSORS,
+    Array,
+    Budget,
+    array_from_bytes,
+    damaged,
+    read_bytes,
+)
 
-from .files import MAX_FILE_BYTES, MAX_JSON_BYTES, MAX_TENSORS, Array, damaged, file_size
-
-_FLOATS = ("F64", "F32", "F16")
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_METADATA = "__metadata__"
 
 
 def read_tensors(path: Path) -> dict[str, Array]:
@@ -23,71 +34,68 @@ def read_tensors(path: Path) -> dict[str, Array]:
 
     Raises
     ------
-    ModuleNotFoundError
-        If the package safetensors is not installed.
+    FileNotFoundError
     WeightsError
-        If the file is damaged or holds numbers that NumPy has no type for.
+        If the file is damaged or holds numbers that are not read.
     """
-    safetensors = _package()
-    if file_size(path) > MAX_FILE_BYTES:
-        raise WeightsError(f"{path}: has more than the {MAX_FILE_BYTES:,} bytes that are read of such a file")
+    data = memoryview(read_bytes(path))
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(len(data) - 8, MAX_JSON_BYTES):
+        raise damaged(path, f"a header of {length:,} bytes", 0)
+    entries = _header(path, bytes(data[8 : 8 + length]))
+    budget = Budget(path, len(data))
+    return {name: _tensor(path, data[8 + length :], budget, name, entry) for name, entry in entries.items()}
+
+
+def _header(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        with safetensors.safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            if len(names) > MAX_TENSORS:
-                raise damaged(path, f"{len(names)} tensors", "its header")
-            return {name: _tensor(path, file, name) for name in names}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise damaged(path, str(error), "its header") from None
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"not JSON: {error}", "its header") from None
+    if (
+        not isinstance(entries, dict)
+        or len(entries) > MAX_TENSORS
+        or any(len(name) > MAX_NAME_BYTES for name in entries)
+    ):
+        raise damaged(path, "not a table of tensors", "its header")
+    entries.pop(_METADATA, None)
+    return entries
 
 
-def is_safetensors(head: bytes) -> bool:
-    """Whether a file begins like a safetensors file: the length of its header, and the header's opening
-    brace.
-    """
-    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_FILE_BYTES
-
-
-def tensor_names(path: Path) -> list[str]:
-    """Names of all tensors of a safetensors file.
-
-    Raises
-    ------
-    ModuleNotFoundError, WeightsError
-        As `read_tensors`.
-    """
-    safetensors = _package()
+def _tensor(path: Path, data: memoryview, budget: Budget, name: str, entry: Any) -> Array:
+    place = f"tensor {name!r}"
     try:
-        with safetensors.safe_open(path, framework="np") as file:
-            return list(file.keys())
-    except (safetensors.SafetensorError, OSError) as error:
-        raise damaged(path, str(error), "its header") from None
-
-
-def _package() -> Any:
-    try:
-        import safetensors
-    except ModuleNotFoundError as error:
-        raise MissingPackageError("safetensors files need one more package: pip install 'npmnv2[convert]'") from error
-    return safetensors
-
-
-def _tensor(path: Path, file: Any, name: str) -> Array:
-    kind = file.get_slice(name).get_dtype()
-    if kind == "I64" and name.endswith("num_batches_tracked"):
-        return np.zeros((), np.int64)
-    if kind not in _FLOATS:
-        raise WeightsError(f"{path}: tensor {name!r} has type {kind}; {', '.join(_FLOATS)} are read")
-    value: Array = file.get_tensor(name)
-    return value
+        kind, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    except (KeyError, TypeError, ValueError):
+        raise damaged(path, "not a description of a tensor", place) from None
+    if any(type(number) is not int for number in (*shape, start, end)) or not 0 <= start <= end <= len(data):
+        raise damaged(path, "impossible shape or offsets", place)
+    if kind not in _FLOATS and not (kind == "I64" and name.endswith("num_batches_tracked")):
+        raise WeightsError(f"{path}: {place} has type {kind!r:.20}; {', '.join(_FLOATS)} are read")
+    # Tensors may overlap.
+    budget.take(2 * (end - start))
+    if kind == "BF16":
+        # The upper half of a float32.
+        upper = array_from_bytes(path, data[start:end], "<u2", shape, place)
+        return (upper.astype("<u4") << 16).view("<f4")
+    return array_from_bytes(path, data[start:end], _DTYPES[kind], shape, place)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
-    """Write a safetensors file that PyTorch's side reads; all arrays must be C-contiguous."""
-    _package()
-    from safetensors.numpy import save_file
-
-    save_file(dict(tensors), path, metadata={"format": "pt"})
+    """Write a safetensors file that PyTorch's side reads."""
+    kinds = {np.dtype(dtype): kind for kind, dtype in _DTYPES.items()}
+    header: dict[str, Any] = {_METADATA: {"format": "pt"}}
+    end = 0
+    for name, value in tensors.items():
+        start, end = end, end + value.nbytes
+        header[name] = {"dtype": kinds[value.dtype], "shape": value.shape, "data_offsets": [start, end]}
+    text = json.dumps(header, ensure_ascii=False).encode()
+    # Spaces fill the header, so that the numbers begin at a multiple of 8.
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for value in tensors.values():
+            stream.write(np.ascontiguousarray(value).data)
 
 
 def renamed(
@@ -108,16 +116,3 @@ def renamed(
         elif not name.endswith(".num_batches_tracked"):
             others.append(name)
     return weights, tuple(others)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of sane size."""
-    if file_size(path) > MAX_JSON_BYTES:
-        raise WeightsError(f"{path}: has more than the {MAX_JSON_BYTES:,} bytes that are read of such a file")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise damaged(path, f"a JSON object is expected, found {type(value).__name__}")
-    return value

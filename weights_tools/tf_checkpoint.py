@@ -8,7 +8,6 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/te
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,20 +17,22 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from npmnv2.errors import WeightsError
-from npmnv2.weights.checkpoint import Checkpoint
-
-from .assemble import assemble
-from .crc32c import crc32c, masked
-from .files import (
+from npmnv2.weights.assemble import assemble
+from npmnv2.weights.bounds import (
     MAX_FILE_BYTES,
     MAX_NAME_BYTES,
     MAX_TENSORS,
     Array,
+    Budget,
     array_from_bytes,
     checked_shape,
     damaged,
     read_bytes,
 )
+from npmnv2.weights.checkpoint import Checkpoint
+from npmnv2.weights.readers import checkpoint_prefix
+
+from .crc32c import crc32c, masked
 from .protobuf import Message, signed, varint
 from .variables import content
 
@@ -42,7 +43,6 @@ _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5
 _STRING = 7
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "<u1", 5: "<i2", 6: "<i1", 9: "<i8", 10: "?", 17: "<u2", 19: "<f2"}
-_DATA_FILE = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 
 
 # --- LevelDB's table ----------------------------------------------------------------------------------------
@@ -149,7 +149,6 @@ class Bundle:
     """
 
     prefix: Path
-    _bytes_read: int = field(default=0, init=False)
     _streams: ExitStack = field(default_factory=ExitStack, init=False)
     _open: dict[int, tuple[BinaryIO, int]] = field(default_factory=dict, init=False)
 
@@ -165,6 +164,11 @@ class Bundle:
         return Path(f"{self.prefix}.index")
 
     @cached_property
+    def _budget(self) -> Budget:
+        files = (file for file in self.prefix.parent.iterdir() if file.name.startswith(f"{self.prefix.name}."))
+        return Budget(self.index, sum(file.stat().st_size for file in files))
+
+    @cached_property
     def _table(self) -> dict[bytes, memoryview]:
         return dict(table_entries(self.index))
 
@@ -173,7 +177,7 @@ class Bundle:
         """Number of data files, from the header that the index has under the empty name."""
         if b"" not in self._table:
             raise damaged(self.index, "no header")
-        header = Message(self._table[b""], self.index)
+        header = Message(self._table[b""], self._budget)
         if header.integer(2) != 0:
             raise WeightsError(f"{self.index}: was written on a big-endian machine, which is not read")
         return header.integer(1)
@@ -182,7 +186,7 @@ class Bundle:
     def entries(self) -> dict[str, Entry]:
         """All variables by name."""
         return {
-            key.decode("utf-8", "replace"): self._entry(Message(value, self.index), key)
+            key.decode("utf-8", "replace"): self._entry(Message(value, self._budget), key)
             for key, value in self._table.items()
             # A key that begins with zero is a slice of a partitioned variable, under an encoded name.
             if key and not key.startswith(b"\x00")
@@ -214,9 +218,9 @@ class Bundle:
         stream, size = self._stream(entry.shard)
         if entry.offset + entry.size > size:
             raise damaged(path, f"{name!r} ends at byte {entry.offset + entry.size} of {size}", entry.offset)
-        self._bytes_read += entry.size
-        if self._bytes_read > MAX_FILE_BYTES:
-            raise WeightsError(f"{self.index}: holds more than the {MAX_FILE_BYTES:,} bytes that are read")
+        if entry.size > MAX_FILE_BYTES:
+            raise WeightsError(f"{self.index}: {name!r} has more than the {MAX_FILE_BYTES:,} bytes that are read")
+        self._budget.take(entry.size)
         stream.seek(entry.offset)
         return stream.read(entry.size)
 
@@ -267,29 +271,12 @@ class Bundle:
         return dict(self._object_graph_names())
 
     def _object_graph_names(self) -> Iterator[tuple[str, str]]:
-        graph = Message(memoryview(self.text(OBJECT_GRAPH)), self.index)
+        graph = Message(memoryview(self.text(OBJECT_GRAPH)), self._budget)
         for node in graph.messages(1):
             for attribute in node.messages(2):
                 full_name, key = attribute.text(2), attribute.text(3)
                 if key in self.entries and ".OPTIMIZER_SLOT" not in key:
                     yield full_name or key, key
-
-
-def find_prefix(path: Path) -> Path | None:
-    """The prefix of the checkpoint that a path means: prefix, index, data file, or a folder with one
-    checkpoint.
-    """
-    if path.suffix == ".index" and path.is_file():
-        return path.with_suffix("")
-    if match := _DATA_FILE.fullmatch(path.name):
-        path = path.with_name(match[1])
-    if Path(f"{path}.index").is_file():
-        return path
-    indexes = sorted(path.glob("*.index")) if path.is_dir() else []
-    if len(indexes) > 1:
-        listed = ", ".join(index.stem for index in indexes[:8])
-        raise WeightsError(f"{path}: holds several checkpoints ({listed}); name one of them")
-    return indexes[0].with_suffix("") if indexes else None
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -310,7 +297,7 @@ def read(path: str | Path) -> Checkpoint:
     FileNotFoundError
     WeightsError
     """
-    prefix = find_prefix(Path(path))
+    prefix = checkpoint_prefix(Path(path))
     if prefix is None:
         raise FileNotFoundError(f"{path}: no checkpoint there (a file that ends in .index)")
     with Bundle(prefix) as bundle:

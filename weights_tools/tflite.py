@@ -22,12 +22,13 @@ import numpy as np
 from npmnv2.errors import WeightsError
 from npmnv2.network.architecture import backbone
 from npmnv2.network.layers import Conv, Depthwise
+from npmnv2.weights.assemble import Content, assemble, class_count
+from npmnv2.weights.bounds import Array, Budget, array_from_bytes, checked_shape, damaged, read_bytes
 from npmnv2.weights.checkpoint import Checkpoint
+from npmnv2.weights.names import BACKBONE, is_depthwise
 
-from .assemble import Content, assemble, class_count
-from .files import ARCHIVE_ERRORS, Array, array_from_bytes, checked_shape, damaged, read_bytes
 from .flatbuffer import Buffer, Table
-from .names import BACKBONE, is_depthwise
+from .npz import ARCHIVE_ERRORS, COMPRESSIONS
 
 _DTYPES = {
     0: "float32",
@@ -107,7 +108,12 @@ class Model:
         data = read_bytes(path)
         if data[4:8] != b"TFL3":
             raise damaged(path, "no TFLite identifier 'TFL3'", 4)
-        return cls(path, Buffer(data, path).root())
+        return cls(path, Buffer(data, Budget(path, len(data))).root())
+
+    @property
+    def budget(self) -> Budget:
+        """What reading the file may cost."""
+        return self.root.buffer.budget
 
     @cached_property
     def graph(self) -> Table:
@@ -227,7 +233,6 @@ class Walk:
     activations: dict[str, int] = field(default_factory=dict)
     residuals: set[str] = field(default_factory=set)
     symmetric: bool = False
-    bytes_read: int = 0
     values: dict[int, Value] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -343,10 +348,8 @@ class Walk:
         value = self.model.constant(number)
         if value is None:
             return None
-        self.bytes_read += value.nbytes
-        # Float16 doubles; anything beyond comes from many tensors that share the same bytes.
-        if self.bytes_read > len(self.model.root.buffer.data) + (1 << 20):
-            raise damaged(self.model.path, "the tensors claim more bytes than the file has")
+        # Many tensors may share their bytes.
+        self.model.budget.take(4 * value.size)
         return value.astype(np.float32)
 
     @cached_property
@@ -481,11 +484,9 @@ def labels_of(data: bytes, classes: int) -> tuple[str, ...] | None:
 
 
 def _text_files(archive: zipfile.ZipFile) -> Iterator[str]:
-    # A label file has a few kB; the size stated in the archive cannot be exceeded by zipfile while it
-    # unpacks.
+    # A label file has a few kB; zipfile unpacks no more than the size that the archive states.
     for info in archive.infolist()[:20]:
-        plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        if plain and info.filename.endswith(".txt") and info.file_size <= 1 << 20:
+        if info.compress_type in COMPRESSIONS and info.filename.endswith(".txt") and info.file_size <= 1 << 20:
             yield archive.read(info).decode("utf-8", "replace")
 
 
@@ -579,7 +580,8 @@ def _check_graph(walk: Walk, checkpoint: Checkpoint) -> None:
 
 def _preprocessing(walk: Walk) -> dict[str, Any] | None:
     """TF-slim's models keep the names of their scopes; other classifiers come from Keras."""
-    from_slim = any("obilenetV2/" in walk.model.name(n) for op in walk.model.operators for n in op.inputs if n >= 0)
+    numbers = {number for operator in walk.model.operators for number in operator.inputs if number >= 0}
+    from_slim = any("obilenetV2/" in walk.model.name(number) for number in numbers)
     return None if from_slim or walk.segmentation else {"preset": "keras"}
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from npmnv2.weights.assemble import Content, assemble
 from npmnv2.weights.checkpoint import Checkpoint
 
-from .assemble import Content, assemble
 from .names import canonical_from_torchvision, from_torch_layout
 from .tensors import read_tensors, renamed
 

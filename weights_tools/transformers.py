@@ -11,27 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from npmnv2.errors import WeightsError
+from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.files import write_directory
 from npmnv2.images.processor import PRESETS, MobileNetV2ImageProcessor
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.plan import BATCH_NORM_VARIABLES
+from npmnv2.weights.assemble import Content, assemble, plan_for
+from npmnv2.weights.bounds import MAX_JSON_BYTES, Array, damaged, file_size
 from npmnv2.weights.checkpoint import Checkpoint, check_weights
+from npmnv2.weights.names import layers_of, split
+from npmnv2.weights.native import CONFIG_FILE
+from npmnv2.weights.readers import SAFETENSORS
 
-from .assemble import Content, assemble, plan_for
-from .files import Array, damaged
-from .names import (
-    canonical_from_transformers,
-    from_torch_layout,
-    layers_of,
-    split,
-    to_torch_layout,
-    transformers_name,
-)
+from .names import canonical_from_transformers, from_torch_layout, to_torch_layout, transformers_name
 from .norms import unfolded
-from .tensors import read_json, read_tensors, renamed, write_tensors
+from .tensors import read_tensors, renamed, write_tensors
 
-WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
+WEIGHTS, CONFIG, PREPROCESSOR = SAFETENSORS, CONFIG_FILE, "preprocessor_config.json"
 _ARCHITECTURES = {
     "classification": "MobileNetV2ForImageClassification",
     "segmentation": "MobileNetV2ForSemanticSegmentation",
@@ -85,14 +81,26 @@ def _pickle_hint(directory: Path) -> str:
 def _read_config(path: Path, weights: Mapping[str, Array]) -> MobileNetV2Config | None:
     if not path.exists():
         return None
-    values = read_json(path)
     try:
-        config = MobileNetV2Config.from_dict(values)
-        # A headless model's file still counts transformers' two default labels.
-        headless = not {"predictions", "logits_semantic"} & set(layers_of(weights))
-        return config.replace(num_labels=0) if headless else config
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        config = MobileNetV2Config.from_pretrained(path)
+    except (ArgumentError, ArgumentTypeError) as error:
         raise damaged(path, str(error)) from None
+    # A headless model's file still counts transformers' two default labels.
+    headless = not {"predictions", "logits_semantic"} & set(layers_of(weights))
+    return config.replace(num_labels=0) if headless else config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of sane size."""
+    if file_size(path) > MAX_JSON_BYTES:
+        raise WeightsError(f"{path}: has more than the {MAX_JSON_BYTES:,} bytes that are read of such a file")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise damaged(path, f"a JSON object is expected, found {type(value).__name__}")
+    return value
 
 
 def _labels(config: MobileNetV2Config | None) -> tuple[str, ...] | None:
@@ -107,7 +115,7 @@ def _read_preprocessor(path: Path, config: MobileNetV2Config | None) -> dict[str
     if not path.exists():
         return {"preset": "hf", "size": config.image_size if config else 224}
     try:
-        return MobileNetV2ImageProcessor.from_dict(read_json(path)).to_preprocessing()
+        return MobileNetV2ImageProcessor.from_dict(_read_json(path)).to_preprocessing()
     except (ValueError, TypeError) as error:
         raise damaged(path, str(error)) from None
 

@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from npmnv2.errors import WeightsError
+from npmnv2.network.architecture import CLASSIFIER
+from npmnv2.weights.assemble import Content
+from npmnv2.weights.bounds import Array
+from npmnv2.weights.keras import classifier_names
+from npmnv2.weights.names import split
 
-from .assemble import Content
-from .files import Array
-from .names import (
-    CLASSIFIER,
-    canonical_from_keras,
-    canonical_from_slim,
-    from_slim_layout,
-    split,
-)
+from .names import canonical_from_keras, canonical_from_slim, from_slim_layout
 
 AVERAGE = "/ExponentialMovingAverage"
 _STATISTICS = ("moving_mean", "moving_variance")
@@ -99,7 +96,7 @@ def content(
 
     Unknown scalars are counters of training, not weights; all other unknown variables are reported.
     """
-    selection = _with_classifier(select(path, shapes), shapes)
+    selection = _with_classifier(path, select(path, shapes), shapes)
     weights = {known: from_slim_layout(known, value_of(name)) for known, name in selection.chosen.items()}
     from_keras = _is_from_keras(selection)
     return Content(
@@ -117,15 +114,10 @@ def _is_from_keras(selection: Selection) -> bool:
     return bool(stem) and canonical_from_slim(stem.removesuffix(AVERAGE)) is None
 
 
-def _with_classifier(selection: Selection, shapes: Mapping[str, tuple[int, ...]]) -> Selection:
+def _with_classifier(path: Path, selection: Selection, shapes: Mapping[str, tuple[int, ...]]) -> Selection:
     """Take the one dense layer of a fine-tuned Keras model for the classifier, whatever it is called."""
-    dense = [name for name in selection.unexpected if _KERNEL.search(name) and len(shapes[name]) == 2]
-    if len(dense) != 1 or f"{CLASSIFIER}/kernel" in selection.chosen:
+    if f"{CLASSIFIER}/kernel" in selection.chosen or not _is_from_keras(selection):
         return selection
-    names = {"kernel": dense[0], "bias": _KERNEL.sub(r"/bias\1", dense[0])}
-    found = {f"{CLASSIFIER}/{role}": name for role, name in names.items() if name in selection.unexpected}
-    rest = tuple(name for name in selection.unexpected if name not in names.values())
-    return Selection({**selection.chosen, **found}, rest, selection.ema)
-
-
-_KERNEL = re.compile(r"/kernel(:0)?$")
+    found = classifier_names(path, {name: shapes[name] for name in selection.unexpected})
+    rest = tuple(name for name in selection.unexpected if name not in found)
+    return Selection({**selection.chosen, **{known: name for name, known in found.items()}}, rest, selection.ema)

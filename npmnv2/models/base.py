@@ -27,8 +27,8 @@ from npmnv2.network.plan import Plan
 from npmnv2.results.profile import Profile
 from npmnv2.results.tables import plan_table
 from npmnv2.weights.checkpoint import Checkpoint, check_weights, fold_batch_norms, initialize
-from npmnv2.weights.native import write_h5
-from npmnv2.weights.readers import WEIGHTS_FILE, read_checkpoint
+from npmnv2.weights.native import WEIGHTS_FILE, write_h5
+from npmnv2.weights.readers import read_checkpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

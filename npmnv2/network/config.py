@@ -229,7 +229,7 @@ class MobileNetV2Config:
         if isinstance(size, (list, tuple)):
             given["image_size"] = max(size)
         if given.get("id2label") is not None:
-            given["id2label"] = {int(key): value for key, value in given["id2label"].items()}
+            given["id2label"] = _numbered(given["id2label"])
             given.pop("num_labels", None)
         return cls(**given, extra=rest)
 
@@ -261,13 +261,18 @@ class MobileNetV2Config:
         """Read ``config.json`` of a directory (or the file itself)."""
         path = Path(directory)
         path = path / "config.json" if path.is_dir() else path
+        if path.is_file() and path.stat().st_size > _MOST_BYTES:
+            raise WeightsError(f"{path} must have at most {_MOST_BYTES >> 20} MB")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise WeightsError(f"{path} is not a JSON file: {error}") from None
         if not isinstance(values, dict):
             raise WeightsError(f"{path} must hold a JSON object, got {type(values).__name__}")
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from None
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` into a directory, which is made if need be."""
@@ -286,6 +291,16 @@ class MobileNetV2Config:
 
 
 _MOST_LABELS = 1_000_000
+_MOST_BYTES = 16 << 20
+
+
+def _numbered(labels: Any) -> dict[int, Any]:
+    """The labels of a file by number: JSON's keys are text."""
+    try:
+        return {int(key): value for key, value in labels.items()}
+    except (AttributeError, ValueError):
+        raise ArgumentError(f"id2label (={labels!r:.80}) must be a dictionary from numbers to names") from None
+
 
 # Written by transformers itself into every config.json; of no meaning here.
 _TRANSFORMERS_KEYS = {
@@ -296,15 +311,22 @@ _TRANSFORMERS_KEYS = {
 }  # fmt: skip
 
 
-def _number(kind: type, minimum: float, *, above: bool = False) -> Callable[[str, Any], None]:
+# Far beyond any network; products of such numbers are still exact.
+_LARGEST = float(1 << 31)
+
+
+def _number(
+    kind: type, minimum: float, *, above: bool = False, maximum: float = _LARGEST
+) -> Callable[[str, Any], None]:
     word = "an integer" if kind is int else "a number"
 
     def check(name: str, value: Any) -> None:
         allowed = (int,) if kind is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed):
             raise ArgumentTypeError(f"{name} (={value!r}) must be {word}, got {type(value).__name__}")
-        if not (value > minimum if above else value >= minimum) or value == float("inf"):
-            raise ArgumentError(f"{name} (={value!r}) must be {'above' if above else 'at least'} {minimum}")
+        if not (value > minimum if above else value >= minimum) or value > maximum:
+            least = f"{'above' if above else 'at least'} {minimum}"
+            raise ArgumentError(f"{name} (={value!r:.40}) must be {least} and at most {maximum:g}")
 
     return check
 
@@ -348,10 +370,10 @@ def _probability(name: str, value: Any) -> None:
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "num_channels": _number(int, 1),
     "image_size": _number(int, MINIMUM_IMAGE_SIZE),
-    "depth_multiplier": _number(float, 0, above=True),
+    "depth_multiplier": _number(float, 0, above=True, maximum=1000),
     "depth_divisible_by": _number(int, 1),
     "min_depth": _number(int, 1),
-    "expand_ratio": _number(float, 0, above=True),
+    "expand_ratio": _number(float, 0, above=True, maximum=1000),
     "output_stride": _output_stride,
     "first_layer_is_expansion": _boolean,
     "finegrained_output": _boolean,

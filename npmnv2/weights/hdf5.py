@@ -3,7 +3,8 @@
 The HDF5 library overruns its memory on some damaged files, which a program that opens other people's weights cannot
 have. So files are written with h5py and read with this: every offset is checked, nothing is visited twice, and no array
 is larger than the bytes that hold it. It reads the layout that h5py writes unless told otherwise (superblock 0 or 1,
-symbol tables, contiguous arrays) and says so when a file has another one.
+symbol tables, contiguous arrays). Files of other layouts (chunks, compression, newer superblocks, a user block) are
+first rewritten in this one by the library, in a child process: `npmnv2.weights.repack`.
 
 Format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t11.html
 """
@@ -20,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npmnv2.errors import WeightsError
+from npmnv2.weights.bounds import MAX_NAME_BYTES, Budget, read_bytes
+from npmnv2.weights.repack import repack
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Where the signature may stand: after a user block, such as MATLAB's of 512 bytes.
+USER_BLOCKS = (0, 512, 1024, 2048, 4096)
 
-_LARGEST_FILE = 1 << 30
-_MOST_STEPS = 1_000_000
-_LONGEST_NAME = 4096
+_MAX_DEPTH = 32
 _UNDEFINED = (1 << 64) - 1
 
 # Types of the messages that an object's header is made of.
@@ -37,6 +40,10 @@ _SHARED = 0x02
 _FLOAT, _STRING, _VARIABLE_LENGTH = 1, 3, 9
 # Position and size of the exponent, then of the mantissa: what tells the IEEE types from all others.
 _FLOATS = {b"\x0a\x05\x00\x0a": "<f2", b"\x17\x08\x00\x17": "<f4", b"\x34\x0b\x00\x34": "<f8"}
+
+
+class UnsupportedLayoutError(WeightsError):
+    """An HDF5 file with parts that this reader does not read, but the HDF5 library may."""
 
 
 class Array(NamedTuple):
@@ -74,22 +81,39 @@ class File:
     """
 
     path: Path
-    _objects: dict[str, list[Message]] = field(default_factory=dict, init=False)
-    _steps: int = field(default=0, init=False)
+    _data: memoryview = field(repr=False)
+    _objects: dict[str, list[Message]] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> File:
+        """Read a file of any layout; the library rewrites it first where this reader does not know the layout.
+
+        Raises
+        ------
+        WeightsError
+            If the file is damaged, or neither this reader nor the library reads it.
+        """
+        file = cls(path, memoryview(read_bytes(path)))
+        try:
+            file.arrays()
+        except UnsupportedLayoutError as unsupported:
+            try:
+                file = cls(path, memoryview(repack(path, file._budget.bytes_left)))
+            except ValueError as error:
+                raise WeightsError(f"{unsupported}; the HDF5 library says: {error}") from None
+        return file
 
     @cached_property
-    def _data(self) -> memoryview:
-        if self.path.stat().st_size > _LARGEST_FILE:
-            raise WeightsError(f"{self.path} must have at most {_LARGEST_FILE >> 20} MB")
-        return memoryview(self.path.read_bytes())
+    def _budget(self) -> Budget:
+        return Budget(self.path, len(self._data))
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
     def _wrong(self, what: str, at: int) -> WeightsError:
         return WeightsError(f"{self.path} is not a readable HDF5 file (truncated or damaged?): {what} at byte {at}")
 
-    def _unsupported(self, what: str) -> WeightsError:
-        return WeightsError(
+    def _unsupported(self, what: str) -> UnsupportedLayoutError:
+        return UnsupportedLayoutError(
             f"{self.path} holds {what}, which is not read; write it again with Keras, or with h5py's default settings"
         )
 
@@ -101,18 +125,12 @@ class File:
     def _number(self, at: int, size: int = 8) -> int:
         return int.from_bytes(self._bytes(at, size), "little")
 
-    def _step(self, at: int) -> None:
-        """Count what is read piece by piece: pieces may overlap, so the size of the file does not bound them."""
-        self._steps += 1
-        if self._steps > _MOST_STEPS:
-            raise self._wrong(f"it has more than {_MOST_STEPS} entries", at)
-
     def _expect(self, at: int, signature: bytes) -> None:
         if bytes(self._bytes(at, len(signature))) != signature:
             raise self._wrong(f"{signature.decode()} is missing", at)
 
     def _name(self, at: int) -> str:
-        text = bytes(self._data[at : at + _LONGEST_NAME])
+        text = bytes(self._data[at : at + MAX_NAME_BYTES])
         end = text.find(b"\0")
         if end < 0:
             raise self._wrong("a name does not end", at)
@@ -128,6 +146,10 @@ class File:
         WeightsError
             If the file is damaged or uses parts of HDF5 that are not read.
         """
+        return self._arrays
+
+    @cached_property
+    def _arrays(self) -> list[Array]:
         found: list[Array] = []
         visited: set[int] = set()
         waiting = [("", self._root())]
@@ -137,6 +159,9 @@ class File:
             if address in visited:
                 continue
             visited.add(address)
+            if path.count("/") > _MAX_DEPTH:
+                raise self._wrong(f"groups are nested deeper than {_MAX_DEPTH}", address)
+            self._budget.take(len(path))
             messages = self._objects[path] = self._header(address)
             table = _first(messages, _SYMBOL_TABLE)
             if table is not None:
@@ -152,6 +177,8 @@ class File:
     def _root(self) -> int:
         """Address of the root group's header."""
         if bytes(self._data[:8]) != SIGNATURE:
+            if any(bytes(self._data[at : at + 8]) == SIGNATURE for at in USER_BLOCKS):
+                raise self._unsupported("a user block")
             raise self._wrong("the HDF5 signature is missing", 0)
         version = self._number(8, 1)
         if version not in (0, 1):
@@ -176,7 +203,7 @@ class File:
         for at, size in blocks:
             end = at + size
             while at + 8 <= end and len(messages) < count:
-                self._step(at)
+                self._budget.step()
                 message = Message(self._number(at, 2), self._number(at + 4, 1), at + 8, self._number(at + 2, 2))
                 self._bytes(message.at, message.size)
                 messages.append(message)
@@ -195,7 +222,7 @@ class File:
         for leaf in self._leaves(tree, visited):
             self._expect(leaf, b"SNOD")
             for entry in range(leaf + 8, leaf + 8 + 40 * self._number(leaf + 6, 2), 40):
-                self._step(entry)
+                self._budget.step()
                 if self._number(entry + 16, 4) == 2:
                     raise self._unsupported("symbolic links")
                 yield self._name(names + self._number(entry)), self._number(entry + 8)
@@ -210,7 +237,7 @@ class File:
             visited.add(node)
             self._expect(node, b"TREE\0")
             level, used = self._number(node + 5, 1), self._number(node + 6, 2)
-            self._steps += used
+            self._budget.step(used)
             # Keys and children alternate, with a key at either end.
             children = [self._number(node + 32 + 16 * index) for index in range(used)]
             if level == 0:
@@ -309,7 +336,7 @@ class File:
         end = collection + self._number(collection + 8)
         at = collection + 16
         while at + 16 <= end:
-            self._step(at)
+            self._budget.step()
             index, size = self._number(at, 2), self._number(at + 8)
             if index == wanted:
                 return bytes(self._bytes(at + 16, min(length, size)))

@@ -9,16 +9,15 @@ from typing import Any
 
 from npmnv2.errors import WeightsError
 from npmnv2.kernels import Array
-from npmnv2.network.architecture import CLASSIFIER, STAGES, backbone, classifier
+from npmnv2.network.architecture import CLASSIFIER, STAGES, backbone
 from npmnv2.network.config import STEM_CHANNELS, WIDTH_RULES, MobileNetV2Config, make_divisible
 from npmnv2.network.layers import Shape
-from npmnv2.weights.checkpoint import check_weights
 
 
 def infer_config(
     weights: Mapping[str, Array], where: str = "weights", maker: str = "transformers", **known: Any
 ) -> MobileNetV2Config:
-    """Find the configuration whose network has exactly these shapes.
+    """Find the configuration whose network has these shapes, or as many of them as any.
 
     Parameters
     ----------
@@ -31,23 +30,6 @@ def infer_config(
         the input in the first block and transformers does not.
     **known
         Fields of the configuration that shapes do not show.
-
-    Raises
-    ------
-    WeightsError
-        If no configuration fits; the message says what does not fit the nearest.
-    """
-    config = nearest_config(weights, where, maker, **known)
-    expected = backbone(config).parameter_shapes()
-    if any(weights[name].shape != expected[name] for name in expected if name in weights):
-        check_weights(classifier(config) if f"{CLASSIFIER}/kernel" in weights else backbone(config), weights, where)
-    return config
-
-
-def nearest_config(
-    weights: Mapping[str, Array], where: str = "weights", maker: str = "transformers", **known: Any
-) -> MobileNetV2Config:
-    """Find the configuration whose network has these shapes, or as many of them as any; see `infer_config`.
 
     Raises
     ------

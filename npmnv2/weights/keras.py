@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,22 @@ import numpy as np
 
 from npmnv2.errors import WeightsError
 from npmnv2.kernels import Array
-from npmnv2.network.architecture import CLASSIFIER, backbone, classifier
+from npmnv2.network.architecture import CLASSIFIER
+from npmnv2.network.config import MINIMUM_IMAGE_SIZE
+from npmnv2.network.layers import Shape
 from npmnv2.network.plan import BATCH_NORM_VARIABLES
 from npmnv2.weights import hdf5
-from npmnv2.weights.checkpoint import Checkpoint, check_weights, expected_shapes
-from npmnv2.weights.infer import infer_config
+from npmnv2.weights.assemble import Content, assemble
+from npmnv2.weights.checkpoint import Checkpoint
+
+_OPTIMIZERS = ("optimizer_weights/", "optimizer/")
 
 
 def named_arrays(file: hdf5.File) -> Iterator[tuple[str, Array]]:
-    """Canonical name and values of every weight in an HDF5 file."""
+    """Canonical name and values, as float32, of every weight in an HDF5 file."""
     names: set[str] = set()
     for array in file.arrays():
-        if array.path.startswith(("optimizer_weights", "optimizer/")):
-            continue
-        name = _canonical(array.path, file)
+        name = None if array.path.startswith(_OPTIMIZERS) else _canonical(array.path, file)
         if name is None:
             continue
         if array.dtype is None:
@@ -32,35 +34,54 @@ def named_arrays(file: hdf5.File) -> Iterator[tuple[str, Array]]:
         if name in names:
             raise WeightsError(f"{file.path} holds {name} more than once")
         names.add(name)
-        yield name, array.values().astype(np.float32)
+        yield name, _float32(array)
+
+
+def _float32(array: hdf5.Array) -> Array:
+    # A float64 too large for float32 becomes infinite, which strict loading reports with all other problems.
+    with np.errstate(over="ignore"):
+        return array.values().astype(np.float32)
 
 
 # Keras 3's ``.weights.h5`` numbers the variables of a layer.
 _NUMBERED = {"batch_normalization": BATCH_NORM_VARIABLES, "": ("kernel", "bias")}
-_VARIABLES = {
-    "depthwise_kernel": "kernel",
-    "kernel": "kernel",
-    "bias": "bias",
-    **{v: v for v in BATCH_NORM_VARIABLES},
-}
+_VARIABLES = {"depthwise_kernel": "kernel", **{v: v for v in ("kernel", "bias", *BATCH_NORM_VARIABLES)}}
 _LAYERS = {"Logits": CLASSIFIER}
 
 
-def _canonical(at: str, file: hdf5.File) -> str | None:
-    """Canonical name of the array at path `at`; None where it is no weight of a layer."""
-    *groups, last = at.split("/")
-    if groups and groups[-1] == "vars" and last.isdigit():
-        kind = "batch_normalization" if groups[-2].startswith("batch_normalization") else ""
-        variables = _NUMBERED[kind]
-        layer = file.text("/".join(groups), "name") or groups[-2]
-        if int(last) >= len(variables):
-            return None
-        variable = variables[int(last)]
-    elif groups:
-        layer, variable = groups[-1], _VARIABLES.get(last.removesuffix(":0"), "")
-    if not groups or not variable:
-        return None
-    return f"{_LAYERS.get(layer, layer)}/{variable}"
+def _canonical(path: str, file: hdf5.File) -> str | None:
+    """Canonical name of the array at `path`; None where it is not a weight of a layer."""
+    *groups, last = path.split("/")
+    if len(groups) < 2 or groups[-1] != "vars" or not last.isdecimal():
+        return canonical_from_path(path)
+    variables = _NUMBERED["batch_normalization" if groups[-2].startswith("batch_normalization") else ""]
+    layer = file.text("/".join(groups), "name") or groups[-2]
+    known = len(last) == 1 and int(last) < len(variables)
+    return canonical_from_path(f"{layer}/{variables[int(last)]}") if known else None
+
+
+def canonical_from_path(path: str) -> str | None:
+    """Canonical name of what Keras calls ``…/layer/variable``, perhaps with ``:0`` after it; None for other names."""
+    parents, _, last = path.removesuffix(":0").rpartition("/")
+    layer, variable = parents.rpartition("/")[2], _VARIABLES.get(last)
+    return f"{_LAYERS.get(layer, layer)}/{variable}" if layer and variable else None
+
+
+def classifier_names(path: Path, shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """The variables of the one dense layer on top, which a fine-tuned model may call anything: name → canonical name.
+
+    Raises
+    ------
+    WeightsError
+        If there are several dense layers.
+    """
+    names = {name: canonical_from_path(name) or "" for name in shapes}
+    dense = [name for name in shapes if names[name].endswith("/kernel") and len(shapes[name]) == 2]
+    if len(dense) > 1:
+        raise WeightsError(f"{path} must end in one dense layer, got {len(dense)}: {', '.join(dense)}")
+    layers = {names[name].rpartition("/")[0] for name in dense}
+    found = {name: canonical.rpartition("/") for name, canonical in names.items()}
+    return {name: f"{CLASSIFIER}/{variable}" for name, (layer, _, variable) in found.items() if layer in layers}
 
 
 def model_config(attribute: str | None) -> dict[str, Any]:
@@ -72,42 +93,43 @@ def model_config(attribute: str | None) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def checkpoint_from_keras(arrays: dict[str, Array], model: dict[str, Any], path: Path) -> Checkpoint:
-    arrays = _rename_classifier(arrays, path)
-    known: dict[str, Any] = {}
+def checkpoint_from_keras(arrays: Mapping[str, Array], model: dict[str, Any], path: Path) -> Checkpoint:
+    """A checkpoint of a Keras file's arrays, under canonical names, and its description of the model.
+
+    Raises
+    ------
+    WeightsError
+        If the arrays are not those of one MobileNetV2.
+    """
+    renamed = classifier_names(path, {name: array.shape for name, array in arrays.items()})
     settings = list(_keras_layers(model))
+    return assemble(
+        path,
+        "keras",
+        Content(
+            {renamed.get(name, name): array for name, array in arrays.items()},
+            dict(_known(settings)),
+            maker=_maker(settings),
+            preprocessing={"preset": "keras"},
+        ),
+    )
+
+
+def _known(settings: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Fields of the configuration that a description of the model shows."""
     epsilons = {layer["epsilon"] for layer in settings if isinstance(layer.get("epsilon"), float)}
     if len(epsilons) == 1:
-        known["layer_norm_eps"] = epsilons.pop()
+        yield "layer_norm_eps", epsilons.pop()
     shapes = [s for layer in settings if (s := layer.get("batch_shape", layer.get("batch_input_shape")))]
-    if shapes and len(shapes[0]) == 4 and isinstance(shapes[0][1], int) and shapes[0][1] >= 32:
-        known["image_size"] = shapes[0][1]
-    config = infer_config(arrays, str(path), _maker(settings), **known)
-    task = "classification" if f"{CLASSIFIER}/kernel" in arrays else "features"
-    plan = classifier(config) if task == "classification" else backbone(config)
-    check_weights(plan, arrays, str(path))
-    ordered = {name: arrays[name] for name in expected_shapes(plan, arrays)}
-    return Checkpoint(ordered, task, config, None, {"preset": "keras", "size": config.image_size}, {"format": "keras"})
+    size = shapes[0][1] if shapes and isinstance(shapes[0], list) and len(shapes[0]) == 4 else None
+    if isinstance(size, int) and size >= MINIMUM_IMAGE_SIZE:
+        yield "image_size", size
 
 
 def _maker(settings: list[dict[str, Any]]) -> str:
     """Whose widths a model has: Keras's, unless its description shows that the first block does not add its input."""
     names = {layer["name"] for layer in settings if isinstance(layer.get("name"), str)}
     return "transformers" if "block_2_add" in names and "expanded_conv_add" not in names else "keras"
-
-
-def _rename_classifier(arrays: dict[str, Array], path: Path) -> dict[str, Array]:
-    """Call the one dense layer on top by its canonical name, whatever a fine-tuned model calls it."""
-    dense = [name for name, array in arrays.items() if name.endswith("/kernel") and array.ndim == 2]
-    if len(dense) > 1:
-        raise WeightsError(f"{path} must end in one dense layer, got {len(dense)}: {', '.join(dense)}")
-    if not dense:
-        return arrays
-    layer = dense[0].rpartition("/")[0]
-    return {
-        f"{CLASSIFIER}/{name.rpartition('/')[2]}" if name.rpartition("/")[0] == layer else name: array
-        for name, array in arrays.items()
-    }
 
 
 def _keras_layers(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import pytest
 from faulty_server import FaultyServer, cut, instead, status
-from npmnv2.weights_tools.names import slim_name, split
+from npmnv2.weights_tools.names import slim_name
 from npmnv2.weights_tools.transformers import write as write_transformers
 
 from npmnv2.errors import OfflineError, WeightsError
@@ -34,6 +34,7 @@ from npmnv2.labels import labels_for
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.weights.checkpoint import Checkpoint, initialize
+from npmnv2.weights.names import split
 from npmnv2.weights.native import read_h5, write_h5
 
 # The smallest that there is.

@@ -120,7 +120,7 @@ def test_damaged_attribute(tmp_path: Path, checkpoint: Checkpoint, attribute: st
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, checkpoint: Checkpoint, monkeypatch) -> None:
     (tmp_path / "m.h5").write_bytes(b"precious")
-    broken = Checkpoint({**checkpoint.weights, "x/kernel": object()}, "classification", checkpoint.config)
+    broken = Checkpoint({**checkpoint.weights, "x/kernel": np.array(object())}, "classification", checkpoint.config)
     with pytest.raises(TypeError):
         write_h5(broken, tmp_path / "m.h5")
     assert (tmp_path / "m.h5").read_bytes() == b"precious"

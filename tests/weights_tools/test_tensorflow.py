@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from npmnv2.weights_tools.assemble import plan_for
 from npmnv2.weights_tools.crc32c import crc32c
 from npmnv2.weights_tools.names import slim_name, slim_scope
 from npmnv2.weights_tools.tf_checkpoint import Bundle
@@ -22,6 +21,7 @@ from weight_files import (
 
 from npmnv2 import MobileNetV2ForImageClassification, WeightsError
 from npmnv2.network.layers import Add, Conv, Dense, Depthwise
+from npmnv2.weights.assemble import plan_for
 from npmnv2.weights_tools import detect_format, inspect, read
 
 tf = pytest.importorskip("tensorflow")

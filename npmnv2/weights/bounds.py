@@ -1,10 +1,8 @@
-"""What every reader and writer shares: limits, bounded reading, errors that name file and place."""
+"""What every reader shares: limits, a budget of work and memory, and errors that name file and place."""
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +21,60 @@ MAX_NAME_BYTES = 4_096
 MAX_RANK = 8
 MAX_JSON_BYTES = 16 << 20
 
-# What the standard library answers a damaged zip archive with.
-ARCHIVE_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OSError,
-    EOFError,
-)
+# Each file may cost this much, and in addition an amount in proportion to its size.
+_FREE_STEPS, _STEPS_PER_BYTE = 100_000, 1 / 8
+_FREE_BYTES, _BYTES_PER_BYTE = 64 << 20, 4
+
+
+@dataclass
+class Budget:
+    """What reading one file may cost, in proportion to its size.
+
+    A file can say much in few bytes: parts that many others share, nested groups, compressed zeros. Whoever follows a
+    reference or makes something of a few bytes takes it from here, so no file costs more than its size allows.
+
+    Attributes
+    ----------
+    path : Path
+        For error messages.
+    size : int
+        Bytes of the file.
+    """
+
+    path: Path
+    size: int
+    _steps: float = field(init=False)
+    _bytes: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._steps = _FREE_STEPS + _STEPS_PER_BYTE * self.size
+        self._bytes = _FREE_BYTES + _BYTES_PER_BYTE * self.size
+
+    def step(self, count: int = 1) -> None:
+        """Take `count` small pieces of work.
+
+        Raises
+        ------
+        WeightsError
+            If the file has used up what it may cost; likewise in `take`.
+        """
+        self._steps -= count
+        if self._steps < 0:
+            raise self._exceeded("work")
+
+    def take(self, count: int) -> None:
+        """Take `count` bytes of memory."""
+        self._bytes -= count
+        if self._bytes < 0:
+            raise self._exceeded("memory")
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes of memory that may still be taken."""
+        return int(self._bytes)
+
+    def _exceeded(self, what: str) -> WeightsError:
+        return damaged(self.path, f"it takes more {what} to read than a file of {self.size:,} bytes may")
 
 
 def damaged(path: Path, what: str, place: str | int | None = None) -> WeightsError:

@@ -18,11 +18,10 @@ from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.deeplab import segmenter
 from npmnv2.network.layers import Conv, Depthwise
 from npmnv2.network.plan import Node, Plan
+from npmnv2.weights.bounds import Array
 from npmnv2.weights.checkpoint import Checkpoint, check_weights
-from npmnv2.weights.infer import nearest_config
-
-from .files import Array
-from .names import ROLES, layers_of, split
+from npmnv2.weights.infer import infer_config
+from npmnv2.weights.names import ROLES, layers_of, split
 
 # DeepLab's and SSD's checkpoints are trained at this stride and these sizes; a graph may run them at others.
 TRAINING_OUTPUT_STRIDE = 16
@@ -178,7 +177,7 @@ def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
         **content.known,
     }
     try:
-        config = content.config or nearest_config(weights, str(path), content.maker, **known)
+        config = content.config or infer_config(weights, str(path), content.maker, **known)
         plan = plan_for(config, weights)
         check_weights(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
     except WeightsError:
@@ -189,12 +188,13 @@ def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
 
 
 def in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """The weights in the order in which the network uses them, which some formats go by."""
-    order = {part.name: at for at, part in enumerate(plan.parts())}
+    """The weights in the order in which the network uses them, which some formats go by; foreign ones come last."""
+    places = {part.name: index for index, part in enumerate(plan.parts())}
+    roles = {role: index for index, role in enumerate(ROLES)}
 
     def place(name: str) -> tuple[int, int]:
         layer, role = split(name)
-        return order[layer], ROLES.index(role)
+        return places.get(layer, len(places)), roles.get(role, len(roles))
 
     return {name: weights[name] for name in sorted(weights, key=place)}
 
