@@ -28,7 +28,7 @@ def add_to(commands: Any) -> None:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Find the first layer where two models, or two backends of one, differ on a photo."""
+    """Compare two models, or two backends of one, layer by layer."""
     from npmnv2.lab.numerics import compare as compare_traces
     from npmnv2.lab.numerics import difference_table, not_comparable, verdict
     from npmnv2.loading import load

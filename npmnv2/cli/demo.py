@@ -23,7 +23,7 @@ def add_to(commands: Any) -> None:
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Predict a photo with ImageNet's weights, or without the internet with ones from the package index."""
+    """Classify a cat, or a photo of yours, with weights that can be had here."""
     print(run(options.photo))
     return 0
 

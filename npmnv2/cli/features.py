@@ -13,7 +13,7 @@ import numpy as np
 
 from npmnv2.cli.arguments import add_command, add_photos
 from npmnv2.cli.console import log_stderr
-from npmnv2.cli.photos import apply_to_each, exit_code, find_photos, load_model
+from npmnv2.cli.photos import exit_code, find_photos, images_of, load_model, usable_results
 from npmnv2.errors import ArgumentError, MissingPackageError
 from npmnv2.files import check_target, write_atomically
 from npmnv2.kernels import Array
@@ -40,16 +40,17 @@ def add_to(commands: Any) -> None:
 def features(options: argparse.Namespace) -> int:
     """Embed photos, or read feature maps inside the network."""
     write = _writer(options)
+    photos = find_photos(options)
+    if not photos:
+        return exit_code(0, 0)
     model = load_model(options)
     for endpoint in options.endpoint or ():
         model.plan.resolve(endpoint)  # one message here instead of one for every photo
-    photos = find_photos(options)
-    names, rows, failed = [], [], 0
-    for photo, result in apply_to_each(lambda batch: model.features(batch, options.endpoint), photos, options):
-        if isinstance(result, Exception):
-            failed += 1
-        elif write:
-            names.append(photo.name)
+    results = model.features(images_of(photos), options.endpoint, errors="return", batch_size=options.batch_size)
+    names, rows = [], []
+    for photo, result in usable_results(results, photos, options):
+        names.append(photo.name)
+        if write:
             rows.append(result if options.endpoint else {_FEATURES: result})
         else:
             print(_json_line(photo.name, result))
@@ -57,7 +58,7 @@ def features(options: argparse.Namespace) -> int:
         arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         write(options.out, names, arrays)
         log_stderr(f"wrote {', '.join(f'{k} {v.shape}' for k, v in arrays.items())} to {options.out}")
-    return exit_code(failed, len(photos))
+    return exit_code(len(names), len(photos))
 
 
 def _json_line(name: str, result: Any) -> str:

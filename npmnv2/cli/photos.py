@@ -1,4 +1,4 @@
-"""Photos on the command line: finding them, and applying a model to them so that a bad one spares the others."""
+"""Photos on the command line: finding them, and reporting those that cannot be used."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import glob
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from npmnv2.cli.console import log_stderr, progress
-from npmnv2.errors import ArgumentError, Npmnv2Error
+from npmnv2.errors import ArgumentError
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -88,36 +88,31 @@ def _is_image(content: bytes) -> bool:
     return content.startswith(_SIGNATURES) or webp or bmp
 
 
-def apply_to_each(
-    work: Callable[[list[Any]], list[Any]], photos: Sequence[Photo], options: argparse.Namespace
+def images_of(photos: Sequence[Photo]) -> Iterator[str | bytes]:
+    """What a model takes, one by one: results then come while later photos are still to be read."""
+    return (photo.image for photo in photos)
+
+
+def usable_results(
+    results: Iterable[Any], photos: Sequence[Photo], options: argparse.Namespace
 ) -> Iterator[tuple[Photo, Any]]:
-    """Apply `work` to batches of images. A photo that fails is reported and gives its exception."""
+    """Pair each photo with its result, with a progress bar; an exception is reported and left out."""
     with progress(len(photos), options.quiet) as bar:
-        for start in range(0, len(photos), options.batch_size):
-            batch = photos[start : start + options.batch_size]
-            try:
-                results = work([photo.image for photo in batch])
-            except (Npmnv2Error, OSError):
-                results = [_apply_alone(work, photo) for photo in batch]
-            yield from zip(batch, results)
-            bar.update(len(batch))
+        for photo, result in zip(photos, results, strict=True):
+            if isinstance(result, Exception):
+                log_stderr(str(result) if photo.name in str(result) else f"{photo.name}: {result}")
+            else:
+                yield photo, result
+            bar.update()
 
 
-def _apply_alone(work: Callable[[list[Any]], list[Any]], photo: Photo) -> Any:
-    try:
-        return work([photo.image])[0]
-    except (Npmnv2Error, OSError) as error:
-        log_stderr(str(error) if photo.name in str(error) else f"{photo.name}: {error}")
-        return error
-
-
-def exit_code(failed: int, total: int) -> int:
+def exit_code(usable: int, total: int) -> int:
     """0 if all photos could be used; else say how many could not, and 1."""
     if not total:
         log_stderr("no photos were given")
-    if failed:
-        log_stderr(f"{failed} of {total} photos could not be used")
-    return 1 if failed or not total else 0
+    if usable < total:
+        log_stderr(f"{total - usable} of {total} photos could not be used")
+    return 1 if usable < total or not total else 0
 
 
 def load_model(options: argparse.Namespace) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from npmnv2.cli import masks
 from npmnv2.cli.arguments import add_command, add_photos, positive
-from npmnv2.cli.photos import Photo, apply_to_each, exit_code, find_photos, load_model
+from npmnv2.cli.photos import Photo, exit_code, find_photos, images_of, load_model, usable_results
 
 _EXAMPLES = (
     "predict cat.jpg",
@@ -32,20 +32,21 @@ def add_to(commands: Any) -> None:
 
 def predict(options: argparse.Namespace) -> int:
     """Classify photos, or with a segmentation model their pixels."""
-    model = load_model(options)
     photos = find_photos(options)
+    if not photos:
+        return exit_code(0, 0)
+    model = load_model(options)
     arguments, save = _arguments(options, model.task, photos)
     write = _writer(options)
-    failed = 0
-    for photo, result in apply_to_each(lambda batch: model.predict(batch, **arguments), photos, options):
-        if isinstance(result, Exception):
-            failed += 1
-        else:
-            # Bytes from standard input have no name of their own.
-            named = result if result.source == photo.name else dataclasses.replace(result, source=photo.name)
-            save(photo, named)
-            write(named)
-    return exit_code(failed, len(photos))
+    results = model.predict(images_of(photos), errors="return", batch_size=options.batch_size, **arguments)
+    usable = 0
+    for photo, result in usable_results(results, photos, options):
+        # Bytes from standard input have no name of their own.
+        named = result if result.source == photo.name else dataclasses.replace(result, source=photo.name)
+        save(photo, named)
+        write(named)
+        usable += 1
+    return exit_code(usable, len(photos))
 
 
 def _arguments(
@@ -53,11 +54,10 @@ def _arguments(
 ) -> tuple[dict[str, Any], Callable[[Photo, Any], None]]:
     """Arguments of `predict` for a model of this `task`, and what writes the files of a result."""
     if task == "segmentation":
-        arguments = masks.arguments(options)
-        return {**arguments, "batch_size": options.batch_size}, masks.saver(options, photos)
+        return masks.arguments(options), masks.saver(options, photos)
     masks.refuse_options(options, task)
     top_k = 5 if options.top_k is None else options.top_k
-    return {"top_k": top_k, "batch_size": options.batch_size}, lambda photo, result: None
+    return {"top_k": top_k}, lambda photo, result: None
 
 
 def _writer(options: argparse.Namespace) -> Callable[[Any], None]:

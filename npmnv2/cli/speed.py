@@ -17,7 +17,7 @@ def add_to(commands: Any) -> None:
 
 
 def warmup(options: argparse.Namespace) -> int:
-    """Compile the kernels now, so that the first prediction does not wait for it."""
+    """Compile the kernels ahead of the first prediction."""
     from npmnv2.lab.bench import warmup as compile_kernels
 
     print(compile_kernels(n_threads=options.threads))

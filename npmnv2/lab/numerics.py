@@ -83,7 +83,7 @@ def difference(name: str, reference: Array, other: Array) -> Difference:
     coarser = max(reference.dtype, other.dtype, key=lambda dtype: float(np.finfo(dtype).eps))
     spacing = float(np.spacing(np.asarray(scale, coarser)))
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    cosine = min(float(a @ b) / norms, 1.0) if norms else float(largest == 0)
+    cosine = min(float(a @ b) / norms, 1.0) if norms and largest else float(largest == 0)
     return Difference(name, largest, largest / scale if scale else largest, largest / spacing, cosine)
 
 
@@ -124,6 +124,8 @@ def verdict(differences: list[Difference], left_out: Sequence[str], tolerance: f
         what = f"differs by more than {tolerance:g} of its largest value (by {parting.relative:.1e})"
         return False, f"{parting.name} is the first layer that {what}{remark}"
     worst = max(differences, key=lambda difference: difference.relative)
+    if worst.largest == 0:
+        return True, f"all layers are equal, bit for bit{remark}"
     return True, f"all layers agree within {tolerance:g}; {worst.name} differs most, by {worst.relative:.1e}{remark}"
 
 

@@ -107,15 +107,17 @@ def test_how_many_photos_run_at_once(monkeypatch, task, size):
     monkeypatch.setattr("npmnv2.load", lambda *_, **__: argparse.Namespace(task=task, executable=None))
     photos.load_model(options)
     assert options.batch_size == size
-    batches = []
 
-    def work(batch):
-        batches.append(len(batch))
-        return batch
 
-    options.quiet = True
-    paths = [photos.Photo(str(number), str(number)) for number in range(20)]
-    results = [result for _, result in photos.apply_to_each(work, paths, options)]
-    assert results == [photo.image for photo in paths]
-    assert batches[0] == size
-    assert max(batches) == size
+def test_results_come_while_later_photos_are_still_to_be_read(model, folder, monkeypatch, capsys):
+    seen = []
+
+    def images():
+        for name in ("a.png", "b.JPG", "c.bmp"):
+            seen.append(name)
+            yield str(folder / name)
+
+    monkeypatch.setattr("npmnv2.cli.predict.images_of", lambda _: images())
+    monkeypatch.setattr("builtins.print", lambda *_, **__: seen.append("result"))
+    assert main(["predict", str(folder), "-m", model, "--batch-size", "1", "-q"]) == 0
+    assert seen == ["a.png", "result", "b.JPG", "result", "c.bmp", "result"]
