@@ -63,7 +63,7 @@ def make_enter(target: Target) -> Any:
     """Return the compiled function through which threads enter, see `thread_team.make_entry`, for a target."""
     run_step = make_run_step(target)
 
-    @njit(cached=False, variant=target.name)
+    @njit(cached=False, inline=True, variant=target.name)
     def run_share(address, workers, item, share, worker):
         call = _call_at(address)
         images, items = _image_items(call, workers)
@@ -75,10 +75,10 @@ def make_enter(target: Target) -> Any:
         item -= items
         in_body = (call.batch - images) * call.n_steps
         if item < in_body:
-            bases = find_bases(call, worker, 0, images + item // call.n_steps)
+            bases = find_bases(call, worker, ZERO64, images + item // call.n_steps)
             step = call.steps + item % call.n_steps * _STEP_BYTES
         else:
-            bases = find_bases(call, worker, 0, 0)
+            bases = find_bases(call, worker, ZERO64, ZERO64)
             step = call.tail + (item - in_body) * _STEP_BYTES
         run_step(_step_at(step), bases, share, workers)
 

@@ -18,6 +18,7 @@ from numba import types
 
 from ..host.cpus import MAX_WORKERS
 from ..host.thread_team import DONE, LOCK, OPENED, SHARE, SIZE, STATE, TEAM, WORKER
+from .addressing import ONE64, ZERO64
 from .jit import njit
 from .machine import (
     atomic_add,
@@ -198,6 +199,7 @@ def make_entry(count_items: Any, count_shares: Any, run_share: Any, variant: str
         there were. Without (0) the calling thread becomes a worker of the team for ever, or returns if there are
         `n_workers` already.
     """
+    # Inlined, or else the kernels below them would be compiled again in each of them.
 
     @njit(variant=variant, cached=False)
     def open_item(team, serial, workers, item):
@@ -210,9 +212,9 @@ def make_entry(count_items: Any, count_shares: Any, run_share: Any, variant: str
         atomic_store(team + DONE, 0)
         atomic_store(team + OPENED, _pack(serial, workers, shares))
         if shares == 0:
-            _wake(team, 0)
+            _wake(team, ZERO64)
 
-    @njit(variant=variant, cached=False)
+    @njit(variant=variant, cached=False, inline=True)
     def work(team, opened, worker):
         """Compute shares of an item, and open the next one if the last of them was ours."""
         about = _team_at(team)
@@ -227,33 +229,33 @@ def make_entry(count_items: Any, count_shares: Any, run_share: Any, variant: str
                 return
             share = _next_share(team, opened, worker)
 
-    @njit(variant=variant, cached=False)
+    @njit(variant=variant, cached=False, inline=True)
     def work_for_ever(team, worker):
-        opened = 0
-        while True:
+        opened = ZERO64
+        while opened >= 0:  # always: Numba cannot inline what never returns
             opened = _wait(team, worker, opened)
             work(team, opened, worker)
 
-    @njit(variant=variant, cached=False)
+    @njit(variant=variant, cached=False, inline=True)
     def run_alone(call):
-        for item in range(count_items(call, 1)):
-            for share in range(count_shares(call, 1, item)):
-                run_share(call, 1, item, share, 0)
+        for item in range(count_items(call, ONE64)):
+            for share in range(count_shares(call, ONE64, item)):
+                run_share(call, ONE64, item, share, ZERO64)
 
-    @njit(variant=variant, cached=False)
+    @njit(variant=variant, cached=False, inline=True)
     def run_on_team(call, team, workers):
         """Run a call; this thread is worker 0 of the team, which it must have to itself."""
         about = _team_at(team)
         about.call, about.n_items = call, count_items(call, workers)
         opened = atomic_load(team + OPENED)
-        open_item(team, _serial_of(opened) + 1, workers, 0)
+        open_item(team, _serial_of(opened) + 1, workers, ZERO64)
         for worker in range(1, workers):
             _wake(team, worker)
         while True:
-            opened = _wait(team, 0, opened)
+            opened = _wait(team, ZERO64, opened)
             if _shares_of(opened) == 0:
                 return
-            work(team, opened, 0)
+            work(team, opened, ZERO64)
 
     @njit(variant=variant)
     def enter(call, team, n_workers):
