@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.activations import activation
 from npmnv2.network.architecture import classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.deeplab import segmenter
 from npmnv2.network.layers import Conv, Dense, Depthwise, SimpleLayer
 from npmnv2.network.plan import IMAGE, Plan, parts_of
+from npmnv2.weights.checkpoint import fold_batch_norms
 
 Weights = dict[str, np.ndarray]
 
@@ -83,21 +85,17 @@ class Network:
         return self.plan.multiply_adds(self.size)
 
     def random_weights(self, seed: int = 0) -> Weights:
-        """Kernels and biases that keep activations as large, and as often zero, as a trained network's.
+        """Kernels and biases that keep activations about as large, and as often zero, as a trained network's.
 
         Batch norms are folded away already: every runtime would do that for itself.
         """
-        rng = np.random.default_rng(seed)
-        weights = {}
-        for step in self.steps:
-            if not isinstance(step.layer, (Conv, Depthwise, Dense)):
-                continue
-            shape = step.layer.parameter_shapes(*step.input_shapes)["kernel"]
-            fan_in = math.prod(shape[:2] if isinstance(step.layer, Depthwise) else shape[:-1])
-            gain = 2.0 if step.clip[0] == 0 else 0.5
-            weights[f"{step.name}/kernel"] = rng.normal(0, math.sqrt(gain / fan_in), shape).astype(np.float32)
-            weights[f"{step.name}/bias"] = rng.normal(0.1, 0.3, step.shape[-1]).astype(np.float32)
-        return weights
+        folded = fold_batch_norms(self.plan, unit_gain_weights(self.plan, seed))
+        kernels = {
+            f"{step.name}/kernel": step.layer.parameter_shapes(*step.input_shapes)["kernel"]
+            for step in self.steps
+            if isinstance(step.layer, (Conv, Depthwise, Dense))
+        }
+        return {name: value.reshape(kernels.get(name, value.shape)) for name, value in folded.items()}
 
 
 def network(task: str, model: str) -> Network:

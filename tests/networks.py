@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.architecture import classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.deeplab import segmenter
-from npmnv2.network.layers import Conv, Depthwise
+from npmnv2.weights.checkpoint import fold_batch_norms
 
 
 def folded_weights(plan, seed=0):
-    """Random folded weights of a size that keeps activations in range."""
-    rng = np.random.default_rng(seed)
-    shapes = plan.shapes(1024, 1024)
-    weights = {}
-    for name, layer, inputs in plan.parts():
-        found = layer.parameter_shapes(*(shapes[i] for i in inputs))
-        if not found:
-            continue
-        kernel = found["kernel"]
-        fan_in = 9 if isinstance(layer, Depthwise) else int(np.prod(kernel[:-1]))
-        kernel = kernel[:3] if isinstance(layer, Depthwise) else kernel
-        if isinstance(layer, Conv) and layer.kernel == 1:
-            kernel = kernel[2:]
-        weights[f"{name}/kernel"] = rng.normal(0, (2 / fan_in) ** 0.5, kernel).astype(np.float32)
-        weights[f"{name}/bias"] = rng.normal(0, 0.1, kernel[-1]).astype(np.float32)
-    return weights
+    """Random weights of unit gain with their batch norms folded."""
+    return fold_batch_norms(plan, unit_gain_weights(plan, seed))
 
 
 CONFIGS = {

@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("numba")
 
 from children import run_python
-from unit_gain import unit_gain_weights
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
+from npmnv2.lab.random_weights import unit_gain_weights
 
 CONFIG = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=10)
 
@@ -53,7 +53,7 @@ def test_eight_threads_at_once(images: np.ndarray, n_models: int, n_threads: int
 SCRIPT = """
 import concurrent.futures, multiprocessing, os, sys
 import numpy as np
-from unit_gain import unit_gain_weights
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 
 config = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=10)

@@ -16,7 +16,7 @@ from children import run_python
 SCRIPT = """
 import os, random, signal
 import numpy as np
-from unit_gain import unit_gain_weights
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 
 config = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=10)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import snippets
-from unit_gain import unit_gain_weights
 from weight_files import folded, random_checkpoint, slim_variables, tflite_model, write_bundle
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation
 from npmnv2.cli.main import build_parser
 from npmnv2.hub.registry import entry
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.labels import segmentation_labels
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.native import write_h5

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bounds import assert_within, bound
-from unit_gain import unit_gain_weights
 
 import npmnv2
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 from npmnv2.cli.main import main
 from npmnv2.kernels import RELU6, Geometry, depthwise, pointwise, same_padding
+from npmnv2.lab.random_weights import unit_gain_weights
 
 pytestmark = pytest.mark.smoke
 

@@ -13,6 +13,7 @@ from npmnv2.weights_tools.names import slim_name, slim_scope, to_slim_layout, to
 from npmnv2.weights_tools.tensors import write_tensors
 
 from npmnv2 import MobileNetV2Config
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.layers import Conv, Dense, Depthwise
 from npmnv2.network.plan import BATCH_NORM_VARIABLES, batch_norm_name
 from npmnv2.weights.assemble import plan_for
@@ -30,12 +31,7 @@ def random_checkpoint(task="classification", seed=0, labels=None, **fields) -> C
     plan = plan_for(config, dict.fromkeys([*layers[task], "Conv_1/kernel"]))
     if labels is not None:
         config = config.replace(id2label=dict(enumerate(labels)))
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for name, shape in plan.parameter_shapes().items():
-        positive = name.endswith(("gamma", "moving_variance"))
-        values = rng.uniform(0.5, 1.5, shape) if positive else rng.normal(0, 0.3, shape)
-        weights[name] = values.astype(np.float32)
+    weights = unit_gain_weights(plan, seed)
     preprocessing = {"preset": "hf", "size": config.image_size}
     return Checkpoint(weights, task, config, labels, preprocessing, {"format": "test", "ema": False})
 

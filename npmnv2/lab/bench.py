@@ -6,19 +6,17 @@ For comparisons with other runtimes see `benchmarks/` in the repository.
 from __future__ import annotations
 
 import importlib.util
-import math
 import time
 from collections.abc import Callable
 
 import numpy as np
 
 from npmnv2.errors import ArgumentError
-from npmnv2.kernels import Array
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.lab.timing import median_seconds
 from npmnv2.models.classification import MobileNetV2ForImageClassification
 from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
-from npmnv2.network.plan import Plan
 
 __all__ = ["bench", "warmup"]
 
@@ -63,20 +61,7 @@ def bench(batch: int = 1, n_threads: int | None = None, seconds: float = 2.0) ->
 
 def _runner(config: MobileNetV2Config, backend: str, batch: int, n_threads: int | None) -> Callable[[], object]:
     plan = MobileNetV2ForImageClassification.build(config)
-    model = MobileNetV2ForImageClassification(config, _weights(plan), backend=backend, n_threads=n_threads)
+    model = MobileNetV2ForImageClassification(config, unit_gain_weights(plan), backend=backend, n_threads=n_threads)
     images = np.random.default_rng(0).uniform(-1, 1, (batch, config.image_size, config.image_size, 3))
     x = images.astype(np.float32)
     return lambda: model.run(x, (CLASSIFIER,))
-
-
-def _weights(plan: Plan) -> dict[str, Array]:
-    """Random weights under which values stay near one: they neither fade into slow denormal numbers nor all reach 6."""
-    rng = np.random.default_rng(0)
-    weights: dict[str, Array] = {}
-    for name, shape in plan.parameter_shapes().items():
-        if name.endswith("/kernel"):
-            fan_in = math.prod(shape[:2]) if shape[-1] == 1 else math.prod(shape[:-1])  # depthwise: (kh, kw, C, 1)
-            weights[name] = rng.normal(0, math.sqrt(2 / fan_in), shape).astype(np.float32)
-        else:
-            weights[name] = np.full(shape, name.endswith(("/gamma", "/moving_variance")), np.float32)
-    return weights

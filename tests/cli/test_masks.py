@@ -9,10 +9,10 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 from PIL import Image
-from unit_gain import unit_gain_weights
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation, load
 from npmnv2.cli.main import main
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.labels import segmentation_labels
 from npmnv2.network.deeplab import segmenter
 

@@ -17,8 +17,10 @@ def test_bench_has_a_line_per_backend() -> None:
     assert [line.split()[0] for line in lines] == backends
     for line in lines:
         _, per_image, per_second, speed = line.split()
-        assert float(per_image) * float(per_second) == pytest.approx(1000, rel=0.05)
-        assert float(per_image) * float(speed) == pytest.approx(2 * 300.8, rel=0.1)
+        # What is left after rounding to two decimals and to one: much, on a slow machine.
+        of_image, of_second, of_speed = 0.005 / float(per_image), 0.05 / float(per_second), 0.05 / float(speed)
+        assert float(per_image) * float(per_second) == pytest.approx(1000, rel=1.1 * (of_image + of_second))
+        assert float(per_image) * float(speed) == pytest.approx(2 * 300.8, rel=1.1 * (of_image + of_speed))
 
 
 def test_impossible_batch() -> None:

@@ -32,6 +32,7 @@ from npmnv2.kernels import (
     same_padding,
     softmax,
 )
+from npmnv2.lab.random_weights import draw_weights
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.native import read_h5, write_h5
 from npmnv2.weights_tools import convert
@@ -198,36 +199,26 @@ def test_output_size_of_valid_windows(beyond, kernel, stride, dilation):
 # -- whole network -----------------------------------------------------------------------------------------------------
 
 
-def unit_gain_weights(model, seed):
-    """Random weights that keep activations alive through all blocks: unit gain, and batch norms that do something."""
-    rng = np.random.default_rng(seed)
-    draw = {
-        "gamma": lambda shape: rng.uniform(0.7, 1.3, shape),
-        "beta": lambda shape: rng.normal(0.3, 0.3, shape),
-        "moving_mean": lambda shape: rng.normal(0, 0.2, shape),
-        "moving_variance": lambda shape: rng.uniform(0.5, 1.5, shape),
-        "bias": lambda shape: rng.normal(0, 0.5, shape),
-    }
-    for variable in model.variables:
-        shape = tuple(variable.shape)
-        inputs = np.prod(shape[:2]) if "depthwise" in variable.path else np.prod(shape[:-1])
-        kernel = lambda shape: rng.normal(0, np.sqrt(1.5 / inputs), shape)  # noqa: E731, B023
-        variable.assign(draw.get(variable.name, kernel)(shape).astype(np.float32))
-
-
-def canonical(model):
-    """Weights of a Keras model by our names."""
+def variables(model):
+    """Variables of a Keras model by our names."""
     return {
-        f"{layer.name}/{variable.name.removeprefix('depthwise_')}": variable.numpy()
+        f"{layer.name}/{variable.name.removeprefix('depthwise_')}": variable
         for layer in model.layers
         for variable in layer.variables
     }
 
 
+def canonical(model):
+    """Weights of a Keras model by our names."""
+    return {name: variable.numpy() for name, variable in variables(model).items()}
+
+
 def keras_model(alpha, size, **options):
     keras.backend.clear_session()
     model = keras.applications.MobileNetV2((*size, 3), alpha, weights=None, **options)
-    unit_gain_weights(model, seed=int(100 * alpha) + size[0])
+    shapes = {name: tuple(variable.shape) for name, variable in variables(model).items()}
+    for name, value in draw_weights(shapes, seed=int(100 * alpha) + size[0]).items():
+        variables(model)[name].assign(value)
     return model
 
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from unit_gain import unit_gain_weights
 
 from npmnv2 import (
     ImageError,
@@ -22,6 +21,7 @@ from npmnv2 import (
     load,
 )
 from npmnv2.kernels import softmax
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.labels import segmentation_labels
 from npmnv2.models.segmentation import unpadding_grid
 from npmnv2.network.deeplab import LOGITS, segmenter

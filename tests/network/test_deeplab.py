@@ -11,9 +11,9 @@ import numpy.testing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit_gain import unit_gain_weights
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForSemanticSegmentation, WeightsError, load
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.deeplab import IMAGE_POOL, LOGITS, PUBLISHED, DeepLabHead, segmenter
 
 BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
