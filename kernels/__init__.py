@@ -1,5 +1,6 @@
 """One file per operation in NumPy, where it reads as the definition; `device` compiles them, and `host` runs that."""
 
+from . import quantized
 from .add import add, concat
 from .clip import NO_CLIP, RELU, RELU6, Clip, clip_in_place
 from .conv import conv
@@ -8,6 +9,7 @@ from .depthwise import depthwise
 from .padding import Geometry, output_size, same_padding, symmetric_padding
 from .pointwise import pointwise
 from .pool import average_pool, global_average_pool
+from .quantized import Arithmetic, Integers, TensorQuantization
 from .registry import REGISTRY, Kernel
 from .resize import VARIANTS, LinearWeights, Variant, lerp, linear_weights, resize_bilinear
 from .types import Array
@@ -18,11 +20,14 @@ __all__ = [
     "RELU",
     "RELU6",
     "VARIANTS",
+    "Arithmetic",
     "Array",
     "Clip",
     "Geometry",
+    "Integers",
     "Kernel",
     "LinearWeights",
+    "TensorQuantization",
     "Variant",
     "add",
     "average_pool",
@@ -36,6 +41,7 @@ __all__ = [
     "linear_weights",
     "output_size",
     "pointwise",
+    "quantized",
     "resize_bilinear",
     "same_padding",
     "softmax",

@@ -1,4 +1,4 @@
-"""TFLite models with float weights.
+"""TFLite models: float, with quantized weights, and (by `tflite_integers`) wholly quantized.
 
 A TFLite file holds a graph, not variables: batch norms are folded, names are whatever the converter left, and
 only the order and the wiring of the operators say which layer is which. So the graph is walked from the image
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from npmnv2.errors import WeightsError
 from npmnv2.network.architecture import backbone
@@ -41,12 +42,12 @@ _DTYPES = {
     9: "int8",
     10: "float64",
 }
-_INTEGER_WEIGHTS = {"uint8", "int8", "int16", "int4"}
+_INTEGER_WEIGHTS = {"uint8", "int8", "int32"}
 _OPERATORS = {
     0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE",
     9: "FULLY_CONNECTED", 14: "LOGISTIC", 18: "MUL", 19: "RELU", 21: "RELU6", 22: "RESHAPE", 23: "RESIZE_BILINEAR",
     25: "SOFTMAX", 32: "CUSTOM", 34: "PAD", 37: "BATCH_TO_SPACE_ND", 38: "SPACE_TO_BATCH_ND", 40: "MEAN", 41: "SUB",
-    42: "DIV", 43: "SQUEEZE", 53: "CAST", 114: "QUANTIZE",
+    42: "DIV", 43: "SQUEEZE", 53: "CAST", 56: "ARG_MAX", 114: "QUANTIZE",
 }  # fmt: skip
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _POOLS = ("AVERAGE_POOL_2D", "MEAN")
@@ -54,16 +55,27 @@ _ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
 # What may stand between two convolutions without changing which layer comes next.
 _TRANSPARENT = (
     "RELU6", "RELU", "RESHAPE", "SQUEEZE", "PAD", "RESIZE_BILINEAR", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND",
+    "QUANTIZE",
 )  # fmt: skip
 _VALID_PADDING = 1
 _LINEAR, _RELU, _RELU6 = 0, 1, 3
+_SIX = 6.03  # half a step of 8 bits above the end of a ReLU6
 _ACTIVATIONS = {_RELU: "relu", _RELU6: "relu6"}
 
 # Slots of the schema's tables, in the order of its fields.
 _MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 1, 2, 4
-_SUBGRAPH_TENSORS, _SUBGRAPH_INPUTS, _SUBGRAPH_OPERATORS = 0, 1, 3
-_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 0, 1, 2, 3
+_SUBGRAPH_TENSORS, _SUBGRAPH_INPUTS, _SUBGRAPH_OUTPUTS, _SUBGRAPH_OPERATORS = 0, 1, 2, 3
+_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME, _TENSOR_QUANTIZATION, _TENSOR_SPARSITY = 0, 1, 2, 3, 4, 6
+_QUANTIZATION_SCALE, _QUANTIZATION_ZERO_POINT, _QUANTIZATION_AXIS = 2, 3, 6
 _OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_OPTIONS = 0, 1, 2, 4
+
+
+class Scales(NamedTuple):
+    """What the integers of a tensor stand for: ``scale · (q − zero point)``, one pair or one per entry of an axis."""
+
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int64]
+    axis: int
 
 
 class Operator(NamedTuple):
@@ -139,6 +151,11 @@ class Model:
         return tuple(int(i) for i in self.graph.array(_SUBGRAPH_INPUTS, "<i4"))
 
     @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """Numbers of the graph's output tensors."""
+        return tuple(int(i) for i in self.graph.array(_SUBGRAPH_OUTPUTS, "<i4"))
+
+    @cached_property
     def operators(self) -> list[Operator]:
         """All operators in the order in which they run."""
         kinds = [_operator_kind(code) for code in self.root.tables(_MODEL_OPERATOR_CODES)]
@@ -174,8 +191,26 @@ class Model:
         shape = tuple(int(n) for n in self.tensor(number).array(_TENSOR_SHAPE, "<i4"))
         return checked_shape(self.path, shape, f"tensor {self.name(number)!r}")
 
+    def scales(self, number: int) -> Scales | None:
+        """A tensor's quantization, None for real numbers."""
+        table = self.tensor(number).table(_TENSOR_QUANTIZATION)
+        scale = table.array(_QUANTIZATION_SCALE, "<f4") if table else None
+        if table is None or scale is None or not scale.size:
+            return None
+        zero_point = table.array(_QUANTIZATION_ZERO_POINT, "<i8")
+        zero_point = zero_point if zero_point.size else np.zeros(scale.size, np.int64)
+        if zero_point.size != scale.size:
+            raise damaged(
+                self.path, f"{scale.size} scales and {zero_point.size} zero points", f"tensor {self.name(number)!r}"
+            )
+        return Scales(
+            scale.astype(np.float32), zero_point.astype(np.int64), table.scalar(_QUANTIZATION_AXIS, "int32", 0)
+        )
+
     def constant(self, number: int) -> Array | None:
         """The value of a constant tensor, None for one that is computed."""
+        if self.tensor(number).table(_TENSOR_SPARSITY) is not None:
+            raise WeightsError(f"{self.path}: tensor {self.name(number)!r} is sparse, which is not read")
         buffer = self.tensor(number).scalar(_TENSOR_BUFFER, "uint32", 0)
         if buffer >= len(self.buffers):
             raise damaged(self.path, f"buffer {buffer} of {len(self.buffers)}", f"tensor {self.name(number)!r}")
@@ -218,7 +253,7 @@ class Walk:
     ----------
     weights : dict
         Canonical name → array.
-    strides, dilations, activations : dict
+    strides, dilations, activations, operators : dict
         By layer name.
     residuals : set of str
         Layers whose result is added to what came before.
@@ -231,6 +266,7 @@ class Walk:
     strides: dict[str, int] = field(default_factory=dict)
     dilations: dict[str, int] = field(default_factory=dict)
     activations: dict[str, int] = field(default_factory=dict)
+    operators: dict[str, Operator] = field(default_factory=dict)
     residuals: set[str] = field(default_factory=set)
     symmetric: bool = False
     values: dict[int, Value] = field(default_factory=dict)
@@ -318,7 +354,8 @@ class Walk:
         self.weights[f"{layer}/bias"] = self._bias(operator, self.weights[f"{layer}/kernel"])
         self.strides[layer] = operator.stride if operator.kind != "FULLY_CONNECTED" else 1
         self.dilations[layer] = max(source.dilation, operator.dilation) if is_depthwise(layer) else 1
-        self.activations[layer] = operator.activation
+        self.activations[layer] = operator.activation or self._implied_activation(layer, operator)
+        self.operators[layer] = operator
         self._note_padding(operator, source)
         return Value((layer,))
 
@@ -340,17 +377,37 @@ class Walk:
         """A constant as float32, also one that is stored as float16 behind a DEQUANTIZE."""
         number = self._dequantized.get(number, number)
         dtype = self.model.dtype(number)
-        if dtype in _INTEGER_WEIGHTS:
-            raise WeightsError(
-                f"{self.model.path}: holds quantized weights ({dtype} in {self.model.name(number)!r}); "
-                "quantized checkpoints are not read yet, only float ones"
-            )
         value = self.model.constant(number)
         if value is None:
             return None
         # Many tensors may share their bytes.
         self.model.budget.take(4 * value.size)
-        return value.astype(np.float32)
+        scales = self.model.scales(number) if dtype in _INTEGER_WEIGHTS else None
+        return value.astype(np.float32) if scales is None else self._real(number, value, scales)
+
+    def _real(self, number: int, value: Array, scales: Scales) -> Array:
+        """The real numbers that quantized weights stand for."""
+        scale, zero_point, axis = scales
+        if scale.size > 1:
+            if not 0 <= axis < value.ndim or value.shape[axis] != scale.size:
+                raise WeightsError(
+                    f"{self.model.path}: tensor {self.model.name(number)!r} of shape {value.shape} has {scale.size} "
+                    f"scales along axis {axis}"
+                )
+            along = tuple(-1 if at == axis else 1 for at in range(value.ndim))
+            scale, zero_point = scale.reshape(along), zero_point.reshape(along)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return ((value.astype(np.int64) - zero_point) * scale.astype(np.float64)).astype(np.float32)
+
+    def _implied_activation(self, layer: str, operator: Operator) -> int:
+        """Quantized files often leave an activation to the range of the output: 0 … 6 is a ReLU6."""
+        scales, dtype = self.model.scales(operator.outputs[0]), self.model.dtype(operator.outputs[0])
+        if scales is None or dtype not in ("uint8", "int8") or layer.endswith("project"):
+            return _LINEAR
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if int(scales.zero_point[0]) != low:
+            return _LINEAR
+        return _RELU6 if float(scales.scale[0]) * (high - low) < _SIX else _RELU
 
     @cached_property
     def _dequantized(self) -> dict[int, int]:
@@ -491,7 +548,10 @@ def _text_files(archive: zipfile.ZipFile) -> Iterator[str]:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a TFLite model with float32 or float16 weights: classification, DeepLab or features.
+    """Read a TFLite model: classification, DeepLab or features.
+
+    Float16 weights and those of dynamic-range models (integer weights in a network of real numbers) are widened to
+    float32. A wholly quantized model keeps its integers and their `Quantization`.
 
     Parameters
     ----------
@@ -506,8 +566,10 @@ def read(path: str | Path) -> Checkpoint:
     Raises
     ------
     WeightsError
-        If the file is damaged, quantized, or not a MobileNetV2.
+        If the file is damaged, not a MobileNetV2, or quantized in a way that is not supported.
     """
+    from .tflite_integers import is_quantized, with_integers
+
     path = Path(path)
     model = Model.open(path)
     walk = Walk(model)
@@ -531,7 +593,7 @@ def read(path: str | Path) -> Checkpoint:
     content = Content(walk.weights, known, maker, labels=labels, preprocessing=_preprocessing(walk))
     checkpoint = assemble(path, "tflite", content)
     _check_graph(walk, checkpoint)
-    return checkpoint
+    return with_integers(walk, checkpoint) if is_quantized(walk) else checkpoint
 
 
 def _image_range(walk: Walk) -> None:

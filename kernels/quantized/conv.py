@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..blocks import row_blocks
 from ..conv import conv as float_conv
 from ..depthwise import depthwise as float_depthwise
 from ..padding import Geometry
@@ -46,7 +47,7 @@ def conv(
     -------
     integers [shape=(N, H', W', Cout)]
     """
-    source, filters, output = quantization
+    source, filters, _ = quantization
     exact = _exact_type(kernel, source, filters)
     weights, nothing = filters.centered(kernel, exact), np.zeros(kernel.shape[-1], exact)
     pixels = source.centered(x, exact)
@@ -55,7 +56,7 @@ def conv(
         if kernel.ndim == 2
         else float_conv(pixels, weights, nothing, geometry)
     )
-    return rescale(_sums(products, bias), source, filters, output, arithmetic)
+    return _rescaled(products, bias, quantization, arithmetic)
 
 
 def depthwise(
@@ -67,11 +68,11 @@ def depthwise(
     arithmetic: Arithmetic,
 ) -> Integers:
     """Filter every channel on its own, (kh, kw, C); see `conv`."""
-    source, filters, output = quantization
+    source, filters, _ = quantization
     exact = _exact_type(kernel, source, filters)
     nothing = np.zeros(kernel.shape[-1], exact)
     products = float_depthwise(source.centered(x, exact), filters.centered(kernel, exact), nothing, geometry)
-    return rescale(_sums(products, bias), source, filters, output, arithmetic)
+    return _rescaled(products, bias, quantization, arithmetic)
 
 
 def largest_sum(kernel: Integers, source: TensorQuantization, filters: TensorQuantization) -> int:
@@ -87,7 +88,15 @@ def _exact_type(kernel: Integers, source: TensorQuantization, filters: TensorQua
     return np.float32 if largest_sum(kernel, source, filters) < _EXACT else np.float64
 
 
-def _sums(products: NDArray[Any], bias: Integers) -> NDArray[np.int64]:
-    sums = products.astype(np.int64)
-    sums += bias
-    return sums
+def _rescaled(
+    products: NDArray[Any],
+    bias: Integers,
+    quantization: tuple[TensorQuantization, TensorQuantization, TensorQuantization],
+    arithmetic: Arithmetic,
+) -> Integers:
+    """Add the bias to exact sums, and `rescale` them, in pieces that stay in the cache."""
+    flat = products.reshape(-1, products.shape[-1])
+    out = np.empty(flat.shape, quantization[2].dtype)
+    for rows in row_blocks(len(flat), flat.shape[1] * 8):
+        out[rows] = rescale(flat[rows].astype(np.int64) + bias, *quantization, arithmetic)
+    return out.reshape(products.shape)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .tensor import TensorQuantization
+
 
 class FakeQuantRange(NamedTuple):
     """Ends and step of a quantized range, moved so that 0 is one of its steps; all float32."""
@@ -34,6 +36,13 @@ class FakeQuantRange(NamedTuple):
         zero = bottom - smallest / scale
         zero_point = bottom if zero < bottom else top if zero > top else np.floor(zero + np.float32(0.5))
         return cls((bottom - zero_point) * scale, (top - zero_point) * scale, scale)
+
+    @classmethod
+    def from_quantization(cls, q: TensorQuantization) -> FakeQuantRange:
+        """The range whose steps are the integers of a quantized tensor."""
+        low, high = q.limits
+        scale = np.float32(q.scale[0])
+        return cls(np.float32(low - q.zero_point) * scale, np.float32(high - q.zero_point) * scale, scale)
 
 
 def fake_quantize(x: NDArray[Any], steps: FakeQuantRange) -> NDArray[np.float32]:

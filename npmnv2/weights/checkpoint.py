@@ -19,6 +19,7 @@ from npmnv2.kernels import Array
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.layers import Conv, Dense, Depthwise, Shape
 from npmnv2.network.plan import BATCH_NORM_VARIABLES, Plan, batch_norm_name
+from npmnv2.network.quantization import Quantization
 
 TASKS = ("classification", "segmentation", "detection", "features")
 
@@ -39,6 +40,8 @@ class Checkpoint:
         ``preset`` and what differs from it.
     source : dict
         Where it came from: format, file, sha256, ema, license, …
+    quantization : Quantization, optional
+        What the weights stand for, if they are integers.
     """
 
     weights: dict[str, Array]
@@ -47,6 +50,7 @@ class Checkpoint:
     labels: tuple[str, ...] | None = None
     preprocessing: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    quantization: Quantization | None = None
 
 
 # --- from file to network ---------------------------------------------------------------------------------------------

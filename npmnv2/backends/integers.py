@@ -1,0 +1,263 @@
+"""Quantized networks: in integers, as a runtime does, and in float with fake quantization, as they were trained.
+
+Both run the plan node by node like the NumPy backend, and take and return real numbers. The one for integers can also
+be asked for those, and for what the interpreter of the network's TFLite file would return (`IntegerExecutable.invoke`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from npmnv2.backends.interface import Executable, Weights
+from npmnv2.backends.numpy import NumpyExecutable
+from npmnv2.errors import ArgumentError, ArgumentTypeError
+from npmnv2.kernels import Arithmetic, Array, Integers, TensorQuantization, quantized
+from npmnv2.network.layers import (
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
+    Dense,
+    Depthwise,
+    GlobalAveragePool,
+    ResizeLike,
+    SimpleLayer,
+)
+from npmnv2.network.plan import IMAGE, Node, Part, Plan, parts_of
+from npmnv2.network.quantization import (
+    ARITHMETICS,
+    FAKE_QUANT,
+    ArgMax,
+    Dequantize,
+    Quantization,
+    Requantize,
+    Reshape,
+    Resize,
+    Softmax,
+    Step,
+    value_parts,
+)
+from npmnv2.results.profile import Timing
+
+
+class QuantizedBackend:
+    """NumPy's reference for quantized networks.
+
+    Parameters
+    ----------
+    quantization : Quantization
+    arithmetic : {"xnnpack", "reference", "fakequant"}
+
+    Raises
+    ------
+    ValueError
+        If there is no such arithmetic.
+    """
+
+    name = "numpy"
+
+    def __init__(self, quantization: Quantization, arithmetic: str = "xnnpack") -> None:
+        if arithmetic not in ARITHMETICS:
+            raise ArgumentError(f"arithmetic (={arithmetic!r}) must be one of {', '.join(ARITHMETICS)}")
+        self.quantization = quantization
+        self.arithmetic = arithmetic
+
+    def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> Executable:
+        """Prepare `plan` with the integer weights of a file, in canonical layout."""
+        arranged = _arranged(plan, weights)
+        if self.arithmetic == FAKE_QUANT:
+            return FakeQuantExecutable(plan, _dequantized(plan, arranged, self.quantization), self.quantization)
+        arithmetic: Arithmetic = "xnnpack" if self.arithmetic == "xnnpack" else "reference"
+        return IntegerExecutable(plan, arranged, self.quantization, arithmetic)
+
+
+def _arranged(plan: Plan, weights: Weights) -> dict[str, Any]:
+    """The weights in the layouts of the kernels: pointwise (Cin, Cout), depthwise (kh, kw, C)."""
+    arranged = dict(weights)
+    for name, layer, _ in plan.parts():
+        if isinstance(layer, Depthwise):
+            arranged[f"{name}/kernel"] = weights[f"{name}/kernel"][..., 0]
+        elif isinstance(layer, Conv) and layer.kernel == layer.stride == 1:
+            arranged[f"{name}/kernel"] = weights[f"{name}/kernel"][0, 0]
+    return arranged
+
+
+def _dequantized(plan: Plan, weights: Weights, quantization: Quantization) -> dict[str, Array]:
+    """The real numbers that the weights stand for, in float32."""
+    real: dict[str, Array] = {}
+    for part in value_parts(plan):
+        if isinstance(part.layer, (Conv, Depthwise, Dense)):
+            source, filters, _ = quantization.of_layer(part)
+            kernel: Any = weights[f"{part.name}/kernel"]
+            real[f"{part.name}/kernel"] = quantized.dequantize(kernel, filters)
+            bias = weights[f"{part.name}/bias"].astype(np.float64)
+            real[f"{part.name}/bias"] = (bias * (source.scale[0] * filters.scales.astype(np.float64))).astype(
+                np.float32
+            )
+    return real
+
+
+class FakeQuantExecutable(NumpyExecutable):
+    """Run a plan in float32 and round every value to the steps of its quantization."""
+
+    def __init__(self, plan: Plan, weights: Weights, quantization: Quantization) -> None:
+        super().__init__(plan, weights)
+        self.ranges = {name: quantized.FakeQuantRange.from_quantization(q) for name, q in quantization.values.items()}
+
+    def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
+        """Run on `x` (N, H, W, C) as far as `outputs` need."""
+        return super().__call__(quantized.fake_quantize(x, self.ranges[IMAGE]), outputs)
+
+    def evaluate(self, node: Node, *inputs: Array) -> Array:
+        """Compute one node, all parts of it if it is a block."""
+        value: Array = _in_parts(node, inputs, self._part)
+        return value
+
+    def _part(self, part: Part, *inputs: Array) -> Array:
+        value = NumpyExecutable.evaluate(self, Node(*part), *inputs)
+        return quantized.fake_quantize(value, self.ranges[part.name])
+
+
+def _in_parts(node: Node, inputs: Sequence[Any], compute: Callable[..., Any]) -> Any:
+    """Compute the parts of a node one by one."""
+    given = dict(zip(node.inputs, inputs))
+    values = given
+    for part in parts_of(node):
+        value = compute(part, *(values[name] for name in part.inputs))
+        # Of the wide inside of a block only the newest map is needed.
+        values = {**given, part.name: value}
+    return value
+
+
+class IntegerExecutable(NumpyExecutable):
+    """Run a plan in integers."""
+
+    def __init__(self, plan: Plan, weights: Weights, quantization: Quantization, arithmetic: Arithmetic) -> None:
+        super().__init__(plan, weights)
+        self.quantization = quantization
+        self.arithmetic = arithmetic
+        # A block's value is that of its last part.
+        self.values = dict(quantization.values)
+        for node in plan.nodes:
+            self.values[node.name] = quantization.values[parts_of(node)[-1].name]
+
+    def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
+        """Run on real numbers `x` (N, H, W, C) as far as `outputs` need, and return real numbers."""
+        values = self.integers(self._quantized_image(x), outputs)
+        return {name: quantized.dequantize(q, self.values[self.plan.resolve(name)]) for name, q in values.items()}
+
+    def integers(self, q: Any, outputs: Sequence[str]) -> dict[str, Integers]:
+        """Run on the integers of an image (N, H, W, C), and return integers."""
+        values: dict[str, Any] = super().__call__(q, outputs)
+        return values
+
+    def raw(self, x: Array, outputs: Sequence[str]) -> dict[str, Integers]:
+        """Run on real numbers, and return integers."""
+        return self.integers(self._quantized_image(x), outputs)
+
+    def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
+        """Run once and tell what every node took."""
+        return super().profile(self._quantized_image(x), outputs)
+
+    def invoke(self, x: Any) -> Any:
+        """What the interpreter of the network's TFLite file returns for its input.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the network does not come from a TFLite file, or `x` is not of the file's shape and type.
+        """
+        interface = self.quantization.interface
+        if interface is None:
+            raise ArgumentError("invoke needs the interface of a TFLite file, which this model does not come from")
+        x, image = np.asarray(x), self.quantization.values[IMAGE]
+        dtype = "float32" if interface.input is None else interface.input.dtype
+        if x.dtype != dtype:
+            raise ArgumentTypeError(f"x must be an array of {dtype}, as the file's input is, got {x.dtype}")
+        if x.ndim != 4 or x.shape[1:] != interface.shape[1:]:
+            raise ArgumentError(
+                f"x must have the file's shape (N, {', '.join(map(str, interface.shape[1:]))}), got {x.shape}"
+            )
+        q = self._quantized_image(x) if interface.input is None else self._requantize(x, interface.input, image)
+        last = self.plan.nodes[-1].name
+        value, meaning = self.integers(q, [last])[last], self.values[last]
+        for step in interface.steps:
+            value, meaning = self._step(step, value, meaning)
+        return value
+
+    def _step(self, step: Step, value: Any, q: TensorQuantization) -> tuple[Any, TensorQuantization]:
+        """The value after one step of the interface, and its quantization."""
+        if isinstance(step, Softmax):
+            return quantized.softmax(value, q, step.output, self.arithmetic, step.beta), step.output
+        if isinstance(step, Requantize):
+            return self._requantize(value, q, step.output), step.output
+        if isinstance(step, Dequantize):
+            return quantized.dequantize(value, q), q
+        if isinstance(step, Resize):
+            return quantized.resize_bilinear(value, step.size, step.variant, self.arithmetic), q
+        if isinstance(step, ArgMax):
+            return value.argmax(axis=-1).astype(step.dtype), q
+        assert isinstance(step, Reshape)
+        return value.reshape(len(value), *step.shape[1:]), q
+
+    def _requantize(self, x: Integers, source: TensorQuantization, output: TensorQuantization) -> Integers:
+        return quantized.requantize(x, source, output, self.arithmetic)
+
+    def _quantized_image(self, x: Array) -> Any:
+        return quantized.quantize(x, self.quantization.values[IMAGE], self.arithmetic)
+
+    def evaluate(self, node: Node, *inputs: Any) -> Any:
+        """Compute one node, all parts of it if it is a block."""
+        return _in_parts(node, inputs, self._part)
+
+    def _part(self, part: Part, *inputs: Integers) -> Integers:
+        return _KERNELS[type(part.layer)](self, part, *inputs)
+
+    def _convolution(self, part: Part, x: Integers) -> Integers:
+        layer, kernel, bias = part.layer, *self._parameters(part.name)
+        scales = self.values[part.inputs[0]], self.quantization.kernels[part.name], self.values[part.name]
+        compute: Any = quantized.depthwise if isinstance(layer, Depthwise) else quantized.conv
+        geometry = layer.geometry(*x.shape[1:3]) if isinstance(layer, (Conv, Depthwise)) else None
+        result: Integers = compute(x, kernel, bias, geometry, scales, self.arithmetic)
+        return result
+
+    def _add(self, part: Part, x: Integers, y: Integers) -> Integers:
+        a, b = (self.values[name] for name in part.inputs)
+        return quantized.add(x, y, (a, b, self.values[part.name]), self.arithmetic)
+
+    def _concat(self, part: Part, *maps: Integers) -> Integers:
+        return quantized.concat(*maps)
+
+    def _global_average_pool(self, part: Part, x: Integers) -> Integers:
+        source, output = self.values[part.inputs[0]], self.values[part.name]
+        if self.quantization.pooling == "mean":
+            pooled = quantized.mean(x, source, output, self.arithmetic)
+        else:
+            pooled = quantized.average_pool(x, (x.shape[1], x.shape[2]))[:, 0, 0]
+        return pooled[:, None, None] if getattr(part.layer, "keep_dims", False) else pooled
+
+    def _average_pool(self, part: Part, x: Integers) -> Integers:
+        assert isinstance(part.layer, AveragePool)
+        part.layer.output_shape(x.shape[1:])  # refuses a map smaller than the window
+        return quantized.average_pool(x, (part.layer.window, part.layer.window), part.layer.stride)
+
+    def _resize_like(self, part: Part, x: Integers, target: Integers) -> Integers:
+        assert isinstance(part.layer, ResizeLike)
+        size = (target.shape[1], target.shape[2])
+        resized = quantized.resize_bilinear(x, size, part.layer.variant, self.arithmetic)
+        return self._requantize(resized, self.values[part.inputs[0]], self.values[part.name])
+
+
+_KERNELS: dict[type[SimpleLayer], Callable[..., Integers]] = {
+    Conv: IntegerExecutable._convolution,
+    Depthwise: IntegerExecutable._convolution,
+    Dense: IntegerExecutable._convolution,
+    Add: IntegerExecutable._add,
+    Concat: IntegerExecutable._concat,
+    GlobalAveragePool: IntegerExecutable._global_average_pool,
+    AveragePool: IntegerExecutable._average_pool,
+    ResizeLike: IntegerExecutable._resize_like,
+}
