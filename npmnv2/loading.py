@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Task = Literal["classification", "segmentation", "features"]
 Backend = Literal["auto", "numba", "numpy"]
+Arithmetic = Literal["xnnpack", "reference", "fakequant"]
 Source = Literal["tensorflow", "keras", "huggingface", "pypi"]
 
 _CLASSES: dict[str, type[MobileNetV2PreTrainedModel]] = {
@@ -59,6 +60,7 @@ class LoadOptions(TypedDict, total=False):
     backend: Backend
     dtype: DTypeLike
     n_threads: int | None
+    arithmetic: Arithmetic | None
     source: Source | None
     cache_dir: str | os.PathLike[str] | None
     local_files_only: bool
@@ -97,6 +99,7 @@ def load(
     backend: str = "auto",
     dtype: DTypeLike = "float32",
     n_threads: int | None = None,
+    arithmetic: str | None = None,
     source: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
@@ -116,6 +119,9 @@ def load(
     dtype : {"float32", "float64"}
     n_threads : int, optional
         All CPUs that this process may use if not given.
+    arithmetic : {"xnnpack", "reference", "fakequant"}, optional
+        How a quantized network rounds: as LiteRT does on x86 (the default), as TensorFlow Lite's reference kernels, or
+        in float32 as it was trained.
     source : str, optional
         ``"keras"`` for Keras's version of a checkpoint (1000 classes).
     cache_dir : path, optional
@@ -142,5 +148,5 @@ def load(
     checkpoint = read_checkpoint(path)
     if checkpoint.task not in _CLASSES:
         raise WeightsError(f"{path} must hold a model for {' or '.join(_CLASSES)}, got {checkpoint.task}")
-    options = {"backend": backend, "dtype": dtype, "n_threads": n_threads}
+    options = {"backend": backend, "dtype": dtype, "n_threads": n_threads, "arithmetic": arithmetic}
     return _CLASSES[task or checkpoint.task].from_checkpoint(checkpoint, str(path), **options)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from npmnv2.backends.integers import QuantizedBackend
 from npmnv2.backends.interface import Backend
 from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, MissingPackageError
+from npmnv2.network.quantization import XNNPACK, Quantization
 
 _log = logging.getLogger("npmnv2")
 
@@ -48,6 +50,25 @@ def get_backend(name: str = "auto", dtype: Any = np.float32) -> Backend:
     from npmnv2.backends.compiled import NumbaBackend
 
     return NumbaBackend()
+
+
+def get_quantized_backend(
+    name: str, dtype: Any, quantization: Quantization, arithmetic: str | None = None
+) -> QuantizedBackend:
+    """Return the backend for a quantized network; without an `arithmetic` that of LiteRT's default interpreter.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend or arithmetic, or `dtype` is not float32.
+    """
+    if name not in BACKENDS:
+        raise ArgumentError(f"backend (={name!r}) must be one of {', '.join(BACKENDS)}")
+    if name == "numba":
+        raise ArgumentError("backend (='numba') must be 'auto' or 'numpy' for a quantized network")
+    if np.dtype(dtype) != np.float32:
+        raise ArgumentError(f"dtype (={np.dtype(dtype).name}) must be float32 for a quantized network")
+    return QuantizedBackend(quantization, arithmetic or XNNPACK)
 
 
 def check_threads(n_threads: int | None) -> int | None:

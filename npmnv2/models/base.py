@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, overload
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, ov
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from npmnv2.backends.interface import Executable
-from npmnv2.backends.selection import check_threads, get_backend
+from npmnv2.backends.integers import IntegerExecutable
+from npmnv2.backends.interface import Backend, Executable
+from npmnv2.backends.selection import check_threads, get_backend, get_quantized_backend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.images.loading import ImageSource, is_array, to_numpy
 from npmnv2.images.processor import PRESETS, MobileNetV2ImageProcessor, Preset
@@ -24,6 +26,7 @@ from npmnv2.models.outputs import HiddenStatesOutput
 from npmnv2.network.architecture import POOL
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
 from npmnv2.network.plan import Plan
+from npmnv2.network.quantization import Quantization, check_quantization
 from npmnv2.results.profile import Profile
 from npmnv2.results.tables import plan_table
 from npmnv2.weights.checkpoint import Checkpoint, check_weights, fold_batch_norms, initialize
@@ -70,9 +73,16 @@ class MobileNetV2PreTrainedModel:
         Where the weights came from, as `Checkpoint.source`.
     where : str
         What messages about the weights call them, such as the name of their file.
+    quantization : Quantization, optional
+        What the weights stand for, if they are integers.
+    arithmetic : {"xnnpack", "reference", "fakequant"}, optional
+        How a quantized network rounds (`npmnv2.kernels.quantized`): as LiteRT does on x86, which is the default, as
+        TensorFlow Lite's reference kernels, or in float32 as the network was trained.
 
     Raises
     ------
+    ArgumentError
+        If there is no such backend, type or arithmetic.
     WeightsError
         If the weights do not fit the configuration.
 
@@ -99,6 +109,8 @@ class MobileNetV2PreTrainedModel:
         processor: MobileNetV2ImageProcessor | None = None,
         source: Mapping[str, Any] | None = None,
         where: str = "weights",
+        quantization: Quantization | None = None,
+        arithmetic: str | None = None,
     ) -> None:
         if not isinstance(config, MobileNetV2Config):
             raise ArgumentTypeError(f"config must be a MobileNetV2Config, got {type(config).__name__}")
@@ -106,9 +118,12 @@ class MobileNetV2PreTrainedModel:
         self.plan = self.build(config)
         self.weights = dict(weights) if weights is not None else initialize(self.plan, config, seed)
         check_weights(self.plan, self.weights, where)
+        if quantization is not None:
+            check_quantization(self.plan, self.weights, quantization, where)
         self.dtype = _checked_dtype(dtype)
-        self.backend = get_backend(backend, self.dtype)
-        self._wanted_backend = backend
+        self.quantization = quantization
+        self._wanted_backend = backend, arithmetic
+        self.backend = self._choose_backend()
         self.n_threads = check_threads(n_threads)
         self.processor = processor or MobileNetV2ImageProcessor.preset("hf", config.image_size)
         self.source = dict(source or {})
@@ -118,10 +133,21 @@ class MobileNetV2PreTrainedModel:
         """The plan that this class runs."""
         raise ArgumentTypeError(f"{cls.__name__} is abstract: use one of its subclasses")
 
+    def _choose_backend(self) -> Backend:
+        backend, arithmetic = self._wanted_backend
+        if self.quantization is not None:
+            return get_quantized_backend(backend, self.dtype, self.quantization, arithmetic)
+        if arithmetic is not None:
+            raise ArgumentError(f"arithmetic (={arithmetic!r}) must be left out for a network that is not quantized")
+        return get_backend(backend, self.dtype)
+
     @cached_property
     def executable(self) -> Executable:
         """The network, folded and compiled for the backend at first use."""
-        return self.backend.compile(self.plan, fold_batch_norms(self.plan, self.weights, self.dtype), self.n_threads)
+        weights = self.weights
+        if self.quantization is None:
+            weights = fold_batch_norms(self.plan, weights, self.dtype)
+        return self.backend.compile(self.plan, weights, self.n_threads)
 
     # --- as an object ------------------------------------------------------------------------------------------------
 
@@ -157,7 +183,7 @@ class MobileNetV2PreTrainedModel:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
         self.plan = self.build(self.config)
-        self.backend = get_backend(self._wanted_backend, self.dtype)
+        self.backend = self._choose_backend()
 
     def __sklearn_clone__(self: Model) -> Model:
         return copy.deepcopy(self)
@@ -180,7 +206,12 @@ class MobileNetV2PreTrainedModel:
         size = checkpoint.preprocessing.get("size", checkpoint.config.image_size)
         if options.get("processor") is None:
             options["processor"] = MobileNetV2ImageProcessor.from_preprocessing(checkpoint.preprocessing, size)
-        return cls(_with_labels(checkpoint), weights, source=checkpoint.source, where=where, **options)
+        quantization = checkpoint.quantization
+        if quantization is not None and checkpoint.task != cls.task:
+            # A file's interface begins where its whole network ends.
+            quantization = replace(quantization, interface=None)
+        options |= {"source": checkpoint.source, "quantization": quantization}
+        return cls(_with_labels(checkpoint), weights, where=where, **options)
 
     @classmethod
     def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
@@ -193,7 +224,7 @@ class MobileNetV2PreTrainedModel:
         """Everything that a weight file holds of this model."""
         labels = self.labels if self.task != "features" else None
         preprocessing = self.processor.to_preprocessing()
-        return Checkpoint(self.weights, self.task, self.config, labels, preprocessing, self.source)
+        return Checkpoint(self.weights, self.task, self.config, labels, preprocessing, self.source, self.quantization)
 
     @classmethod
     def from_pretrained(cls: type[Model], name_or_path: str | Path, **options: Any) -> Model:
@@ -226,9 +257,45 @@ class MobileNetV2PreTrainedModel:
         """
         return self.executable(self._check_input(x), outputs)
 
-    def trace(self, x: Array) -> dict[str, Array]:
-        """Values of all endpoints, by name and in order: for comparing another implementation layer by layer."""
-        return self.run(x, self.plan.endpoints)
+    def trace(self, x: Array, *, raw: bool = False) -> dict[str, Array]:
+        """Values of all endpoints, by name and in order: for comparing another implementation layer by layer.
+
+        Parameters
+        ----------
+        x : Array [shape=(N, H, W, C)]
+        raw : bool
+            Of a quantized network return the integers instead of the real numbers that they stand for.
+        """
+        if not raw:
+            return self.run(x, self.plan.endpoints)
+        values: Any = self._integer_executable("trace(raw=True)").raw(self._check_input(x), self.plan.endpoints)
+        return dict(values)
+
+    def invoke(self, x: Any) -> Any:
+        """What the interpreter of a quantized network's TFLite file returns for its input.
+
+        Parameters
+        ----------
+        x : array
+            Of the file's shape, any number of images, and type: of uint8 a photo's own pixels.
+
+        Returns
+        -------
+        array
+            The file's own output: probabilities as integers, for example, or a label map.
+
+        Raises
+        ------
+        ArgumentError, ArgumentTypeError
+            If the network is not quantized or does not come from a TFLite file, or `x` is not of its shape and type.
+        """
+        return self._integer_executable("invoke").invoke(x)
+
+    def _integer_executable(self, purpose: str) -> IntegerExecutable:
+        executable = self.executable
+        if not isinstance(executable, IntegerExecutable):
+            raise ArgumentError(f"{purpose} needs a network in integers; this one runs in real numbers")
+        return executable
 
     def profile(self, image: ImageSource) -> Profile:
         """Time every node on one image, after a first run to warm up; the result prints as a table."""

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npmnv2.errors import WeightsError
-from npmnv2.kernels import Arithmetic, Integers, TensorQuantization, Variant, quantized
+from npmnv2.kernels import Arithmetic, TensorQuantization, Variant, quantized
 from npmnv2.network.layers import AveragePool, Concat, Conv, Dense, Depthwise, ResizeLike
 from npmnv2.network.plan import IMAGE, Part, Plan, parts_of
 
-FAKE_QUANT = "fakequant"
+XNNPACK, FAKE_QUANT = "xnnpack", "fakequant"
 ARITHMETICS = (*quantized.ARITHMETICS, FAKE_QUANT)
 POOLINGS = ("average_pool", "mean")
 
@@ -165,8 +165,9 @@ class Quantization:
 
 
 def _to_json(q: TensorQuantization) -> list[Any]:
-    scale = q.scale[0] if len(q.scale) == 1 else list(q.scale)
-    return [scale, q.zero_point, q.dtype, q.activation]
+    # The shortest decimal fraction that is read as the same float32.
+    scales = [float(str(np.float32(scale))) for scale in q.scale]
+    return [scales[0] if len(scales) == 1 else scales, q.zero_point, q.dtype, q.activation]
 
 
 def _from_json(entry: Any) -> TensorQuantization:
@@ -197,7 +198,7 @@ def _tuple(value: Any) -> Any:
 
 
 def check_quantization(
-    plan: Plan, weights: Mapping[str, Integers], quantization: Quantization, where: str = "weights"
+    plan: Plan, weights: Mapping[str, Any], quantization: Quantization, where: str = "weights"
 ) -> None:
     """Refuse what no arithmetic could run, and report everything that is wrong at once.
 
@@ -239,7 +240,7 @@ def _impossible(quantization: Quantization) -> Iterator[str]:
             yield f"{name} has {len(q.scale)} scales, only kernels may have one per channel"
 
 
-def _misfits(part: Part, weights: Mapping[str, Integers], quantization: Quantization) -> Iterator[str]:
+def _misfits(part: Part, weights: Mapping[str, Any], quantization: Quantization) -> Iterator[str]:
     name, layer, inputs = part
     output = quantization.values[name]
     sources = [quantization.values[source] for source in inputs]
@@ -254,7 +255,7 @@ def _misfits(part: Part, weights: Mapping[str, Integers], quantization: Quantiza
         yield f"{name} has the scale {output.scale[0]:g} for inputs of {', '.join(f'{q.scale[0]:g}' for q in sources)}"
 
 
-def _layer_misfits(part: Part, weights: Mapping[str, Integers], quantization: Quantization) -> Iterator[str]:
+def _layer_misfits(part: Part, weights: Mapping[str, Any], quantization: Quantization) -> Iterator[str]:
     source, filters, output = quantization.of_layer(part)
     kernel, bias = weights[f"{part.name}/kernel"], weights[f"{part.name}/bias"]
     channels = bias.shape[0]

@@ -1,4 +1,4 @@
-"""A reader of HDF5 in Python: groups, arrays of floats, and text attributes, as Keras's `.h5` files have them.
+"""A reader of HDF5 in Python: groups, arrays of numbers, and text attributes, as Keras's `.h5` files have them.
 
 The HDF5 library overruns its memory on some damaged files, which a program that opens other people's weights cannot
 have. So files are written with h5py and read with this: every offset is checked, nothing is visited twice, and no array
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,11 @@ _DATASPACE, _NEW_LINKS, _DATATYPE, _EXTERNAL, _LAYOUT, _FILTERS, _ATTRIBUTE, _CO
 )  # fmt: skip
 _SHARED = 0x02
 
-_FLOAT, _STRING, _VARIABLE_LENGTH = 1, 3, 9
+_INTEGER, _FLOAT, _STRING, _VARIABLE_LENGTH = 0, 1, 3, 9
 # Position and size of the exponent, then of the mantissa: what tells the IEEE types from all others.
 _FLOATS = {b"\x0a\x05\x00\x0a": "<f2", b"\x17\x08\x00\x17": "<f4", b"\x34\x0b\x00\x34": "<f8"}
+# Size and sign of the integers that quantized networks have.
+_INTEGERS = {(1, False): "u1", (1, True): "i1", (4, True): "<i4"}
 
 
 class UnsupportedLayoutError(WeightsError):
@@ -49,7 +51,7 @@ class UnsupportedLayoutError(WeightsError):
 class Array(NamedTuple):
     """One array of a file: where it is in the tree of groups, what it looks like, and its bytes.
 
-    `dtype` is None for anything but floats.
+    `dtype` is None for anything but floats and the integers of quantized networks.
     """
 
     path: str
@@ -57,7 +59,7 @@ class Array(NamedTuple):
     dtype: str | None
     data: memoryview
 
-    def values(self) -> NDArray[np.floating]:
+    def values(self) -> NDArray[Any]:
         """The numbers, as a read-only view of the file's bytes."""
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
@@ -258,7 +260,7 @@ class File:
         if (space.flags | kind.flags) & _SHARED:
             raise self._unsupported(f"an array ({path}) of a shared type")
         shape = self._shape(space.at)
-        dtype, itemsize = self._float(kind.at)
+        dtype, itemsize = self._numbers(kind.at)
         size = itemsize
         for length in shape:
             size *= length
@@ -287,9 +289,13 @@ class File:
         start = at + (8 if version == 1 else 4)
         return tuple(self._number(start + 8 * axis) for axis in range(rank))
 
-    def _float(self, at: int) -> tuple[str | None, int]:
-        """NumPy's name of a little-endian float type, None for other types, and its size."""
+    def _numbers(self, at: int) -> tuple[str | None, int]:
+        """NumPy's name of a little-endian type of numbers, None for other types, and its size."""
         kind, size = self._number(at, 1) & 0x0F, self._number(at + 4, 4)
+        if kind == _INTEGER:
+            whole = (self._number(at + 8, 2), self._number(at + 10, 2)) == (0, 8 * size)
+            flags = self._number(at + 1, 1)
+            return (_INTEGERS.get((size, bool(flags & 0x08))) if whole and not flags & 0x01 else None), size
         if kind != _FLOAT:
             return None, size
         dtype = _FLOATS.get(bytes(self._bytes(at + 12, 4)))

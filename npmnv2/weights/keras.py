@@ -30,17 +30,28 @@ def named_arrays(file: hdf5.File) -> Iterator[tuple[str, Array]]:
         if name is None:
             continue
         if array.dtype is None:
-            raise WeightsError(f"{file.path}: {array.path} must hold floating-point numbers")
+            raise WeightsError(f"{file.path}: {array.path} must hold numbers of a type that weights have")
         if name in names:
             raise WeightsError(f"{file.path} holds {name} more than once")
         names.add(name)
-        yield name, _float32(array)
+        yield name, _values(array)
 
 
-def _float32(array: hdf5.Array) -> Array:
+def _values(array: hdf5.Array) -> Array:
+    """Floats as float32; the integers of quantized networks as they are."""
+    values = array.values()
+    if values.dtype.kind != "f":
+        return values.astype(values.dtype.newbyteorder("="))
     # A float64 too large for float32 becomes infinite, which strict loading reports with all other problems.
     with np.errstate(over="ignore"):
-        return array.values().astype(np.float32)
+        return values.astype(np.float32)
+
+
+def refuse_integers(arrays: Mapping[str, Array], path: Path) -> None:
+    """Integers without their scales are not weights."""
+    integers = [name for name, array in arrays.items() if array.dtype.kind != "f"]
+    if integers:
+        raise WeightsError(f"{path}: {', '.join(integers[:8])} must hold floating-point numbers")
 
 
 # Keras 3's ``.weights.h5`` numbers the variables of a layer.
@@ -101,6 +112,7 @@ def checkpoint_from_keras(arrays: Mapping[str, Array], model: dict[str, Any], pa
     WeightsError
         If the arrays are not those of one MobileNetV2.
     """
+    refuse_integers(arrays, path)
     renamed = classifier_names(path, {name: array.shape for name, array in arrays.items()})
     settings = list(_keras_layers(model))
     return assemble(

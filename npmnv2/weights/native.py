@@ -15,10 +15,11 @@ from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.files import sha256, write_atomically
 from npmnv2.kernels import Array
 from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.quantization import Quantization, check_quantization
 from npmnv2.weights import hdf5
 from npmnv2.weights.assemble import in_order, plan_for
 from npmnv2.weights.checkpoint import TASKS, Checkpoint, check_weights
-from npmnv2.weights.keras import checkpoint_from_keras, model_config, named_arrays
+from npmnv2.weights.keras import checkpoint_from_keras, model_config, named_arrays, refuse_integers
 
 FORMAT_VERSION = 1
 # What save_pretrained calls the native file in its directory, and the configuration beside it.
@@ -105,16 +106,19 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:
         "labels": checkpoint.labels,
         "preprocessing": checkpoint.preprocessing,
         "source": checkpoint.source,
+        **({"quantization": checkpoint.quantization.to_json()} if checkpoint.quantization is not None else {}),
     }
 
 
 def digest(metadata: Mapping[str, Any], weights: Mapping[str, Array]) -> str:
-    """SHA-256, as hex digits, of what a native file says and of its weights: names, shapes and float32 values."""
+    """SHA-256, as hex digits, of what a native file says and of its weights: names, shapes and values, float32 or integers."""
     stated = {key: value for key, value in metadata.items() if key != "digest"}
     found = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
     for name in sorted(weights):
         found.update(f"{name} {weights[name].shape}".encode())
-        found.update(np.ascontiguousarray(weights[name], "<f4").data)
+        values = weights[name]
+        little = "<f4" if values.dtype.kind == "f" else values.dtype.newbyteorder("<")
+        found.update(np.ascontiguousarray(values, little).data)
     return found.hexdigest()
 
 
@@ -175,6 +179,8 @@ def _native(attribute: str, arrays: dict[str, Array], path: Path) -> Checkpoint:
             raise WeightsError(f"{path} has format version {version!r}; this version of npmnv2 reads {FORMAT_VERSION}")
         _check_digest(metadata, arrays, path)
         checkpoint = _stated(metadata, arrays)
+        if checkpoint.quantization is None:
+            refuse_integers(arrays, path)
     except WeightsError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
@@ -202,9 +208,9 @@ def _stated(metadata: dict[str, Any], arrays: dict[str, Array]) -> Checkpoint:
         config = MobileNetV2Config.from_dict(config)
         if labels is not None and len(labels) == config.classes:
             config = config.replace(id2label=dict(enumerate(labels)))
-    return Checkpoint(
-        arrays, metadata["task"], config, labels, dict(metadata["preprocessing"]), dict(metadata["source"])
-    )
+    quantization = Quantization.from_json(metadata["quantization"]) if "quantization" in metadata else None
+    facts = dict(metadata["preprocessing"]), dict(metadata["source"])
+    return Checkpoint(arrays, metadata["task"], config, labels, *facts, quantization)
 
 
 def _check(checkpoint: Checkpoint, path: Path) -> None:
@@ -213,6 +219,8 @@ def _check(checkpoint: Checkpoint, path: Path) -> None:
     try:
         plan = plan_for(checkpoint.config, checkpoint.weights)
         check_weights(plan, checkpoint.weights, str(path))
+        if checkpoint.quantization is not None:
+            check_quantization(plan, checkpoint.weights, checkpoint.quantization, str(path))
     except WeightsError:
         raise
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:

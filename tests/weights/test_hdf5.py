@@ -45,7 +45,7 @@ def test_every_array_is_what_h5py_reads(tmp_path_factory, tree, seed) -> None:
         for name, array in found.items():
             dataset = file[name]
             assert array.shape == dataset.shape
-            if dataset.dtype.str in ("<f2", "<f4", "<f8"):
+            if dataset.dtype.str in ("<f2", "<f4", "<f8", "<i4", "|u1", "|i1"):
                 assert np.array_equal(array.values(), dataset[()])
                 assert array.values().dtype == dataset.dtype
             else:
