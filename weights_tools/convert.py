@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npmnv2.errors import ArgumentError
+from npmnv2.errors import ArgumentError, WeightsError
 from npmnv2.labels import BACKGROUND
 from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.weights.checkpoint import Checkpoint
@@ -68,6 +68,8 @@ def convert(
     checkpoint = with_classes(read(src), num_classes)
     if labels is not None:
         checkpoint = with_labels(checkpoint, labels)
+    if checkpoint.quantization is not None and write is not write_h5:
+        raise WeightsError(f"{src} is quantized, and only a native file (.h5) holds integers")
     write(checkpoint, dst)
     return checkpoint
 
@@ -107,6 +109,8 @@ def with_classes(checkpoint: Checkpoint, num_classes: int | None) -> Checkpoint:
             f"num_classes (={num_classes}) must turn 1001 classes into 1000 or 1000 into 1001, "
             f"got a model for {checkpoint.task} with {config.classes}"
         )
+    if checkpoint.quantization is not None:
+        raise ArgumentError(f"num_classes (={num_classes}) must be left out for a quantized model")
     adds = num_classes > config.classes
     weights = dict(checkpoint.weights)
     for name, fill in ((f"{CLASSIFIER}/kernel", 0.0), (f"{CLASSIFIER}/bias", _NEVER)):

@@ -39,14 +39,8 @@ def info(options: argparse.Namespace) -> int:
 
 def _layers(path: Any) -> str:
     from npmnv2.loading import load
-    from npmnv2.network.quantization import quantization_table
-    from npmnv2.results.tables import plan_table
 
-    model = load(path, backend="numpy")
-    table = plan_table(model.plan, model.config.image_size)
-    if model.quantization is None:
-        return table
-    return f"{table}\n\n{quantization_table(model.plan, model.quantization)}"
+    return str(load(path, backend="numpy").summary())
 
 
 def _text(value: Any) -> str:

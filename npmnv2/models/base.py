@@ -26,7 +26,7 @@ from npmnv2.models.outputs import HiddenStatesOutput
 from npmnv2.network.architecture import POOL
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
 from npmnv2.network.plan import Plan
-from npmnv2.network.quantization import Quantization, check_quantization
+from npmnv2.network.quantization import Quantization, check_quantization, quantization_table
 from npmnv2.results.profile import Profile
 from npmnv2.results.tables import plan_table
 from npmnv2.weights.checkpoint import Checkpoint, check_weights, fold_batch_norms, initialize
@@ -168,12 +168,17 @@ class MobileNetV2PreTrainedModel:
     def summary(self, height: int | None = None, width: int | None = None) -> str:
         """Return a table of all nodes with output shape, parameters and multiply-adds, to be printed.
 
+        For a quantized network a second table has the scale, zero point and range of every value.
+
         Parameters
         ----------
         height, width : int, optional
             Of the input; the model's own size if not given.
         """
-        return plan_table(self.plan, self.config.image_size if height is None else height, width)
+        table = plan_table(self.plan, self.config.image_size if height is None else height, width)
+        if self.quantization is None:
+            return table
+        return f"{table}\n\n{quantization_table(self.plan, self.quantization)}"
 
     def __getstate__(self) -> dict[str, Any]:
         # What is compiled holds addresses, and a path tells where its owner keeps things: neither leaves the process.
