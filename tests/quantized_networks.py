@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from npmnv2.weights_tools.assemble import in_order, plan_for
 from weight_files import random_checkpoint
 
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import TensorQuantization, quantized
 from npmnv2.network.quantization import Interface, Reshape, Softmax
+from npmnv2.weights.assemble import in_order, plan_for
 from npmnv2.weights.checkpoint import Checkpoint, fold_batch_norms
 from npmnv2.weights.quantize import quantize_network
 

@@ -30,10 +30,10 @@ from npmnv2.network.quantization import (
     check_quantization,
     value_parts,
 )
+from npmnv2.weights.assemble import in_order, plan_for
+from npmnv2.weights.bounds import Array
 from npmnv2.weights.checkpoint import Checkpoint
 
-from .assemble import in_order, plan_for
-from .files import Array
 from .tflite import _ACTIVATIONS, _VALID_PADDING, Model, Operator, Walk, _canonical_kernel
 
 _INTEGERS = ("uint8", "int8")

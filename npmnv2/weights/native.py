@@ -111,7 +111,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def digest(metadata: Mapping[str, Any], weights: Mapping[str, Array]) -> str:
-    """SHA-256, as hex digits, of what a native file says and of its weights: names, shapes and values, float32 or integers."""
+    """SHA-256, as hex digits, of what a native file says and of its weights: names, shapes, values."""
     stated = {key: value for key, value in metadata.items() if key != "digest"}
     found = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
     for name in sorted(weights):

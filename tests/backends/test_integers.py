@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from npmnv2.weights_tools.assemble import plan_for
 from PIL import Image
 from quantized_networks import integer_image, quantized_checkpoint
 from tflite_ops import ARITHMETICS, interpreter
@@ -16,6 +15,7 @@ from npmnv2.backends.integers import FakeQuantExecutable, IntegerExecutable, Qua
 from npmnv2.errors import ArgumentError, ArgumentTypeError
 from npmnv2.kernels import quantized
 from npmnv2.network.quantization import value_parts
+from npmnv2.weights.assemble import plan_for
 
 CLASSIFIERS = (
     "classification/mobilenet_v2_1.0_224_quant.tflite",
