@@ -1,4 +1,7 @@
-"""Average pooling, over a fixed window or over the whole map."""
+"""Average pooling, over a fixed window or over the whole map.
+
+Sums are taken in double precision, so that their error does not grow with the map.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,11 @@ def average_pool(x: Array, window: int, stride: int = 1) -> Array:
     Array [shape=(N, (H - window) // stride + 1, (W - window) // stride + 1, C)]
     """
     windows = sliding_windows(np.ascontiguousarray(x), window, window, Geometry(stride))
-    means: Array = windows.sum(axis=(3, 4), dtype=x.dtype) / x.dtype.type(window * window)
+    means: Array = windows.mean(axis=(3, 4), dtype=np.float64).astype(x.dtype)
     return means
 
 
 def global_average_pool(x: Array) -> Array:
     """Mean over all pixels: (N, H, W, C) → (N, C)."""
-    means: Array = x.sum(axis=(1, 2), dtype=x.dtype) / x.dtype.type(x.shape[1] * x.shape[2])
+    means: Array = x.mean(axis=(1, 2), dtype=np.float64).astype(x.dtype)
     return means

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 
 from npmnv2.kernels import NO_CLIP, REGISTRY
-from npmnv2.lab.numerics import gamma, sum_bound
+from npmnv2.lab.numerics import gamma, mean_bound, sum_bound
 
 
 def bound(name, arguments, dtype=np.float32):
@@ -18,7 +18,7 @@ def bound(name, arguments, dtype=np.float32):
     if name in ("average_pool", "global_average_pool"):
         x = arguments[0]
         terms = arguments[1] ** 2 if name == "average_pool" else x.shape[1] * x.shape[2]
-        return sum_bound(REGISTRY[name].numpy(*magnitudes), terms, dtype)
+        return mean_bound(REGISTRY[name].numpy(*magnitudes), terms, dtype)
     if name == "resize_bilinear":
         # Coordinates are rounded, too: an error of γ·size in the position moves the value by the difference between
         # neighbors, which is at most twice the largest value.

@@ -1,10 +1,11 @@
-"""Average pooling: sums in row-major order, then one division."""
+"""Average pooling: sums in double precision and row-major order, then one division and one rounding."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 
 from ..host.target import Target
@@ -17,28 +18,30 @@ from .simd import INT64, Loop, emitted
 def make_run_pool(target: Target) -> Any:
     """Return the function that averages over windows of pool.height × pool.width; workers share the channels."""
     vector = target.vector_bytes
+    doubles = ir.VectorType(ir.DoubleType(), target.lanes)
 
     @emitted(target)
     def mean(emit, window, rows, columns, count, output):
         """Average one vector of channels over a window."""
         builder, one = emit.builder, INT64(1)
-        outer = Loop(builder, [INT64(0), window.address, emit.zero])
+        outer = Loop(builder, [INT64(0), window.address, ir.Constant(doubles, [0.0] * target.lanes)])
         row, *state = outer.values
         inner = Loop(builder, [INT64(0), *state])
         column, source, total = inner.values
-        total = builder.fadd(total, emit.load(source))
+        total = builder.fadd(total, builder.fpext(emit.load(source), doubles))
         column, source = builder.add(column, one), builder.add(source, window.pixel_stride)
         inner.repeat(builder.icmp_signed("<", column, columns), [column, source, total])
         _, source, total = inner.values
         row, source = builder.add(row, one), builder.add(source, window.row_jump)
         outer.repeat(builder.icmp_signed("<", row, rows), [row, source, total])
-        emit.store(builder.fdiv(outer.values[2], emit.splat(count)), output)
+        average = builder.fdiv(outer.values[2], emit.splat(count))
+        emit.store(builder.fptrunc(average, emit.type), output)
 
     @njit(cached=False, variant=target.name)
     def run_pool(step, bases, worker, workers):
         pool, pixel, row = step.pool, step.input.pixel_stride, step.input.width * step.input.pixel_stride
         source, output = address(bases, step.input.ref), address(bases, step.output.ref)
-        jump, count = row - pool.width * pixel, types.float32(pool.height * pool.width)
+        jump, count = row - pool.width * pixel, types.float64(pool.height * pool.width)
         first, last = share(step.product.vectors, worker, workers)
         for y in range(step.output.height):
             for x in range(step.output.width):

@@ -95,7 +95,7 @@ class Emitter:
 
     def splat(self, scalar: ir.Value) -> ir.Value:
         """Copy a scalar into all lanes."""
-        undefined = ir.Constant(self.type, ir.Undefined)
+        undefined = ir.Constant(ir.VectorType(scalar.type, self.lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, scalar, INT32(0))
         zeros = ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, undefined, zeros)

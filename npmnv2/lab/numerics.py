@@ -44,6 +44,25 @@ def sum_bound(magnitude: Array, terms: int, dtype: DTypeLike = np.float32) -> Ar
     return 2 * gamma(terms + 2, dtype) * np.asarray(magnitude, np.float64)
 
 
+def mean_bound(magnitude: Array, terms: int, dtype: DTypeLike = np.float32) -> Array:
+    """Largest difference between two computations of a mean of `terms` numbers, summed in double precision.
+
+    Parameters
+    ----------
+    magnitude : Array
+        The mean of the absolute values.
+    terms : int
+
+    Returns
+    -------
+    Array
+        Each of the two rounds once for every number in double precision and once to `dtype`, so it is nearly
+        ``2·u·magnitude`` for any map that fits in memory.
+    """
+    relative = (1 + gamma(terms, np.float64)) * (1 + gamma(1, dtype)) - 1
+    return 2 * relative * np.asarray(magnitude, np.float64)
+
+
 class Difference(NamedTuple):
     """How two arrays differ.
 

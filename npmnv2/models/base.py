@@ -20,7 +20,7 @@ from npmnv2.images.loading import ImageSource, is_array, to_numpy
 from npmnv2.images.processor import PRESETS, MobileNetV2ImageProcessor, Preset
 from npmnv2.images.steps import Pair
 from npmnv2.images.streams import OnError, map_images
-from npmnv2.kernels import Array
+from npmnv2.kernels import Array, global_average_pool
 from npmnv2.labels import labels_for
 from npmnv2.models.outputs import HiddenStatesOutput
 from npmnv2.network.architecture import POOL
@@ -602,4 +602,4 @@ def layout(value: Array, data_format: str) -> Array:
 
 def _pooled(features: Array) -> Array:
     """One vector, also of a fixed-window pool that left a map."""
-    return features if features.ndim == 1 else features.mean(axis=(0, 1))
+    return features if features.ndim == 1 else global_average_pool(features[None])[0]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from npmnv2.errors import ArgumentError
 from npmnv2.images.loading import ImageSource
 from npmnv2.images.streams import OnError, check_count
-from npmnv2.kernels import Array
+from npmnv2.kernels import Array, global_average_pool
 from npmnv2.labels import wnids_for
 from npmnv2.models.base import DataFormat, HiddenStates, MobileNetV2PreTrainedModel, RunOptions, Transform
 from npmnv2.models.losses import classification_loss
@@ -191,7 +191,7 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
 
         def finish(values: dict[str, Array], at: int, image: Any) -> Prediction:
             logits = values[CLASSIFIER][at]
-            logits = logits.mean(axis=(0, 1)) if logits.ndim == 3 else logits
+            logits = global_average_pool(logits[None])[0] if logits.ndim == 3 else logits
             source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
             return Prediction.from_logits(logits, self.labels, top_k, source, self._wnids)
 

@@ -92,4 +92,4 @@ def test_images_take_the_place_of_pixels_in_steps_for_a_batch() -> None:
     instructions, allocation = allocated("0.35", ["predictions"])
     dense = next(i for i in instructions if i.batched)
     record = allocation.step(dense).record
-    assert (record["source_step"], record["target_step"]) == (allocation.batch_bytes, allocation.batch_bytes)
+    assert record["input"]["pixel_stride"] == record["output"]["pixel_stride"] == allocation.batch_bytes

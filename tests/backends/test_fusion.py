@@ -10,7 +10,7 @@ from npmnv2 import MobileNetV2Config
 from npmnv2.backends.fusion import BroadcastConcatConv, StemBlock, fuse
 from npmnv2.network.architecture import backbone
 from npmnv2.network.deeplab import segmenter
-from npmnv2.network.layers import Add
+from npmnv2.network.layers import Add, Conv, InvertedResidual
 from npmnv2.network.plan import Node
 
 TARGET = Target(lanes=8, registers=16)
@@ -57,6 +57,14 @@ def test_the_stem_stays_apart_where_another_node_reads_it() -> None:
     plan = backbone(MobileNetV2Config(depth_multiplier=0.35)).until("expanded_conv")
     nodes = [*plan.nodes, Node("sum", Add(), ("Conv1", "Conv1"))]
     assert fuse(nodes, ["sum", "expanded_conv"], TARGET)[0].label == "Conv1"
+
+
+def test_a_pointwise_convolution_is_not_a_stem() -> None:
+    nodes = [
+        Node("narrow", Conv(filters=4, kernel=1), ("image",)),
+        Node("block", InvertedResidual(8, None), ("narrow",)),
+    ]
+    assert [operation.label for operation in fuse(nodes, ["block"], TARGET)] == ["narrow", "block"]
 
 
 def test_image_pooling_is_never_broadcast() -> None:

@@ -11,6 +11,7 @@ from npmnv2.lab.numerics import (
     difference_table,
     first_divergence,
     gamma,
+    mean_bound,
     not_comparable,
     sum_bound,
     verdict,
@@ -30,6 +31,12 @@ def test_sum_bound_holds_and_is_not_idle() -> None:
     limit = sum_bound(np.abs(x).sum(1), 20)
     share = np.abs(forward.astype(float) - backward) / limit
     assert 0.01 < share.max() <= 1
+
+
+@pytest.mark.parametrize("pixels", [1, 49, 513 * 1025])
+def test_mean_bound_does_not_grow_with_the_map(pixels: int) -> None:
+    assert mean_bound(np.float64(3.0), pixels) == pytest.approx(2 * 3 * 2**-24, rel=2e-3)
+    assert mean_bound(np.float64(3.0), pixels, np.float64) == pytest.approx(2 * 3 * (pixels + 1) * 2**-53, rel=1e-6)
 
 
 def test_difference() -> None:

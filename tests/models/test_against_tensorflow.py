@@ -32,6 +32,7 @@ from npmnv2.kernels import (
     same_padding,
     softmax,
 )
+from npmnv2.lab.numerics import sum_bound
 from npmnv2.lab.random_weights import draw_weights
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.native import read_h5, write_h5
@@ -138,7 +139,9 @@ def test_average_pool(height, width, window, stride, count, seed):
     (x,) = arrays(seed, (2, height, width, count))
     ref = tf.nn.avg_pool2d(x, window, stride, "VALID").numpy()
     comp = average_pool(x, window, stride)
-    assert_within(comp, ref, bound("average_pool", (x, window, stride)), "average_pool")
+    # TensorFlow adds in single precision.
+    limit = sum_bound(average_pool(np.abs(x), window, stride), window**2)
+    assert_within(comp, ref, limit, "average_pool")
 
 
 @settings(max_examples=30)
@@ -146,7 +149,8 @@ def test_average_pool(height, width, window, stride, count, seed):
 def test_global_average_pool(height, width, count, seed):
     (x,) = arrays(seed, (2, height, width, count))
     ref = tf.reduce_mean(x, (1, 2)).numpy()
-    assert_within(global_average_pool(x), ref, bound("global_average_pool", (x,)), "global_average_pool")
+    limit = sum_bound(global_average_pool(np.abs(x)), height * width)
+    assert_within(global_average_pool(x), ref, limit, "global_average_pool")
 
 
 @settings(max_examples=30)
