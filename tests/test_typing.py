@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -12,49 +13,35 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import snippets
 
 from npmnv2 import loading
 from npmnv2.hub.registry import ENTRIES
 
-ROOT = Path(__file__).resolve().parents[1]
 USES = Path(__file__).with_name("typed_uses.py")
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.is_file()]
 
-# What the snippets of a page take for granted.
-IMPORTS = """\
-import numpy as np
-import npmnv2
-from npmnv2 import *
-from numpy.typing import NDArray
-"""
-GIVEN = {
-    "model": "MobileNetV2ForImageClassification",
-    "paths": "list[str]",
-    "photo": "str",
-    "my_stem": "NDArray[np.float32]",
-    "my_expansion": "NDArray[np.float32]",
-}
+IMPORTS = "import npmnv2; from npmnv2 import *"
 
 
-def preamble(page: Path, code: str) -> str:
-    """Imports, and declarations of the names that the code uses without assigning them."""
-    given = {**GIVEN, "model": "MobileNetV2ForSemanticSegmentation"} if page.stem == "segmentation" else GIVEN
-    absent = {name: kind for name, kind in given.items() if not re.search(rf"^{name} = ", code, re.MULTILINE)}
-    return IMPORTS + "".join(f"{name}: {kind}\n" for name, kind in absent.items())
-
-
-def snippets() -> Iterator[tuple[str, str]]:
-    """Name and code of every section of the pages that has Python in it."""
-    for page in PAGES:
-        for section in re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
-            blocks = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+def sections() -> Iterator[tuple[str, str]]:
+    """Name and code of every section of the pages that has Python in it; a section starts anew, as a reader does."""
+    for page in snippets.pages():
+        lines = (snippets.ROOT / page).read_text(encoding="utf-8").splitlines()
+        heads = [number for number, line in enumerate(lines, start=1) if line.startswith("## ")]
+        for count, (start, stop) in enumerate(itertools.pairwise([0, *heads, len(lines) + 1])):
+            blocks = [code for line, code, _ in snippets.snippets(page) if start < line < stop]
             if blocks:
-                title = re.sub(r"\W+", "_", section.splitlines()[0].lower()).strip("_")
-                code = "\n".join(blocks)
-                yield f"{page.stem.lower()}__{title}", preamble(page, code) + code
+                yield f"{re.sub(r'[^a-z]', '_', page.lower())}_{count}", "\n".join([*given(page, blocks), *blocks])
 
 
-SNIPPETS = dict(snippets())
+def given(page: str, blocks: list[str]) -> list[str]:
+    """Lines before the code of a section: imports, and what a model is that it uses without making it."""
+    task = "SemanticSegmentation" if "segmentation" in page else "ImageClassification"
+    made = any(re.search("^model = ", code, re.MULTILINE) for code in blocks)
+    return [snippets.GIVEN, IMPORTS, *([] if made else [f"model: MobileNetV2For{task}"])]
+
+
+SECTIONS = dict(sections())
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +49,14 @@ def mypy(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What mypy says of everything at once, in strict mode, of a user's project."""
     pytest.importorskip("mypy")
     folder = tmp_path_factory.mktemp("project")
-    for name, code in SNIPPETS.items():
+    for name, code in SECTIONS.items():
         (folder / f"{name}.py").write_text(code, encoding="utf-8")
     (folder / USES.name).write_text(USES.read_text(encoding="utf-8"), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "MYPYPATH"}
     if any("__editable__" in str(file) for file in metadata.files("npmnv2") or ()):
-        environment["MYPYPATH"] = str(ROOT)  # mypy does not follow the finders of editable installations
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--config-file=",
-        "--follow-imports=silent",
-        "--no-pretty",
-        ".",
-    ]
+        environment["MYPYPATH"] = str(snippets.ROOT)  # mypy does not follow the finders of editable installations
+    options = ["--strict", "--config-file=", "--follow-imports=silent", "--no-pretty"]
+    command = [sys.executable, "-m", "mypy", *options, "."]
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode in (0, 1), run.stdout + run.stderr
     return run.stdout
@@ -91,8 +70,8 @@ def test_right_uses_pass_and_wrong_ones_do_not(mypy: str) -> None:
     assert complaints(mypy, USES.name) == []
 
 
-@pytest.mark.skipif(not SNIPPETS, reason="needs the repository")
-@pytest.mark.parametrize("name", SNIPPETS)
+@pytest.mark.skipif(not SECTIONS, reason="needs the repository")
+@pytest.mark.parametrize("name", SECTIONS)
 def test_snippets_of_the_pages(mypy: str, name: str) -> None:
     assert complaints(mypy, f"{name}.py") == []
 
