@@ -16,6 +16,8 @@ def folded_weights(plan, seed=0):
     return fold_batch_norms(plan, unit_gain_weights(plan, seed))
 
 
+SMALL = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=3, id2label={0: "cat", 1: "dog", 2: "owl"})
+
 CONFIGS = {
     "0.35": MobileNetV2Config(depth_multiplier=0.35, num_labels=17),
     "stride 8": MobileNetV2Config(depth_multiplier=0.5, output_stride=8, num_labels=5, tf_padding=False),
