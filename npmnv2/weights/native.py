@@ -122,6 +122,21 @@ def digest(metadata: Mapping[str, Any], weights: Mapping[str, Array]) -> str:
     return found.hexdigest()
 
 
+def stated_digest(path: str | Path) -> str | None:
+    """The digest that a native file, or a directory with one, says it has; None for any other file of weights.
+
+    `read` compares it with the contents.
+    """
+    path = Path(path)
+    path = path / WEIGHTS_FILE if path.is_dir() else path
+    try:
+        attribute = hdf5.File.open(path).text("", "npmnv2")
+    except (WeightsError, OSError):
+        return None
+    stated = json.loads(attribute).get("digest") if attribute is not None else None
+    return None if stated is None else str(stated)
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,8 @@ import npmnv2
 from npmnv2.cli.main import build_parser, main
 
 COMMANDS = (
-    *("predict", "features", "info", "convert", "list", "download", "cache", "compare", "demo", "warmup", "bench"),
+    *("predict", "features", "info", "convert", "verify", "list", "download", "cache", "compare", "demo"),
+    *("warmup", "bench"),
 )
 
 
