@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from npmnv2.errors import ImageError
-from npmnv2.images.loading import describe
+from npmnv2.images.loading import FORMATS, describe
 from npmnv2.images.processor import MobileNetV2ImageProcessor, load_image
 from npmnv2.images.steps import resized_size
 
@@ -113,6 +113,79 @@ def test_garbage_for_exif_is_ignored():
 def test_integer_pixels_beyond_sixteen_bits():
     with pytest.raises(ImageError, match=r"integer pixels must lie in 0…65535"):
         load_image(Image.fromarray(np.full((40, 40), -1, np.int32)))
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """A limit that a test can pass without a gigabyte."""
+    monkeypatch.setattr("npmnv2.images.loading.MAX_FILE_BYTES", 1 << 20)
+
+
+def test_files_larger_than_any_photo_are_refused_before_reading(tmp_path):
+    """A sparse file takes no room on the disk; its content would take all memory."""
+    path = tmp_path / "holiday.jpg"
+    with path.open("wb") as file:
+        file.write(encoded(Image.fromarray(noise()), "JPEG"))
+        file.truncate(20 << 30)
+    with pytest.raises(ImageError, match=r"holiday\.jpg must have at most 1024 MiB to be read as an image"):
+        load_image(path)
+
+
+def test_streams_without_end_are_read_to_the_limit(limited):
+    class Endless:
+        name = "endless"
+        read_bytes = 0
+
+        def read(self, size):
+            assert 0 <= size <= (1 << 20) + 1
+            self.read_bytes += size
+            return bytes(size)
+
+    source = Endless()
+    with pytest.raises(ImageError, match="endless must have at most 1 MiB"):
+        load_image(source)
+    assert source.read_bytes == (1 << 20) + 1
+    with pytest.raises(ImageError, match="bytes is not an image"):
+        load_image(bytes(100))
+
+
+def test_a_file_of_just_the_limit(tmp_path, limited):
+    content = encoded(Image.fromarray(noise()), "PNG")
+    path = tmp_path / "photo.png"
+    path.write_bytes(content + bytes((1 << 20) - len(content)))
+    assert load_image(path).shape == (64, 48, 3)
+    path.write_bytes(content + bytes((1 << 20) + 1 - len(content)))
+    with pytest.raises(ImageError, match="at most 1 MiB"):
+        load_image(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_do_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match=r"pipe\.jpg is not a regular file; to read from a pipe .* pass the file"):
+        load_image(tmp_path / "pipe.jpg")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="needs devices")
+def test_devices_are_not_read():
+    with pytest.raises(ImageError, match="/dev/zero is not a regular file"):
+        load_image("/dev/zero")
+
+
+def test_formats_that_start_programs_are_not_opened(tmp_path, monkeypatch):
+    """EPS would start Ghostscript."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript"))
+    content = encoded(Image.fromarray(noise()), "EPS")
+    with pytest.raises(ImageError, match=r"not an image in one of the formats that are read \(JPEG, PNG"):
+        load_image(content)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"])
+def test_raster_formats_are_read(kind):
+    assert kind in FORMATS
+    if kind.upper() not in {name.upper() for name in Image.SAVE}:
+        pytest.skip(f"this Pillow writes no {kind}")
+    assert load_image(encoded(Image.fromarray(noise()), kind)).shape == (64, 48, 3)
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------
@@ -250,6 +323,11 @@ def test_outputs_without_logits(outputs):
     ("arguments", "error", "message"),
     [
         ({"size": 0}, ValueError, "positive integers"),
+        ({"size": {"shortest_edge": True}}, ValueError, "positive integers"),
+        ({"size": 8193}, ValueError, r"size \(=.*\) must make an input of at most 67,108,864 pixels"),
+        ({"pad_size": 200_000}, ValueError, r"pad_size \(=.*\) must make an input of at most"),
+        ({"crop_size": (1, 67_108_865)}, ValueError, "crop_size .* must make an input of at most"),
+        ({"size": {"max_height": 10**400, "max_width": 1}}, ValueError, "must make an input of at most"),
         ({"size": {"shortest_edge": 2.5}}, ValueError, "positive integers"),
         ({"size": {"width": 5}}, ValueError, r"size \(=\{'width': 5\}\) must be an integer"),
         ({"size": "large"}, ValueError, "must be an integer, a"),
@@ -284,6 +362,16 @@ def test_bookkeeping_of_transformers_is_accepted():
     assert MobileNetV2ImageProcessor.from_dict(config) == MobileNetV2ImageProcessor()
 
 
+def test_the_largest_input():
+    for size in (8192, (8192, 8192), (1, 67_108_864)):
+        assert MobileNetV2ImageProcessor(size=size, crop_size=8192)
+
+
+def test_presets_that_are_no_names():
+    with pytest.raises(ValueError, match=r"preset \(=\[\]\) must be one of hf"):
+        MobileNetV2ImageProcessor.from_preprocessing({"preset": []})
+
+
 def test_unknown_preset():
     with pytest.raises(ValueError, match=r"preset \(='torch'\) must be one of hf, slim, keras, raw, deeplab"):
         MobileNetV2ImageProcessor.preset("torch")
@@ -302,7 +390,17 @@ def test_unknown_tensors():
         MobileNetV2ImageProcessor()(noise(), return_tensors="mx")
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[]", "must hold a JSON object, got list")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "must hold a JSON object, got list"),
+        ("[" * 200_000, "is not JSON"),
+        (" " * (1 << 20) + "{}", "must have at most 1048576 bytes"),
+        ('{"pad_size": {"height": 200000, "width": 200000}}', "must make an input of at most"),
+    ],
+    ids=["cut off", "list", "nested", "large", "padding"],
+)
 def test_bad_config_files(tmp_path, text, message):
     (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(ValueError, match=message):

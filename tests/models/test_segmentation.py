@@ -17,6 +17,7 @@ from npmnv2 import (
     MobileNetV2Config,
     MobileNetV2ForSemanticSegmentation,
     MobileNetV2ImageProcessor,
+    Segmentation,
     WeightsError,
     load,
 )
@@ -372,6 +373,28 @@ def test_other_kinds_of_images(segmenter_on_numpy):
     npt.assert_array_equal(segmenter_on_numpy.predict(buffer.getvalue()).label_map, ref)
     gray = segmenter_on_numpy.predict(image[..., 0])
     npt.assert_array_equal(gray.photo, np.repeat(image[..., :1], 3, axis=-1))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_photos_that_cannot_be_used(segmenter_on_numpy, batch_size):
+    images = [photo(40, 65), b"no photo", photo(80, 31)]
+    results = segmenter_on_numpy.predict(images, errors="return", batch_size=batch_size)
+    assert [type(result) for result in results] == [Segmentation, ImageError, Segmentation]
+    assert len(segmenter_on_numpy.predict(images, errors="skip")) == 2
+    stream = segmenter_on_numpy.predict(iter(images), batch_size=batch_size)
+    npt.assert_array_equal(next(stream).label_map, results[0].label_map)
+    with pytest.raises(ImageError):
+        next(stream)
+
+
+@pytest.mark.parametrize("name", ["keras", "slim"])
+def test_any_preset_is_placed_by_its_steps(segmenter_on_numpy, name):
+    image = photo(50, 70)
+    processor = MobileNetV2ImageProcessor.preset(name, 65)
+    npt.assert_array_equal(
+        segmenter_on_numpy.predict(image, transform=name).label_map,
+        segmenter_on_numpy.predict(image, transform=processor).label_map,
+    )
 
 
 def test_scores(model):
