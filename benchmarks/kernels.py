@@ -1,6 +1,6 @@
 """Time every kernel on the shapes that the networks give it, and compare with the core's peak of multiply-adds.
 
-    python benchmarks/kernels.py [--backend numba] [--threads 1] [--batch 1] [--kernel depthwise] [--json FILE]
+    python benchmarks/kernels.py [--backend compiled] [--threads 1] [--batch 1] [--kernel depthwise] [--json FILE]
 
 Each row is a network of one layer, timed inside the backend; the time of a step that has nothing to do, which is what
 calling it from Python costs, is subtracted. Blocks are timed twice: part by part, and as the one fused step that the
@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", choices=("numba", "numpy"), default="numba")
+    parser.add_argument("--backend", choices=("compiled", "numpy"), default="compiled")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--model", default="1.0_224", help="depth multiplier and image size")

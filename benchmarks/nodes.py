@@ -36,7 +36,7 @@ def main() -> None:
 
     best = peak.measure() / 1e9 * options.threads
     net = network(options.task, options.model)
-    executable = get_backend("numba").compile(
+    executable = get_backend("compiled").compile(
         net.plan, fold_batch_norms(net.plan, net.random_weights()), options.threads
     )
     x = np.random.default_rng(0).uniform(-1, 1, (1, *net.input_shape)).astype(np.float32)

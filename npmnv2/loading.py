@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Task = Literal["classification", "segmentation", "features"]
-Backend = Literal["auto", "numba", "numpy"]
+Backend = Literal["auto", "compiled", "numba", "numpy"]
 Arithmetic = Literal["xnnpack", "reference", "fakequant"]
 Source = Literal["tensorflow", "keras", "huggingface", "pypi"]
 
@@ -114,7 +114,7 @@ def load(
     task : {"classification", "segmentation", "features"}, optional
         What the model must be for. "features" takes the backbone of a classifier. Without it the file decides, and a
         type checker knows the class of the result for the registry's names only.
-    backend : {"auto", "numba", "numpy"}
+    backend : {"auto", "compiled", "numba", "numpy"}
         "auto" is Numba where it is installed.
     dtype : {"float32", "float64"}
     n_threads : int, optional

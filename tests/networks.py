@@ -44,10 +44,10 @@ PLANS = {
 
 
 def compiled_network(name, n_threads=1):
-    from npmnv2.backends.compiled import NumbaBackend
+    from npmnv2.backends.selection import get_backend
 
     plan = classifier(CONFIGS[name])
-    return plan, NumbaBackend().compile(plan, folded_weights(plan), n_threads)
+    return plan, get_backend("compiled").compile(plan, folded_weights(plan), n_threads)
 
 
 def images(batch, height=71, width=65):

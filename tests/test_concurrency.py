@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba")
-
 from children import run_python
+from engines import require_engine
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 from npmnv2.lab.random_weights import unit_gain_weights
+
+require_engine()
 
 CONFIG = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=10)
 
 
 def _model(seed: int, n_threads: int) -> MobileNetV2ForImageClassification:
     weights = unit_gain_weights(MobileNetV2ForImageClassification.build(CONFIG), seed)
-    return MobileNetV2ForImageClassification(CONFIG, weights, backend="numba", n_threads=n_threads)
+    return MobileNetV2ForImageClassification(CONFIG, weights, backend="compiled", n_threads=n_threads)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 
 config = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=10)
 weights = unit_gain_weights(MobileNetV2ForImageClassification.build(config))
-model = MobileNetV2ForImageClassification(config, weights, backend="numba", n_threads=2)
+model = MobileNetV2ForImageClassification(config, weights, backend="compiled", n_threads=2)
 images = np.random.default_rng(0).uniform(-1, 1, (4, 64, 64, 3)).astype(np.float32)
 
 def predict(at):

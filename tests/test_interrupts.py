@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("numba")
-
 from children import run_python
+from engines import require_engine
+
+require_engine()
 
 # Children are forked from a process in which everything is loaded: each begins without threads, so its first call
 # starts them, and the signal comes at a random moment of the first calls.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bounds import assert_within, bound
+from engines import BACKENDS
 
 import npmnv2
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
@@ -18,7 +18,6 @@ from npmnv2.lab.random_weights import unit_gain_weights
 
 pytestmark = pytest.mark.smoke
 
-BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
 CONFIG = MobileNetV2Config(depth_multiplier=0.35, image_size=64, num_labels=5)
 
 

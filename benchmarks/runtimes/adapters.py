@@ -41,7 +41,7 @@ class Runtime:
 class Ours(Runtime):
     """npmnv2."""
 
-    backend = "numba"
+    backend = "compiled"
 
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
         self.executable = get_backend(self.backend).compile(

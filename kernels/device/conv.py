@@ -13,6 +13,7 @@ from typing import Any
 from ..host.target import FLOAT_BYTES, Target
 from .addressing import ZERO64, Area, Segments, View, address, product_at, share
 from .jit import njit
+from .machine import positive
 from .pointwise import make_multiply, panels, tile_kind
 from .simd import copy_bytes, zero_bytes
 
@@ -86,7 +87,7 @@ def make_run_conv(target: Target) -> Any:
     def run_conv(step, bases, worker, workers):
         width, pixel_stride = step.output.width, step.output.pixel_stride
         first, last = share(step.output.height, worker, workers)
-        for y in range(first, last, step.tiling.rows):
+        for y in range(first, last, positive(step.tiling.rows)):
             rows = min(step.tiling.rows, last - y)
             stage_rows(step, bases, y, y + rows)
             output = address(bases, step.output.ref) + y * width * pixel_stride

@@ -16,6 +16,7 @@ from .addressing import ONE64, ZERO64, Area, Segments, View, address, product_at
 from .conv import copy_pixels, make_convolve_staged, stage_rows
 from .depthwise import TAPS, Rows, make_filter_row
 from .jit import njit
+from .machine import positive
 from .pointwise import make_multiply, panel_vectors, panels, tile_kind
 from .simd import emitted
 
@@ -70,12 +71,12 @@ def make_run_filter(target: Target) -> Any:
         else:
             first_row, last_row = share(last_row, worker, workers)
         produced = 0
-        for y in range(first_row, last_row, tiling.rows):
+        for y in range(first_row, last_row, positive(tiling.rows)):
             rows = min(tiling.rows, last_row - y)
             missing = max(produced, y * depthwise.stride - depthwise.top, 0)
             if step.producer == FROM_CONV:
                 stage_rows(step, bases, missing, rows_needed(step, y + rows))
-            for column in range(0, step.output.width, tiling.columns):
+            for column in range(0, step.output.width, positive(tiling.columns)):
                 for panel in range(first_panel, last_panel):
                     fill_strip(step, bases, Strip(y, rows, missing), column, panel)
             produced = rows_needed(step, y + rows)
@@ -114,7 +115,7 @@ def make_fill_strip(target: Target) -> Any:
         above = 0 if step.projection.vectors else strip.first
         output = address(bases, tiling.filtered) + panel * 2 * vector
         produced = strip.produced
-        for y in range(strip.first, strip.first + strip.rows, tiling.group_rows):
+        for y in range(strip.first, strip.first + strip.rows, positive(tiling.group_rows)):
             rows = min(tiling.group_rows, strip.first + strip.rows - y)
             needed = rows_needed(step, y + rows)
             produce(step, bases, block, produced, needed, strip.produced)

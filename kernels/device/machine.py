@@ -98,6 +98,17 @@ def _call_llvm(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> None:
 
 
 @intrinsic
+def positive(typing: Any, number: Any) -> Any:
+    """Return a number that is above zero, and tell LLVM so: as the step of a range it cannot raise."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
+        _call_llvm(builder, "llvm.assume", builder.icmp_signed(">", arguments[0], INT64(0)))
+        return arguments[0]
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
 def call_at(typing: Any, address: Any, argument: Any, flag: Any) -> Any:
     """Call the C function at an address with a pointer and an int; return the pointer-sized number it returns.
 

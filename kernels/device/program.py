@@ -11,7 +11,7 @@ import functools
 from typing import Any
 
 from ..host import steps
-from ..host.bound_program import CALL
+from ..host.calls import CALL
 from ..host.target import Target
 from ..host.thread_team import MAX_SHARES
 from .addressing import ONE64, ZERO64
@@ -60,11 +60,12 @@ def find_bases(call, worker, arena, image):
 
 @functools.cache
 def make_enter(target: Target) -> Any:
-    """Return the compiled function through which threads enter, see `thread_team.make_entry`, for a target."""
+    """Return the function through which threads enter, to run a call or to serve a team; see `make_entry`."""
     run_step = make_run_step(target)
 
     @njit(cached=False, inline=True, variant=target.name)
     def run_share(address, workers, item, share, worker):
+        """Compute one share of an item."""
         call = _call_at(address)
         images, items = _image_items(call, workers)
         if item < items:
@@ -82,4 +83,4 @@ def make_enter(target: Target) -> Any:
             step = call.tail + (item - in_body) * _STEP_BYTES
         run_step(_step_at(step), bases, share, workers)
 
-    return make_entry(count_items, count_shares, run_share, variant=target.name)
+    return make_entry(count_items, count_shares, run_share, target.name)

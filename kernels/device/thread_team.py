@@ -145,9 +145,11 @@ def _take(team, opened, share):
 def _next_share(team, opened, worker):
     """A share of an item that nobody has begun, now taken; -1 if there is none."""
     shares = _shares_of(opened)
-    for share in range(worker, shares, _workers_of(opened)):
+    share = worker
+    while share < shares:  # a range with a step that may be 0 could raise
         if _take(team, opened, share):
             return share
+        share += _workers_of(opened)
     for share in range(shares):
         if _take(team, opened, share):
             return share

@@ -16,7 +16,7 @@ from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, output_size
 from . import steps
 from .bound_program import BoundProgram, Workspace
 from .build import Builder, Step, TensorView, external
-from .engine import Engine, numba_engine
+from .engine import Engine, find_engine
 from .memory import ArenaPlanner, Constants
 
 
@@ -107,8 +107,10 @@ class _Single:
     """Runs one step between copies into and out of the arena."""
 
     def __init__(self, n_threads: int, engine: Engine | None) -> None:
-        self._engine = engine or numba_engine()
-        self.build = Builder(self._engine.target)
+        found = engine or find_engine()
+        assert found is not None, "needs the library or Numba"
+        self._engine = found
+        self.build = Builder(found.target)
         self.weights, self.tables = Constants(), Constants()
         self._arena = ArenaPlanner()
         self._workspace = Workspace(n_threads)

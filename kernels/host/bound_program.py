@@ -11,21 +11,11 @@ from numpy.typing import NDArray
 
 from . import steps
 from .build import Program
+from .calls import CALL
 from .engine import Engine
 from .memory import Bytes, aligned, round_up
 
 Floats = NDArray[np.float32]
-
-# One row per worker: `buffers` are the addresses of all buffers for the first image, `bases` those for the image at
-# work. `strides` lead from an image to the next.
-CALL = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "steps", "n_steps", "tail", "n_tail", "buffers", "strides", "bases", "n_buffers", "batch",
-        )
-    ]
-)  # fmt: skip
 
 # A video of one size and photos of all sizes both have all their sizes among so many calls.
 _REMEMBERED_CALLS = 16
@@ -84,6 +74,7 @@ class BoundProgram:
         self._weights = weights
         self._workspace = workspace
         self._engine = engine
+        engine.prepare()
         self._layouts: dict[int, _Layout] = {}
 
     def __call__(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:

@@ -1,11 +1,14 @@
-"""What runs programs: kernels compiled by Numba for this processor, and the threads that they run on."""
+"""What runs programs: kernels from the library that came with the package, or compiled by Numba."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NamedTuple
 
+from . import library
 from .target import Target
 from .thread_team import ThreadTeam
 
@@ -16,35 +19,64 @@ class Engine(NamedTuple):
     Attributes
     ----------
     name : str
+        ``"numba"``, or the instruction set of the library's kernels.
     target : Target
         What they were compiled for: programs and weights are laid out for it.
     run : callable
         ``run(call, team, n_workers)`` runs the call whose record is at that address on the team at that address, and
         returns how many workers there were.
     team : ThreadTeam
+    prepare : callable
+        Compiles what is not compiled yet, rather than while a caller waits for a new thread.
     """
 
     name: str
     target: Target
     run: Callable[[int, int, int], int]
     team: ThreadTeam
+    prepare: Callable[[], object]
 
 
-def numba_engine(target: Target | None = None) -> Engine:
-    """Kernels that Numba compiles when they are first used, or finds in its cache.
+def find_engine(name: str = "") -> Engine | None:
+    """Return the engine called `name`, the one that NPMNV2_ENGINE names, or the best: the library, then Numba.
 
-    They are made for the widest vectors of this processor if no target is given.
+    Parameters
+    ----------
+    name : str
+        ``"numba"``, or an instruction set: ``"avx512"``, ``"avx2"``, ``"neon"``.
+
+    Returns
+    -------
+    Engine or None
+        None if the library has no such kernels, or none that this processor can run, and Numba is not installed.
     """
-    from ..device.probe import host_target
-
-    return _numba_engine(target or host_target())
+    name = name or os.environ.get("NPMNV2_ENGINE", "")
+    if name != "numba" and (found := library_engine(name)):
+        return found
+    return numba_engine() if name in ("", "numba") and find_spec("numba") else None
 
 
 @functools.cache
-def _numba_engine(target: Target) -> Engine:
+def library_engine(name: str = "") -> Engine | None:
+    """Kernels of the library: for an instruction set, or the best that this processor has; None without any."""
+    found = library.load(name)
+    if found is None:
+        return None
+    if not name:  # so that there is one team however it is asked for
+        return library_engine(found.name)
+    return Engine(found.name, found.target, found.run, ThreadTeam(found.serve), prepare=lambda: None)
+
+
+@functools.cache
+def numba_engine(target: Target | None = None) -> Engine:
+    """Kernels that Numba compiles for a target, or finds in its cache; for this processor if it is not given."""
+    from ..device.probe import host_target
+
+    if target is None:
+        return numba_engine(host_target())
     from ..device.program import make_enter
     from ..device.thread_team import ENTER_TYPES
 
     enter = make_enter(target)
-    enter.compile(ENTER_TYPES)  # now, rather than while a caller waits for a new thread
-    return Engine("numba", target, enter, ThreadTeam(functools.partial(enter, 0)))
+    serve = functools.partial(enter, 0)
+    return Engine("numba", target, enter, ThreadTeam(serve), prepare=functools.partial(enter.compile, ENTER_TYPES))

@@ -1,4 +1,4 @@
-"""The Numba backend: runs plans as programs of compiled kernels (see `lowering` and kernels/README.md)."""
+"""The compiled backend: runs plans as programs of compiled kernels (see `lowering` and kernels/README.md)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from npmnv2.forks import renew_in_children
 from npmnv2.kernels import Array
 from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
 from npmnv2.kernels.host.cpus import default_threads
-from npmnv2.kernels.host.engine import Engine, numba_engine
+from npmnv2.kernels.host.engine import Engine
 from npmnv2.network.layers import Shape
 from npmnv2.network.plan import IMAGE, Plan, Schedule, multiply_adds, parts_of
 from npmnv2.results.profile import Timing
@@ -29,19 +29,23 @@ from npmnv2.results.profile import Timing
 _MAX_PROGRAM_BYTES = 8_000_000
 
 
-class NumbaBackend:
-    """Compiled kernels: float32, the same bits for any batch, number of threads and vector width."""
+class CompiledBackend:
+    """Compiled kernels: float32, the same bits for any batch, number of threads, vector width and engine.
 
-    name = "numba"
+    Parameters
+    ----------
+    engine : Engine
+        What runs them: the package's library, or Numba.
+    """
 
-    def compile(
-        self, plan: Plan, weights: Weights, n_threads: int | None = None, engine: Engine | None = None
-    ) -> NumbaExecutable:
-        """Pack the folded weights of `plan`.
+    name = "compiled"
 
-        Threads are all CPUs that this process may use if not given; the engine is Numba for this processor.
-        """
-        return NumbaExecutable(plan, weights, default_threads(n_threads), engine or numba_engine())
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> CompiledExecutable:
+        """Pack the folded weights of `plan`; threads are all CPUs that this process may use if not given."""
+        return CompiledExecutable(plan, weights, default_threads(n_threads), self.engine)
 
 
 class CompiledSubgraph(NamedTuple):
@@ -64,7 +68,7 @@ class ExecutionPlan(NamedTuple):
         return sum(stage.program.nbytes for stage in self.stages if stage.program)
 
 
-class NumbaExecutable:
+class CompiledExecutable:
     """A network that is ready to run. Calls from several threads take turns: each has all `n_threads` to itself."""
 
     def __init__(self, plan: Plan, weights: Weights, n_threads: int, engine: Engine) -> None:

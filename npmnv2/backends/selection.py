@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from typing import Any
 
@@ -12,44 +11,49 @@ from npmnv2.backends.integers import QuantizedBackend
 from npmnv2.backends.interface import Backend
 from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, MissingPackageError
+from npmnv2.kernels.host.engine import find_engine
 from npmnv2.network.quantization import XNNPACK, Quantization
 
 _log = logging.getLogger("npmnv2")
 
 
-BACKENDS = ("auto", "numba", "numpy")
+BACKENDS = ("auto", "compiled", "numba", "numpy")
 # Far above any machine's CPUs that this could be of use on, and what the compiled kernels have room for.
 MAX_THREADS = 256
 _hinted = False
 
 
 def get_backend(name: str = "auto", dtype: Any = np.float32) -> Backend:
-    """Return the backend called `name`; "auto" is Numba where it is installed and the numbers are float32.
+    """Return the backend called `name`.
+
+    "compiled" takes the kernels of the package's library, or else compiles them with Numba, as "numba" always does; the
+    results are the same bits. "auto" is the same where there is either and the numbers are float32, otherwise "numpy".
 
     Raises
     ------
-    ValueError
+    ArgumentError
         If there is no such backend, or it cannot compute in `dtype`.
-    ModuleNotFoundError
-        If Numba was asked for by name and is not installed.
+    MissingPackageError
+        If compiled kernels were asked for by name, and there is neither a library for this processor nor Numba.
     """
     if name not in BACKENDS:
         raise ArgumentError(f"backend (={name!r}) must be one of {', '.join(BACKENDS)}")
     single = np.dtype(dtype) == np.float32
-    if name == "numba" and not single:
+    if name in ("compiled", "numba") and not single:
         raise ArgumentError(
-            f"dtype (={np.dtype(dtype).name}) must be float32 with backend='numba'; use backend='numpy'"
+            f"dtype (={np.dtype(dtype).name}) must be float32 with backend={name!r}; use backend='numpy'"
         )
     if name == "numpy" or not single:
         return NumpyBackend()
-    if importlib.util.find_spec("numba") is None:
-        if name == "numba":
-            raise MissingPackageError("backend (='numba') needs Numba: pip install 'npmnv2[numba]'")
+    engine = find_engine("numba" if name == "numba" else "")
+    if engine is None:
+        if name != "auto":
+            raise MissingPackageError(f"backend (={name!r}) needs Numba here: pip install 'npmnv2[numba]'")
         _hint_once()
         return NumpyBackend()
-    from npmnv2.backends.compiled import NumbaBackend
+    from npmnv2.backends.compiled import CompiledBackend
 
-    return NumbaBackend()
+    return CompiledBackend(engine)
 
 
 def get_quantized_backend(
@@ -64,8 +68,8 @@ def get_quantized_backend(
     """
     if name not in BACKENDS:
         raise ArgumentError(f"backend (={name!r}) must be one of {', '.join(BACKENDS)}")
-    if name == "numba":
-        raise ArgumentError("backend (='numba') must be 'auto' or 'numpy' for a quantized network")
+    if name in ("compiled", "numba"):
+        raise ArgumentError(f"backend (={name!r}) must be 'auto' or 'numpy' for a quantized network")
     if np.dtype(dtype) != np.float32:
         raise ArgumentError(f"dtype (={np.dtype(dtype).name}) must be float32 for a quantized network")
     return QuantizedBackend(quantization, arithmetic or XNNPACK)

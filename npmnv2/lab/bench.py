@@ -5,13 +5,13 @@ For comparisons with other runtimes see `benchmarks/` in the repository.
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 
 import numpy as np
 
 from npmnv2.errors import ArgumentError
+from npmnv2.kernels.host.engine import find_engine
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.lab.timing import median_seconds
 from npmnv2.models.classification import MobileNetV2ForImageClassification
@@ -50,7 +50,7 @@ def bench(batch: int = 1, n_threads: int | None = None, seconds: float = 2.0) ->
     if batch < 1:
         raise ArgumentError(f"batch (={batch}) must be at least 1, got {batch}")
     config = MobileNetV2Config(num_labels=1001)
-    backends = ["numba"] if importlib.util.find_spec("numba") else []
+    backends = ["compiled"] if find_engine() else []
     lines = [f"{'backend':8} {'ms/image':>9} {'images/s':>9} {'GFLOP/s':>8}   (MobileNetV2 1.0 224, batch {batch})"]
     for backend in [*backends, "numpy"]:
         per_image = median_seconds(_runner(config, backend, batch, n_threads), seconds) / batch

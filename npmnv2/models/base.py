@@ -62,7 +62,7 @@ class MobileNetV2PreTrainedModel:
         Canonical names and layouts (`npmnv2.weights.checkpoint`); random if not given.
     seed : int or numpy.random.Generator, optional
         For random weights.
-    backend : {"auto", "numba", "numpy"}
+    backend : {"auto", "compiled", "numba", "numpy"}
     dtype : {"float32", "float64"}
         float64 runs on NumPy and serves as the reference.
     n_threads : int, optional

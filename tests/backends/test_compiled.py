@@ -15,21 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import require_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CONFIGS, compiled_network, folded_weights, images
 
-pytest.importorskip("numba")
-
-
 from npmnv2.backends import compiled
-from npmnv2.backends.compiled import NumbaBackend
+from npmnv2.backends.compiled import CompiledBackend
 from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.backends.partition import is_compiled
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.layers import Depthwise
 from npmnv2.network.plan import Plan
+
+ENGINE = require_engine()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -85,7 +85,7 @@ def test_other_activations_run_on_numpy_in_between() -> None:
     x = images(2)
     names = ["predictions", "block_3"]
     reference = NumpyBackend().compile(plan, weights)(x, names)
-    comp = NumbaBackend().compile(plan, weights, 2)(x, names)
+    comp = CompiledBackend(ENGINE).compile(plan, weights, 2)(x, names)
     for name in names:
         np.testing.assert_allclose(comp[name], reference[name], rtol=1e-4, atol=1e-4)
 
@@ -119,13 +119,13 @@ def test_weights_are_kept_packed_only() -> None:
     nodes = tuple(n._replace(layer=Depthwise(kernel=5)) if n.name == "block_3" else n for n in plan.nodes)
     weights = folded_weights(Plan(nodes))
     kept = {name: weakref.ref(array) for name, array in weights.items()}
-    executable = NumbaBackend().compile(Plan(nodes), weights, 1)
+    executable = CompiledBackend(ENGINE).compile(Plan(nodes), weights, 1)
     del weights
     assert {name for name, array in kept.items() if array() is not None} == {"block_3/kernel", "block_3/bias"}
     assert np.isfinite(executable(images(1), ["predictions"])["predictions"]).all()
 
 
-@pytest.mark.parametrize("backend", [NumpyBackend(), NumbaBackend()], ids=lambda backend: backend.name)
+@pytest.mark.parametrize("backend", [NumpyBackend(), CompiledBackend(ENGINE)], ids=lambda backend: backend.name)
 def test_an_endpoint_before_a_pool_runs_on_images_too_small_for_its_window(backend) -> None:
     plan = classifier(CONFIGS["0.35"].replace(pooling_window=7))
     executable = backend.compile(plan, folded_weights(plan))
@@ -138,7 +138,7 @@ def test_an_endpoint_before_a_pool_runs_on_images_too_small_for_its_window(backe
 
 def test_programs_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, _ = compiled_network("0.35")
-    executable = NumbaBackend().compile(plan, folded_weights(plan), 1)
+    executable = CompiledBackend(ENGINE).compile(plan, folded_weights(plan), 1)
     sizes = [(40, 40), (40, 48), (48, 40)]
     x = {size: images(1, *size) for size in sizes}
     first = executable(x[40, 40], ["block_2"])["block_2"]
@@ -197,11 +197,8 @@ def digest() -> str:
 @pytest.mark.skipif(sys.platform == "darwin" or os.uname().machine != "x86_64", reason="names processors of x86-64")
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_vector_width_does_not_change_a_bit(processor: str) -> None:
-    script = (
-        "import test_compiled; from npmnv2.kernels.device.probe import host_target; "
-        "print(host_target().lanes, test_compiled.digest())"
-    )
-    environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
+    script = "import test_compiled; print(test_compiled.ENGINE.target.lanes, test_compiled.digest())"
+    environment = {**os.environ, "NPMNV2_ENGINE": "numba", "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
     folders = [*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(folders)
     output = subprocess.run(
@@ -212,7 +209,7 @@ def test_vector_width_does_not_change_a_bit(processor: str) -> None:
 
 def test_backbone_alone_runs_too() -> None:
     plan = backbone(CONFIGS["0.35"])
-    assert NumbaBackend().compile(plan, folded_weights(plan), 1)(images(1), ["Conv_1"])["Conv_1"].shape == (
+    assert CompiledBackend(ENGINE).compile(plan, folded_weights(plan), 1)(images(1), ["Conv_1"])["Conv_1"].shape == (
         1,
         3,
         3,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from engines import require_engine
 from networks import PLANS, folded_weights, images
 
-pytest.importorskip("numba")
-
-from npmnv2.backends.compiled import NumbaBackend
+from npmnv2.backends.compiled import CompiledBackend
 from npmnv2.backends.numpy import NumpyBackend
 
 # Leaves a last map of 2×4 pixels, and one row of them to a pool with a window of 2.
 X = images(2, 64, 97)
+ENGINE = require_engine()
 
 
 @pytest.fixture(scope="module", params=PLANS)
@@ -20,7 +20,7 @@ def network(request):
     """A plan, its folded weights, and all endpoints for two images, with every block open and nothing fused."""
     plan = PLANS[request.param]
     weights = folded_weights(plan)
-    return plan, weights, NumbaBackend().compile(plan, weights, 1)(X, plan.endpoints)
+    return plan, weights, CompiledBackend(ENGINE).compile(plan, weights, 1)(X, plan.endpoints)
 
 
 def test_endpoints_agree_with_numpy_in_float64(network) -> None:
@@ -38,14 +38,14 @@ def test_endpoints_agree_with_numpy_in_float64(network) -> None:
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_an_endpoint_alone_has_the_same_bits(network, n_threads) -> None:
     plan, weights, expected = network
-    executable = NumbaBackend().compile(plan, weights, n_threads)
+    executable = CompiledBackend(ENGINE).compile(plan, weights, n_threads)
     for name in plan.endpoints:
         np.testing.assert_array_equal(executable(X, [name])[name], expected[name], name)
 
 
 def test_an_endpoint_beside_the_last_one_changes_no_bit(network) -> None:
     plan, weights, expected = network
-    executable, last = NumbaBackend().compile(plan, weights, 1), plan.nodes[-1].name
+    executable, last = CompiledBackend(ENGINE).compile(plan, weights, 1), plan.nodes[-1].name
     for name in plan.endpoints:
         found = executable(X, [name, last])
         np.testing.assert_array_equal(found[name], expected[name], name)

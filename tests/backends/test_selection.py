@@ -1,40 +1,105 @@
-"""Which backend runs a model."""
+"""Which backend runs a model, on which engine."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
+from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from npmnv2.kernels.host import engine
+from npmnv2.kernels.host.library import NativeKernels
+from npmnv2.kernels.host.target import Target
 
 from npmnv2.backends import selection
+from npmnv2.backends.compiled import CompiledBackend
 from npmnv2.backends.selection import BACKENDS, get_backend
+from npmnv2.errors import ArgumentError, MissingPackageError
 
-HAVE_NUMBA = importlib.util.find_spec("numba") is not None
+LIBRARY = {"avx512": Target(16, 32), "avx2": Target(8, 16)}
+
+
+@pytest.fixture(autouse=True)
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if there were neither a library nor Numba, and nothing said about it yet."""
+    monkeypatch.delenv("NPMNV2_ENGINE", raising=False)
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(engine.library, "load", lambda name: None)
+    monkeypatch.setattr(selection, "_hinted", False)
+    engine.library_engine.cache_clear()
+    yield
+    engine.library_engine.cache_clear()
 
 
 @pytest.fixture
-def without_numba(monkeypatch):
-    """As if Numba were not installed, and nothing said about it yet."""
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "numba" else found(name))
-    monkeypatch.setattr(selection, "_hinted", False)
+def with_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> NativeKernels | None:
+        chosen = name or "avx512"
+        return NativeKernels(chosen, LIBRARY[chosen], max, max) if chosen in LIBRARY else None
+
+    monkeypatch.setattr(engine.library, "load", load)
 
 
-@pytest.mark.skipif(not HAVE_NUMBA, reason="needs Numba")
+@pytest.fixture
+def with_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("numba") is None:
+        pytest.skip("needs Numba")
+    monkeypatch.setattr(engine, "find_spec", find_spec)
+
+
+def chosen(name: str = "auto") -> str:
+    """The engine of a backend, or the backend if it has none."""
+    backend = get_backend(name)
+    return backend.engine.name if isinstance(backend, CompiledBackend) else backend.name
+
+
+def test_the_library_comes_first(with_library: None, with_numba: None) -> None:
+    assert [chosen(name) for name in BACKENDS] == ["avx512", "avx512", "numba", "numpy"]
+
+
+def test_numba_comes_next(with_numba: None) -> None:
+    assert [chosen(name) for name in BACKENDS] == ["numba", "numba", "numba", "numpy"]
+
+
+def test_the_library_needs_no_numba(with_library: None) -> None:
+    assert [chosen(name) for name in ("auto", "compiled", "numpy")] == ["avx512", "avx512", "numpy"]
+
+
+def test_numpy_comes_last_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "npmnv2"):
+        assert [chosen(), chosen("auto"), chosen("numpy")] == ["numpy", "numpy", "numpy"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Running on NumPy alone. pip install 'npmnv2[numba]' makes it several times as fast."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("avx512", "avx512"), ("avx2", "avx2"), ("numba", "numba"), ("numpy", "numpy")]
+)
+def test_a_setting_chooses(
+    monkeypatch: pytest.MonkeyPatch, with_library: None, with_numba: None, setting: str, expected: str
+) -> None:
+    monkeypatch.setenv("NPMNV2_ENGINE", setting)
+    assert chosen() == expected
+
+
+def test_engines_of_one_name_share_their_threads(with_library: None) -> None:
+    first, second, third = (engine.find_engine(name) for name in ("", "avx512", "avx2"))
+    assert first is second is not third
+
+
+@pytest.mark.parametrize("name", ["compiled", "numba"])
+def test_compiled_kernels_by_name_must_be_there(name: str) -> None:
+    with pytest.raises(MissingPackageError, match=rf"backend \(='{name}'\) needs .*pip install 'npmnv2\[numba\]'"):
+        get_backend(name)
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "expected"),
-    [
-        ("auto", np.float32, "numba"),
-        ("auto", "float32", "numba"),
-        ("auto", np.float64, "numpy"),
-        ("numba", np.float32, "numba"),
-        ("numpy", np.float32, "numpy"),
-        ("numpy", np.float64, "numpy"),
-    ],
+    [("auto", np.float64, "numpy"), ("auto", "float32", "compiled"), ("numpy", np.float64, "numpy")],
 )
-def test_choice(name, dtype, expected) -> None:
+def test_kernels_are_for_float32(with_library: None, name: str, dtype: object, expected: str) -> None:
     assert get_backend(name, dtype).name == expected
 
 
@@ -43,23 +108,9 @@ def test_choice(name, dtype, expected) -> None:
     [
         ("cuda", np.float32, rf"backend \(='cuda'\) must be one of {', '.join(BACKENDS)}"),
         ("numba", np.float64, r"dtype \(=float64\) must be float32 with backend='numba'; use backend='numpy'"),
+        ("compiled", np.float64, r"dtype \(=float64\) must be float32 with backend='compiled'; use backend='numpy'"),
     ],
 )
-def test_what_there_is_not(name, dtype, message) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_what_there_is_not(name: str, dtype: type, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
         get_backend(name, dtype)
-
-
-def test_without_numba_numpy_runs_and_says_so_once(without_numba, caplog) -> None:
-    with caplog.at_level(logging.WARNING, "npmnv2"):
-        assert get_backend().name == "numpy"
-        assert get_backend("auto").name == "numpy"
-        assert get_backend("numpy").name == "numpy"
-    assert [record.getMessage() for record in caplog.records] == [
-        "Running on NumPy alone. pip install 'npmnv2[numba]' makes it several times as fast."
-    ]
-
-
-def test_numba_by_name_must_be_installed(without_numba) -> None:
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'npmnv2\[numba\]'"):
-        get_backend("numba")

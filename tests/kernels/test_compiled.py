@@ -12,23 +12,21 @@ import naive
 import numpy as np
 import pytest
 from bounds import assert_within, bound
+from engines import require_engine
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import KERNEL_ARGUMENTS, arrays
-
-pytest.importorskip("numba")
-
-from npmnv2.kernels.device.probe import host_target
 from npmnv2.kernels.host import arrays as compiled
 from npmnv2.kernels.host import packing, steps
 from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
 from npmnv2.kernels.host.build import Builder, external
-from npmnv2.kernels.host.engine import numba_engine
 from npmnv2.kernels.host.memory import ArenaPlanner, Constants
+from strategies import KERNEL_ARGUMENTS, arrays
 
 from npmnv2.backends.partition import is_compiled
 from npmnv2.kernels import NO_CLIP, REGISTRY, RELU6, Geometry
 from npmnv2.network.layers import Conv, Depthwise
+
+ENGINE = require_engine()
 
 COMPILED = [name for name, kernel in REGISTRY.items() if kernel.compiled]
 
@@ -105,14 +103,14 @@ def test_packed_panels_hold_every_weight(channels: int) -> None:
     kernel, bias = arrays(0, (11, channels), (channels,))
     unit = np.eye(11, dtype=np.float32)[None, None]
     np.testing.assert_array_equal(compiled.pointwise(unit, kernel, 0 * bias, NO_CLIP)[0, 0], kernel)
-    assert packing.pack_matrix(host_target(), kernel).size == 11 * host_target().vectors(channels) * host_target().lanes
+    assert packing.pack_matrix(ENGINE.target, kernel).size == 11 * ENGINE.target.vectors(channels) * ENGINE.target.lanes
 
 
 def test_kernels_write_nowhere_else() -> None:
     """Between guards: the map before and after the output of a step stay as they are."""
     (x,) = arrays(0, (1, 5, 6, 24))
     kernel, bias = arrays(1, (24, 24), (24,))
-    weights, build = Constants(), Builder(host_target())
+    weights, build = Constants(), Builder(ENGINE.target)
     packed = build.pack_product(weights, kernel, bias)
     source = external(steps.ref(steps.EXTERNAL, 0), 5, 6, 24)
     wide = build.resident(0, 5, 6, 24)
@@ -121,7 +119,7 @@ def test_kernels_write_nowhere_else() -> None:
     target = wide._replace(ref=steps.ref(steps.EXTERNAL + 1, guard * 4))
     step = build.pointwise(source, target, packed)
     program = build.assemble([step], [], Constants())
-    BoundProgram(program, weights.block(), Workspace(2), numba_engine())([x], [memory])
+    BoundProgram(program, weights.block(), Workspace(2), ENGINE)([x], [memory])
     assert (memory[0, :guard] == 7).all()
     assert (memory[0, -guard:] == 7).all()
     inside = memory[0, guard:-guard].reshape(5, 6, -1)[..., :24]

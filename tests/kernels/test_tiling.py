@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from engines import require_engine
 from networks import CONFIGS, folded_weights, images
-
-pytest.importorskip("numba")
-
 from npmnv2.kernels.host import tiling
 
-from npmnv2.backends.compiled import NumbaBackend
+from npmnv2.backends.compiled import CompiledBackend
 from npmnv2.network.architecture import classifier
+
+ENGINE = require_engine()
 
 ENDPOINTS = [f"block_{number}" for number in range(1, 17)]
 
@@ -29,7 +29,7 @@ def run(name: str, height: int = 71, width: int = 65) -> tuple[dict[str, np.ndar
     plan = classifier(CONFIGS[name])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiling, "choose", noted)
-        found = NumbaBackend().compile(plan, folded_weights(plan), 1)(images(1, height, width), ENDPOINTS)
+        found = CompiledBackend(ENGINE).compile(plan, folded_weights(plan), 1)(images(1, height, width), ENDPOINTS)
     return found, chosen
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from engines import BACKENDS
 from networks import SMALL
 from PIL import Image
 
 from npmnv2 import MobileNetV2ForImageClassification
 
 
-@pytest.fixture(scope="module", params=["numpy", "numba"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def backend(request) -> str:
-    if request.param == "numba":
-        pytest.importorskip("numba")
     return request.param
 
 

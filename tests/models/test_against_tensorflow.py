@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import numpy.testing as npt
 import pytest
 from bounds import assert_within, bound
+from engines import BACKENDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -43,7 +42,6 @@ keras = pytest.importorskip("keras")
 
 SIZES = st.integers(1, 40)
 CLIPS = st.sampled_from([NO_CLIP, RELU, RELU6])
-BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
 
 
 def same(height, width, kernel, stride, dilation):

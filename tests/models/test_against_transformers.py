@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import numpy.testing as npt
 import pytest
+from engines import BACKENDS
 
 from npmnv2 import MobileNetV2ForImageClassification, MobileNetV2Model
 from npmnv2.network.activations import NAMES, activation
 from npmnv2.weights_tools import read
 
-BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 

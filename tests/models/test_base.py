@@ -169,7 +169,7 @@ def test_arguments_of_another_kind(model, photos) -> None:
 def test_constructor_refuses_nonsense() -> None:
     for options, error, message in [
         ({"dtype": "float16"}, ValueError, r"dtype \(='float16'\)"),
-        ({"backend": "cuda"}, ValueError, r"backend \(='cuda'\) must be one of auto, numba, numpy"),
+        ({"backend": "cuda"}, ValueError, r"backend \(='cuda'\) must be one of auto, compiled, numba, numpy"),
         ({"backend": "numba", "dtype": "float64"}, ValueError, "must be float32 with backend='numba'"),
     ]:
         with pytest.raises(error, match=message):
@@ -183,7 +183,7 @@ def test_constructor_refuses_nonsense() -> None:
 def test_profile_prints_a_table(model, photos) -> None:
     profile = model.profile(photos[0])
     # The Numba backend runs the first convolution and the block after it as one.
-    assert profile[0].name == {"numpy": "Conv1", "numba": "Conv1 + expanded_conv"}[model.backend.name]
+    assert profile[0].name == {"numpy": "Conv1", "compiled": "Conv1 + expanded_conv"}[model.backend.name]
     assert sum(t.multiply_adds for t in profile) == model.plan.multiply_adds(64)
     lines = str(profile).splitlines()
     assert lines[0].split() == ["layer", "ms", "GFLOP/s", "share"]

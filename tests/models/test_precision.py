@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from bounds import assert_within
+from engines import BACKENDS
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 from npmnv2.backends.numpy import NumpyExecutable
@@ -36,12 +36,10 @@ def linear(layer):
     return replace(layer, activation="linear") if isinstance(layer, (Conv, Depthwise)) else layer
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("config", [CONFIG, CONFIG.replace(output_stride=8, tf_padding=False)])
 @pytest.mark.parametrize("size", [(64, 64), (75, 50), (33, 97)])
 def test_every_layer_is_within_its_bound(config, size, backend):
-    if backend == "numba" and find_spec("numba") is None:
-        pytest.skip("Numba is not installed")
     model = MobileNetV2ForImageClassification(config, seed=0, backend=backend)
     folded = fold_batch_norms(model.plan, model.weights)
     exact = NumpyExecutable(model.plan, {name: w.astype(np.float64) for name, w in folded.items()})

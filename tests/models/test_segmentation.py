@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from importlib.util import find_spec
 
 import numpy as np
 import numpy.testing as npt
 import pytest
+from engines import BACKENDS
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,7 +29,6 @@ from npmnv2.network.deeplab import LOGITS, segmenter
 from npmnv2.results.class_map import Grid, best_classes
 from npmnv2.weights_tools import read, write_transformers
 
-BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
 VOC = dict(enumerate(segmentation_labels("voc")))
 SMALL = MobileNetV2Config(image_size=65, depth_multiplier=0.35, output_stride=16, id2label=VOC)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from importlib.util import find_spec
 
 import numpy as np
 import numpy.testing as npt
 import pytest
+from engines import BACKENDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,6 @@ from npmnv2 import MobileNetV2Config, MobileNetV2ForSemanticSegmentation, Weight
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.deeplab import IMAGE_POOL, LOGITS, PUBLISHED, DeepLabHead, segmenter
 
-BACKENDS = ["numpy", "numba"] if find_spec("numba") else ["numpy"]
 SMALL = MobileNetV2Config(depth_multiplier=0.35, output_stride=16, num_labels=7)
 
 # name: multiply-adds of a photo of the trained size in units of 10⁶, trainable parameters, as published or counted in
@@ -188,14 +187,14 @@ def test_both_backends_agree_with_double_precision(fields):
         npt.assert_allclose(comp, exact[LOGITS], rtol=0, atol=1e-5 * np.abs(exact[LOGITS]).max())
 
 
-@pytest.mark.skipif("numba" not in BACKENDS, reason="needs Numba")
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="needs Numba")
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("fields", [{}, {"output_stride": 8, "decoder": True}, {"atrous_rates": (2,)}], ids=str)
 def test_leaving_the_joined_map_out_changes_no_bit(fields, n_threads):
     """Image pooling goes into the projection as a bias, unless somebody wants to see what is projected."""
     config = SMALL.replace(**fields)
     model = MobileNetV2ForSemanticSegmentation(
-        config, unit_gain_weights(segmenter(config)), backend="numba", n_threads=n_threads
+        config, unit_gain_weights(segmenter(config)), backend="compiled", n_threads=n_threads
     )
     x = np.random.default_rng(4).uniform(-1, 1, (3, 65, 50, 3)).astype(np.float32)
     names = ("concat_projection", LOGITS)

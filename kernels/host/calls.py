@@ -1,0 +1,16 @@
+"""What compiled code is told of a call: one record, whose numbers are addresses and counts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# One row per worker: `buffers` are the addresses of all buffers for the first image, `bases` those for the image at
+# work. `strides` lead from an image to the next.
+CALL = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "steps", "n_steps", "tail", "n_tail", "buffers", "strides", "bases", "n_buffers", "batch",
+        )
+    ]
+)  # fmt: skip

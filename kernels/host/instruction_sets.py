@@ -1,0 +1,76 @@
+"""The instruction sets that kernels are compiled for ahead of time, as data for the builder and for the loader."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Bits(NamedTuple):
+    """What an x86 processor and its system must have: bits of CPUID's results and of register XCR0.
+
+    Attributes
+    ----------
+    leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_1_eax, extended_ecx : int
+        Of leaves 1, 7, 7 (subleaf 1) and 0x80000001.
+    saved : int
+        Registers that the system keeps when it switches threads (XCR0).
+    """
+
+    leaf1_ecx: int = 0
+    leaf7_ebx: int = 0
+    leaf7_ecx: int = 0
+    leaf7_1_eax: int = 0
+    extended_ecx: int = 0
+    saved: int = 0
+
+    def __or__(self, other: tuple[int, ...]) -> Bits:
+        return Bits(*(mine | its for mine, its in zip(self, other)))
+
+    def covers(self, needed: Bits) -> bool:
+        """Whether every needed bit is set."""
+        return all(have & need == need for have, need in zip(self, needed))
+
+
+class InstructionSet(NamedTuple):
+    """What the builder tells LLVM, and what the loader asks the processor.
+
+    Attributes
+    ----------
+    name : str
+        As in the names of the library's functions.
+    cpu, features : str
+        LLVM's names of the processor and of what it has in addition.
+    needs : Bits
+        None of them outside x86.
+    """
+
+    name: str
+    cpu: str
+    features: str = ""
+    needs: Bits = Bits()
+
+
+def _mask(*bits: int) -> int:
+    return sum(1 << bit for bit in bits)
+
+
+# FMA, MOVBE, OSXSAVE, AVX, F16C; BMI1, AVX2, BMI2; LZCNT; XMM and YMM registers: x86-64-v3.
+_V3 = Bits(leaf1_ecx=_mask(12, 22, 27, 28, 29), leaf7_ebx=_mask(3, 5, 8), extended_ecx=_mask(5), saved=_mask(1, 2))
+# AVX-512 F, DQ, CD, BW, VL; mask and ZMM registers: x86-64-v4.
+_V4 = _V3 | Bits(leaf7_ebx=_mask(16, 17, 28, 30, 31), saved=_mask(5, 6, 7))
+
+# Best first. Nothing narrower: without an FMA unit every product is a call of the C library, and NumPy is faster.
+X86 = (
+    InstructionSet("avx512", "x86-64-v4", needs=_V4),
+    InstructionSet("avx2", "x86-64-v3", needs=_V3),
+)
+ARM = (InstructionSet("neon", "generic"),)
+APPLE = (InstructionSet("neon", "apple-m1"),)
+
+
+def instruction_sets(machine: str) -> tuple[InstructionSet, ...]:
+    """Those of a processor by the name that its system gives it; none if it is unknown."""
+    machine = machine.lower()
+    if machine in ("x86_64", "amd64"):
+        return X86
+    return ARM if machine in ("aarch64", "arm64") else ()
