@@ -38,11 +38,30 @@ WORKS = (
     Work("1.0_513", 1, 1, "segment"),
     Work("1.0_513", 1, 2, "segment"),
 )
+# Runtimes in the order in which tables and plots show them. Ours is compared with the rivals.
+OURS, RIVALS, OTHERS = "npmnv2", ("litert", "openvino", "onnxruntime"), ("tensorflow", "transformers")
+SPLIT_OPENVINO = "openvino, 2 streams"
+
 NODES, KERNELS, COLD_START = (RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start"))
 
 
 def read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+class Timing(NamedTuple):
+    """What is shown of one runtime: milliseconds per image, and of every round."""
+
+    ms: float
+    rounds: list[float]
+
+
+def shown(figures: dict[str, Any]) -> dict[str, Timing]:
+    """Timings of one comparison in the order of the tables. OpenVINO's is the better of its two ways."""
+    timings = {n: Timing(r["ms_per_image"], r["rounds_ms_per_image"]) for n, r in figures["results"].items()}
+    if SPLIT_OPENVINO in timings:
+        timings["openvino"] = min(timings["openvino"], timings[SPLIT_OPENVINO])
+    return {name: timings[name] for name in (OURS, *RIVALS, *OTHERS) if name in timings}
 
 
 def recorded() -> dict[Work, dict[str, Any]]:

@@ -15,26 +15,18 @@ from pathlib import Path
 
 import harness
 import recorded
-from recorded import COLD_START, KERNELS, NODES
-
-OURS, RIVALS, OTHERS = "npmnv2", ("litert", "openvino", "onnxruntime"), ("tensorflow", "transformers")
-SPLIT_OPENVINO = "openvino, 2 streams"
+from recorded import COLD_START, KERNELS, NODES, OTHERS, OURS, RIVALS
 
 
 def performance() -> str:
     """Milliseconds per image of every runtime, one line per comparison, and what they were measured with."""
     lines, about = [], {}
-    for work, measured in recorded.recorded().items():
-        about = measured
-        results = measured["results"]
-        rounds = {name: r["rounds_ms_per_image"] for name, r in results.items()}
-        times = {name: r["ms_per_image"] for name, r in results.items()}
-        if SPLIT_OPENVINO in times and times[SPLIT_OPENVINO] < times["openvino"]:
-            rounds["openvino"], times["openvino"] = rounds[SPLIT_OPENVINO], times[SPLIT_OPENVINO]
-        best = min(RIVALS, key=lambda name: times[name])
-        share = harness.ratio(rounds[OURS], rounds[best])
-        cells = [f"{times[name]:.2f}" if name in times else "–" for name in (*RIVALS, *OTHERS)]
-        lines.append([str(work), f"**{times[OURS]:.2f}**", *cells, f"{share:.2f}"])
+    for work, about in recorded.recorded().items():
+        timings = recorded.shown(about)
+        best = min(RIVALS, key=lambda name: timings[name].ms)
+        share = harness.ratio(timings[OURS].rounds, timings[best].rounds)
+        cells = [f"{timings[name].ms:.2f}" if name in timings else "–" for name in (*RIVALS, *OTHERS)]
+        lines.append([str(work), f"**{timings[OURS].ms:.2f}**", *cells, f"{share:.2f}"])
     header = ["ms per image", OURS, *RIVALS, *OTHERS, "of the best"]
     return f"{harness.table(header, lines)}\n\n{basis(about)}"
 

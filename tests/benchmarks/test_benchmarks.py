@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +41,30 @@ def test_documentation_shows_the_recorded_figures(benchmarks: None, page: str) -
     text = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- performance -->" in text
     assert update(text) == text, f"run python benchmarks/table.py --update {page}"
+
+
+def test_the_plot_shows_the_figures_of_the_table(benchmarks: None) -> None:
+    from recorded import OTHERS, RIVALS, recorded, shown
+    from table import performance
+
+    with Image.open(ROOT / "docs" / "images" / "performance.png") as image:
+        drawn = json.loads(image.info["Description"])
+    rows = {cells[1].strip(): cells[2:-2] for cells in (line.split("|") for line in performance().splitlines()[2:-2])}
+    found = {name: [cell.strip(" *") for cell in row if cell.strip() != "–"] for name, row in rows.items()}
+    assert drawn == found, "run python benchmarks/plot.py"
+    for figures in recorded().values():
+        assert list(shown(figures)) == [n for n in ("npmnv2", *RIVALS, *OTHERS) if n in figures["results"]]
+
+
+def test_the_better_of_two_ways_to_run_openvino_is_shown(benchmarks: None) -> None:
+    from recorded import shown
+
+    def result(ms: float) -> dict[str, object]:
+        return {"ms_per_image": ms, "rounds_ms_per_image": [ms, ms + 1]}
+
+    for one, two, better in ((3.0, 2.0, 2.0), (2.0, 3.0, 2.0)):
+        results = {"openvino, 2 streams": result(two), "openvino": result(one), "npmnv2": result(1.0)}
+        assert shown({"results": results}) == {"npmnv2": (1.0, [1.0, 2.0]), "openvino": (better, [better, better + 1])}
 
 
 def test_every_comparison_is_recorded_with_what_is_needed_to_judge_it(benchmarks: None) -> None:
