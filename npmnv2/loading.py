@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from npmnv2.errors import ArgumentError, WeightsError
 from npmnv2.hub.locate import locate
+from npmnv2.hub.registry import PACKAGED
 from npmnv2.models.base import MobileNetV2PreTrainedModel
 from npmnv2.models.classification import MobileNetV2ForImageClassification
 from npmnv2.models.features import MobileNetV2Model
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Task = Literal["classification", "segmentation", "features"]
 Backend = Literal["auto", "compiled", "numba", "numpy"]
 Arithmetic = Literal["xnnpack", "reference", "fakequant"]
-Source = Literal["tensorflow", "keras", "huggingface", "pypi"]
+Source = Literal["tensorflow", "keras", "huggingface", "pypi", "package"]
 
 _CLASSES: dict[str, type[MobileNetV2PreTrainedModel]] = {
     cls.task: cls for cls in (MobileNetV2Model, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation)
@@ -36,6 +37,7 @@ ClassifierName = Literal[
     "mobilenet_v2_0.5_96", "mobilenet_v2_0.35_224", "mobilenet_v2_0.35_192", "mobilenet_v2_0.35_160",
     "mobilenet_v2_0.35_128", "mobilenet_v2_0.35_96", "google/mobilenet_v2_1.4_224", "google/mobilenet_v2_1.0_224",
     "google/mobilenet_v2_0.75_160", "google/mobilenet_v2_0.35_96", "dogs19_mobilenet_v2_1.0_160",
+    "mobilenet_v2_1.0_224_quant",
 ]  # fmt: skip
 SegmenterName = Literal[
     "deeplabv3_mnv2_pascal_train_aug", "deeplabv3_mnv2_pascal_trainval", "deeplabv3_mnv2_dm05_pascal_trainaug",
@@ -68,7 +70,7 @@ class LoadOptions(TypedDict, total=False):
 
 @overload
 def load(
-    name_or_path: ClassifierName, *, task: Literal["classification"] | None = ..., **options: Unpack[LoadOptions]
+    name_or_path: ClassifierName = ..., *, task: Literal["classification"] | None = ..., **options: Unpack[LoadOptions]
 ) -> MobileNetV2ForImageClassification: ...
 @overload
 def load(
@@ -93,7 +95,7 @@ def load(
 @overload
 def load(name_or_path: str | os.PathLike[str], *, task: None = ..., **options: Unpack[LoadOptions]) -> Any: ...
 def load(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str] = PACKAGED,
     *,
     task: Task | None = None,
     backend: str = "auto",
@@ -110,7 +112,8 @@ def load(
     ----------
     name_or_path : str or path
         A name such as ``"mobilenet_v2_1.0_224"`` (``npmnv2 list`` shows all), a file in any format that npmnv2
-        reads, or a directory made by ``save_pretrained``.
+        reads, or a directory made by ``save_pretrained``. Without it, the ImageNet classifier that comes with the
+        package: the official 8-bit ``mobilenet_v2_1.0_224_quant``, which needs no network.
     task : {"classification", "segmentation", "features"}, optional
         What the model must be for. "features" takes the backbone of a classifier. Without it the file decides, and a
         type checker knows the class of the result for the registry's names only.

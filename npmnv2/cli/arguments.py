@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from npmnv2.backends.selection import BACKENDS
-from npmnv2.hub.registry import names
+from npmnv2.hub.registry import PACKAGED, names
 
-DEFAULT_MODEL = "mobilenet_v2_1.0_224"
+DEFAULT_MODEL = PACKAGED
 
 
 class Parser(argparse.ArgumentParser):

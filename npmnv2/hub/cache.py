@@ -108,13 +108,13 @@ def write_record(target: Path, entry: Entry, files: list[Downloaded]) -> None:
 
 
 def find_in_other_caches(entry: Entry) -> Path | None:
-    """Where Keras or huggingface_hub have this checkpoint already: a file, or the directory of a repository."""
+    """Where Keras, huggingface_hub or the package have this checkpoint already: a file, or a repository's directory."""
     if entry.source == "keras":
         file = _keras_file(entry)
         return file if file.is_file() else None
     if entry.source == "huggingface":
         return next(filter(_is_complete, _snapshots(entry)), None)
-    return None
+    return entry.packaged
 
 
 def other_cache_paths(entry: Entry) -> list[Path]:

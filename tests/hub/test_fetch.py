@@ -305,7 +305,7 @@ def test_offline_says_where_it_looked_and_what_to_do(mirror, home, monkeypatch, 
 def test_an_offline_error_is_one_error_that_ends_with_what_helps(mirror, home, monkeypatch):
     with pytest.raises(OfflineError) as caught:
         fetch("1.0_96", local_files_only=True)
-    assert str(caught.value).splitlines()[1] == "Nothing else is cached here."
+    assert str(caught.value).splitlines()[1] == "These work offline here: mobilenet_v2_1.0_224_quant."
     fetch(NAME)
     with FaultyServer() as empty:
         monkeypatch.setenv("NPMNV2_MIRROR", empty.url)
@@ -314,7 +314,7 @@ def test_an_offline_error_is_one_error_that_ends_with_what_helps(mirror, home, m
     text = "".join(traceback.format_exception(caught.value))
     assert text.count("Traceback") == 1
     *_, usable, help_line = text.strip().splitlines()
-    assert usable == f"These work offline here: {NAME}."
+    assert usable == f"These work offline here: {NAME}, mobilenet_v2_1.0_224_quant."
     assert help_line.startswith("What helps: run `npmnv2 download mobilenet_v2_1.0_96 --dir")
 
 
@@ -424,7 +424,7 @@ def test_what_is_cached_is_listed_and_cleared(mirror, home):
     row = {"name": NAME, "source": "keras", "path": str(path), "bytes": size}
     assert cache_info() == {"directory": str(home), "bytes": size, "files": [row]}
     cached = [row["name"] for row in catalog() if row["cached"]]
-    assert cached == [NAME]
+    assert cached == [NAME, "mobilenet_v2_1.0_224_quant"]
     assert clear_cache(["mobilenet_v2_1.0_224"]) == 0
     assert clear_cache([NAME]) == size
     assert cache_info()["files"] == []

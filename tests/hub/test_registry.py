@@ -101,7 +101,7 @@ def test_a_source_may_be_named():
 @pytest.mark.parametrize(
     ("typed", "nearest"),
     [
-        ("mobilenet_v2", ["mobilenet_v2_1.0_224", "mobilenet_v2_1.0_192", "mobilenet_v2_1.0_160"]),
+        ("mobilenet_v2", ["mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_192"]),
         ("mobilenet_v2_1.0_244", ["mobilenet_v2_1.0_224"]),
         ("mobilnet_v2_1.4_224", ["mobilenet_v2_1.4_224"]),
         ("google/mobilenet_v2_1.0_244", ["google/mobilenet_v2_1.0_224"]),
