@@ -102,3 +102,20 @@ def test_every_room_is_in_the_table_of_rooms() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     folders = {room for room in LEVEL if any((ROOT / place / room).is_dir() for place in ("npmnv2", "."))}
     assert all(f"| `{folder}` |" in page for folder in folders), folders
+
+
+MAX_ARGUMENTS = 8
+
+
+def test_no_function_of_the_kernels_takes_more_arguments_than_a_reader_can_hold() -> None:
+    """Those of compiled code and of intrinsics included: what belongs together travels in a named tuple."""
+    counts = {}
+    for name, file in MODULES:
+        if name.startswith("kernels/"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef):
+                    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                    own = [argument for argument in arguments if argument.arg not in ("self", "cls")]
+                    counts[f"{name}:{node.lineno} {node.name}"] = len(own)
+    assert counts
+    assert {name: count for name, count in counts.items() if count > MAX_ARGUMENTS} == {}

@@ -106,6 +106,52 @@ def test_packed_panels_hold_every_weight(channels: int) -> None:
     assert packing.pack_matrix(ENGINE.target, kernel).size == 11 * ENGINE.target.vectors(channels) * ENGINE.target.lanes
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("classes", [33, 140, 257, 1001])
+def test_dense_with_many_classes(classes: int, n_threads: int) -> None:
+    """Enough panels for several groups that are read side by side, and for a rest."""
+    arguments = arrays(classes, (1, 37), (37, classes), (classes,))
+    limit = bound("dense", arguments)
+    assert_within(compiled.dense(*arguments, n_threads=n_threads), REGISTRY["dense"].numpy(*arguments), limit, "dense")
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_depthwise_on_wide_rows(stride: int, dilation: int) -> None:
+    """More output pixels than are computed together, with a rest."""
+    x, kernel, bias = arrays(0, (1, 9, 50, 19), (3, 3, 19), (19,))
+    arguments = (x, kernel, bias, Geometry(stride, dilation, ((1, 2), (3, 1))), RELU6)
+    reference = REGISTRY["depthwise"].numpy(*arguments)
+    assert_within(compiled.depthwise(*arguments), reference, bound("depthwise", arguments), "depthwise")
+
+
+def test_blocks_of_columns_keep_rings_of_their_own() -> None:
+    """A map so wide that a fused block cuts it into columns, and so high that several strips use each ring."""
+    height, width, expansion = 9, 700, 56
+    x, expand, filters, project, bias = arrays(
+        3, (1, height, width, 16), (16, expansion), (3, 3, expansion), (expansion, 16), (expansion,)
+    )
+    geometry = Geometry(padding=((1, 1), (1, 1)))
+    weights, tables, build = Constants(), Constants(), Builder(ENGINE.target)
+    packed = build.pack_product(weights, expand, bias, RELU6)
+    packed_filters = build.pack_filters(weights, filters, bias, RELU6)
+    packed_project = build.pack_product(weights, project, bias[:16])
+    size = build.resident(0, height, width, 16).size
+    inner, outer = (build.resident(steps.ref(steps.ARENA, at), height, width, 16) for at in (0, size))
+    source, result = (external(steps.ref(steps.EXTERNAL + i, 0), height, width, 16) for i in range(2))
+    expanded = build.expanded_pointwise(inner, packed)
+    block = build.inverted_residual(inner, outer, expanded, packed_filters, geometry, packed_project, residual=True)
+    tiles = block.record["tiling"]
+    assert tiles["columns"] < width
+    assert tiles["rows"] < height
+    body = [build.copy(source, inner), block, build.copy(outer, result)]
+    out = np.empty_like(x)
+    program = build.assemble(body, [], tables, arena_bytes=2 * size)
+    BoundProgram(program, weights.block(), Workspace(1), ENGINE)([x], [out])
+    hidden = compiled.depthwise(compiled.pointwise(x, expand, bias, RELU6), filters, bias, geometry, RELU6)
+    np.testing.assert_array_equal(out, compiled.add(compiled.pointwise(hidden, project, bias[:16]), x))
+
+
 def test_kernels_write_nowhere_else() -> None:
     """Between guards: the map before and after the output of a step stay as they are."""
     (x,) = arrays(0, (1, 5, 6, 24))
