@@ -106,7 +106,7 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Any:
-    """Load a model by its name, downloading it where it is not in the cache, or from a file or directory.
+    """Load a model by name, from a file or from a directory. A name that is not in the cache is downloaded.
 
     Parameters
     ----------

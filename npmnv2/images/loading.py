@@ -66,7 +66,7 @@ MAX_FILE_BYTES = 1 << 30
 # Twice Pillow's warning level, where Pillow refuses by itself: 13,377 × 13,377 pixels, half a gigabyte as RGB.
 MAX_PIXELS = 178_956_970
 
-# What brings a photo upright, by the value of its EXIF orientation tag (1 is upright).
+# How to turn a photo upright, by the value of its EXIF orientation tag (1 is upright).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -78,7 +78,7 @@ _UPRIGHT = {
 }
 _ORIENTATION_TAG = 0x0112
 
-# Images above this are brought to arrays in bands of so many pixels.
+# Larger images are converted in bands of this many pixels.
 _BAND_PIXELS = 4 * 1024 * 1024
 
 
@@ -172,7 +172,7 @@ def load_image(
 
 
 def describe(source: object) -> str:
-    """How error messages call an image: its path, or what it is."""
+    """What error messages call an image: its path or its kind."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     if isinstance(source, Image.Image):
@@ -290,7 +290,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _pillow_to_array(image: Image.Image, name: str, convert_rgb: bool) -> Pixels:
-    """Pixels of a decoded image; those of a large one band by band, for each conversion copies what it converts."""
+    """Pixels of a decoded image. A large one is converted in bands, because every conversion makes a copy."""
     width, height = image.size
     step = max(1, _BAND_PIXELS // max(1, width))
     if height <= step:

@@ -1,7 +1,7 @@
 """From photos to `pixel_values`: `MobileNetV2ImageProcessor` with the arguments and results of transformers.
 
-Every published MobileNetV2 was measured with one way of preparing photos, and a network fed in another way is wrong
-in a way that nobody sees. `PRESETS` names these ways:
+Every published MobileNetV2 was measured with one way of preparing photos. A network whose photos are prepared in a
+different way loses accuracy without any error. `PRESETS` names these ways:
 
 ========== ======================================================================================== ==============
 preset     what it does                                                                             input range
@@ -172,7 +172,7 @@ class BatchFeature(dict[str, Any], Generic[_Values]):
                 raise AttributeError(f"there is no {name!r}; there are {sorted(self)}") from None
 
     def __dir__(self) -> list[str]:
-        """The entries, beside what every dictionary has."""
+        """The entries and the attributes of every dictionary."""
         return [*super().__dir__(), *self]
 
 
@@ -289,7 +289,7 @@ class MobileNetV2ImageProcessor:
         return cls.preset(preprocessing.get("preset", "hf"), preprocessing.get("size", size), **overrides)
 
     def to_preprocessing(self) -> dict[str, Any]:
-        """Return what a weight file says of preprocessing: the preset and its size, or else all settings."""
+        """Return preprocessing as a weight file stores it: the preset and its size, or else all settings."""
         sides = self.pad_size or (self.size if "height" in self.size else self.crop_size)
         for name in PRESETS:
             if self == type(self).preset(name, sides):
@@ -601,7 +601,7 @@ class MobileNetV2FeatureExtractor(MobileNetV2ImageProcessor):
         super().__init__(*args, **kwargs)
 
 
-# -- checks of settings: name, value → what the processor keeps --------------------------------------------------------
+# -- checks of settings: name, value → value to keep ------------------------------------------------------------------
 
 
 def _default(setting: dataclasses.Field[Any]) -> Any:

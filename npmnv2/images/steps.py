@@ -1,7 +1,7 @@
 """The steps from a photo's pixels to a network's input, and where on the input the photo ends up.
 
-A step is a frozen record of numbers. Called with pixels (height, width, channels) it returns new ones; `place` tells
-what it does to the photo's position, from the sizes alone. `image.MobileNetV2ImageProcessor` strings steps together.
+A step is a frozen record of numbers. Called with pixels (height, width, channels), it returns new ones. `place` follows
+the photo's position from the sizes alone. `processor.MobileNetV2ImageProcessor` chains steps.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class PillowResize:
 class TensorFlowResize:
     """Scale to float32, then resize bilinearly as TensorFlow does: no smoothing, in one of three conventions.
 
-    Only the pixels that an output pixel looks at are read, so a large photo costs no more than a small one.
+    Only the pixels that the result depends on are read, so a large photo costs no more than a small one.
     """
 
     target: Mapping[str, int]

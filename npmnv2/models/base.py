@@ -202,7 +202,7 @@ class MobileNetV2PreTrainedModel:
         Raises
         ------
         WeightsError
-            If the file is for another task, or its weights do not fit.
+            If the file is for a different task, or its weights do not fit.
         """
         if checkpoint.config is None:
             raise WeightsError("checkpoint must hold a configuration, got none")
@@ -220,13 +220,13 @@ class MobileNetV2PreTrainedModel:
 
     @classmethod
     def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
-        """The weights of a file that this model uses; refuses a file made for another task."""
+        """The weights of a file that this model uses; a file for a different task is an error."""
         if checkpoint.task != cls.task:
             raise WeightsError(f"{where} must hold a {cls.task} model for {cls.__name__}, got {checkpoint.task}")
         return checkpoint.weights
 
     def to_checkpoint(self) -> Checkpoint:
-        """Everything that a weight file holds of this model."""
+        """What a weight file holds of this model."""
         labels = self.labels if self.task != "features" else None
         preprocessing = self.processor.to_preprocessing()
         return Checkpoint(self.weights, self.task, self.config, labels, preprocessing, self.source, self.quantization)
@@ -263,7 +263,7 @@ class MobileNetV2PreTrainedModel:
         return self.executable(self._check_input(x), outputs)
 
     def trace(self, x: Array, *, raw: bool = False) -> dict[str, Array]:
-        """Values of all endpoints, by name and in order: for comparing another implementation layer by layer.
+        """Values of all endpoints, by name and in order, for a comparison with an implementation elsewhere.
 
         Parameters
         ----------
@@ -303,7 +303,7 @@ class MobileNetV2PreTrainedModel:
         return executable
 
     def profile(self, image: ImageSource) -> Profile:
-        """Time every node on one image, after a first run to warm up; the result prints as a table."""
+        """Time every node on one image; the result prints as a table."""
         return Profile(self.executable.profile(self._check_input(self.prepare([image])), [self.plan.nodes[-1].name]))
 
     def _check_input(self, x: Array) -> Array:
@@ -561,7 +561,7 @@ class MobileNetV2PreTrainedModel:
 
 
 def _with_labels(checkpoint: Checkpoint) -> MobileNetV2Config:
-    """The configuration with the names of the classes, known ones where the file has none."""
+    """The configuration with the names of the classes: the file's, or those of a known data set."""
     config = checkpoint.config
     assert config is not None
     labels = checkpoint.labels
@@ -596,10 +596,10 @@ def _without_folders(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def layout(value: Array, data_format: str) -> Array:
-    """A feature map (N, H, W, C) in the layout that the caller wants; anything else as it is."""
+    """A feature map (N, H, W, C) in the layout `data_format`; other arrays as they are."""
     return value.transpose(0, 3, 1, 2) if value.ndim == 4 and data_format == "channels_first" else value
 
 
 def _pooled(features: Array) -> Array:
-    """One vector, also of a fixed-window pool that left a map."""
+    """One vector; the map that a fixed pooling window leaves is averaged."""
     return features if features.ndim == 1 else global_average_pool(features[None])[0]

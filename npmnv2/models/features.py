@@ -30,7 +30,7 @@ class MobileNetV2Model(MobileNetV2PreTrainedModel):
 
     @classmethod
     def select(cls, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
-        """The weights of the backbone, from a classifier's file, too."""
+        """The weights of the backbone, also from a classifier's file."""
         if checkpoint.task not in ("features", "classification"):
             raise WeightsError(f"{where} must hold a classification or features model, got {checkpoint.task}")
         return {name: array for name, array in checkpoint.weights.items() if not name.startswith(f"{CLASSIFIER}/")}

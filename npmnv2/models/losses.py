@@ -1,4 +1,4 @@
-"""Losses, with the definitions of transformers and PyTorch (means over what is not ignored)."""
+"""Losses as transformers and PyTorch define them: means over all labels that are not ignored."""
 
 from __future__ import annotations
 

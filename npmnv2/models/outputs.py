@@ -12,7 +12,7 @@ from npmnv2.kernels import Array
 
 
 class ModelOutput:
-    """Values by attribute, by key and, leaving out what is None, by position."""
+    """Values by attribute, by key and by position. Positions leave out what is None."""
 
     def items(self) -> list[tuple[str, Any]]:
         """Names and values, without those that are None."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Label maps need 4 bytes a pixel; the scores of all classes are refused beyond this.
 MAX_SCORE_BYTES = 2 << 30
 
-# transformers' models and checkpoints made from its files have it; nothing in a segmentation model uses it.
+# transformers keeps this layer in segmentation checkpoints, although nothing uses it.
 _UNUSED_LAYERS = (LAST_CONV, batch_norm_name(LAST_CONV))
 
 
@@ -273,7 +273,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         return maps
 
     def _logits_size(self, x: Array, scale: float) -> Pair:
-        """DeepLab brings the logits of a shrunken input to the size that those of the whole input have."""
+        """Size to which DeepLab resizes logits: that of the whole input's, also for a smaller scale."""
         stride = 4 if self.config.decoder else self.config.output_stride
         return _scaled_size((x.shape[1], x.shape[2]), max(1.0, scale) / stride)
 
@@ -311,7 +311,7 @@ class _Photo:
         return processor.to_array([self.pixels], min_side=1)
 
     def grid(self, logits: Pair) -> Grid:
-        """Where on logits of this (height, width) the photo's pixels look."""
+        """Where the photo's pixels lie on logits of this (height, width)."""
         if self.placement is None:
             return Grid.resize(logits, (self.pixels.shape[0], self.pixels.shape[1]), "half_pixel")
         return unpadding_grid(self.placement, logits)
@@ -320,17 +320,17 @@ class _Photo:
         """The photo as 8-bit RGB, to draw on."""
         pixels = self.pixels
         if pixels.dtype != np.uint8:
-            # Floats may be scaled already, if the image processor is one for such.
+            # Some image processors expect floats of 0…1.
             factor = 255 if pixels.max() <= 1 else 1
             pixels = np.clip(np.rint(pixels * factor), 0, 255).astype(np.uint8)
         return pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., :1], 3, axis=-1)
 
 
 def unpadding_grid(placement: Placement, logits: Pair) -> Grid:
-    """Where on logits of (height, width) the pixels of a photo look, given where it lies on the network's input.
+    """Where the pixels of a photo lie on logits of (height, width), given where the photo lies on the network's input.
 
-    The input's corner pixels stand for the corner logits (TensorFlow's ``align_corners``). Pixels at the photo's rim do
-    not look into the padding.
+    The input's corner pixels stand for the corner logits (TensorFlow's ``align_corners``). Pixels at the photo's edge
+    take nothing from the padding.
     """
     return Grid(
         *(
@@ -352,7 +352,7 @@ def _aligned_weights(points: NDArray[np.float64], content: slice, size: int, val
 
 
 class LabelsAndScores(NamedTuple):
-    """Labels and, where they are wanted, the probabilities that led to them."""
+    """The best class of every pixel and, if asked for, the probabilities of all."""
 
     label_map: NDArray[np.int32]
     scores: Array | None

@@ -10,13 +10,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from npmnv2.kernels import Array, LinearWeights, Variant, lerp, linear_weights, resize_bilinear, softmax
 
-# Logits are resized and judged in pieces of about this size, which stay in the processor's cache: a mask of
-# 10,000 × 10,000 needs no gigabytes of scores.
+# Logits are resized and compared in pieces of about this size, which stay in the processor's cache. A mask of
+# 10,000 × 10,000 pixels needs no gigabytes of scores.
 _BLOCK_BYTES = 256 * 1024
 
 
 class Grid(NamedTuple):
-    """Where on the logits the pixels of a label map look: two neighbors and a weight for every row and column."""
+    """Where the pixels of a label map lie on the logits: two neighbors and a weight for every row and column."""
 
     rows: LinearWeights
     columns: LinearWeights
@@ -57,7 +57,7 @@ def class_map(logits: Array, size: tuple[int, int], variant: Variant) -> NDArray
     Returns
     -------
     array [shape=(height, width)], int64
-        The lower index where two classes are level. The resized logits are never held as a whole.
+        Of two equal classes the lower index. The resized logits are never held as a whole.
     """
     if logits.shape[:2] == tuple(size):
         labels: NDArray[np.int64] = logits.argmax(-1)
@@ -93,7 +93,7 @@ def best_classes(logits: Array, grid: Grid, dtype: DTypeLike = np.int64) -> NDAr
 
 
 def _possible_winners(logits: Array) -> NDArray[np.intp]:
-    """Classes that can be best at some point between neighboring logits, in order: mostly a few of them all.
+    """Classes that can be best at some point between neighboring logits, in order. Usually they are few.
 
     Between four neighbors a value is neither above the largest nor below the smallest of the four. So a class loses
     there if its largest is below the smallest of some other.

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 # Rows of a photo are counted and colored in pieces of this many pixels, so that nothing wider is held as a whole.
 _BLOCK_PIXELS = 1 << 20
 
-# Turned by the golden angle, any number of hues stays well apart; neighbors in the list differ in lightness, too.
+# Turned by the golden angle, any number of hues stays well apart; neighbors in the list also differ in lightness.
 _GOLDEN_ANGLE = 137.508
 _FIRST_HUE = 25.0
 _LIGHTNESS = (0.70, 0.82, 0.64)
@@ -109,7 +109,7 @@ def outline_width(height: int, width: int) -> int:
 def draw_legend(picture: Image.Image, entries: Sequence[Entry], free: NDArray[np.bool_]) -> None:
     """Draw a legend into the corner of `picture` that hides the fewest pixels outside `free`.
 
-    Nothing is drawn where there is no room.
+    A picture that is too small gets none.
     """
     if not entries or min(picture.size) < _MIN_LEGEND_SIDE:
         return

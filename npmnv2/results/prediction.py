@@ -12,7 +12,7 @@ from npmnv2.kernels import Array, softmax
 from npmnv2.results.pictures import thumbnail_of_file
 from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
 
-# The longest repr shows as many candidates.
+# Candidates that a repr shows.
 _SHOWN = 2
 
 

@@ -31,10 +31,10 @@ from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
 
 Palette = Literal["display", "dataset"]
 
-# A palette has as many entries.
+# Entries of a palette.
 MAX_COLORS = 256
 
-# The longest repr shows as many classes.
+# Classes that a repr shows.
 _SHOWN = 3
 
 
@@ -128,7 +128,7 @@ class Segmentation:
 
     @cached_property
     def display_colors(self) -> NDArray[np.uint8]:
-        """Colors to look at [shape=(classes, 3)]: bright and far apart, which those of data sets are not."""
+        """Colors for overlays [shape=(classes, 3)]: bright and easy to tell apart on a photo."""
         return display_colors(len(self.labels))
 
     # --- pictures ----------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Segmentation:
         picture = blend(self.photo, self.label_map, colors, weights)
         free = np.zeros(self.label_map.shape, bool) if self._background is None else self._is(self._background)
         if outlines:
-            # Each class in its color, on a line of white where it meets the background.
+            # A line in the color of the class and, where it meets the background, one of white around it.
             edge = outline(self.label_map, outline_width(*self.label_map.shape))
             picture[edge] = np.where(free[edge, None], np.uint8(255), colors[self.label_map[edge]])
         image = Image.fromarray(picture)

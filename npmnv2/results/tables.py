@@ -25,7 +25,7 @@ def plan_table(plan: Plan, height: int = 224, width: int | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 0…1 in percent; what is there but rounds to nothing is "<0.1%"."""
+    """A share of 0…1 in percent. A share that would round to zero is "<0.1%"."""
     return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
@@ -46,7 +46,7 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]], header: boo
 
 
 def html_figure(caption: str, picture: str | None, rows: Iterable[Sequence[str]]) -> str:
-    """A picture, given as its data URI, beside a table with one line a row. All text is escaped; there is no script.
+    """A picture, given as a data URI, beside a table with one line per row. All text is escaped; there is no script.
 
     A cell that is a color, ``#rrggbb``, becomes a swatch.
     """

@@ -238,7 +238,7 @@ def test_logits_of_keras(alpha, size):
     reference = keras_model(alpha, size, classes=37, classifier_activation=None)
     x = network_input(size)
     ref = reference(x, training=False).numpy()
-    assert np.ptp(ref, axis=0).max() > 1e-2, "a dead network would agree, too"
+    assert np.ptp(ref, axis=0).max() > 1e-2, "a dead network would agree as well"
     config, weights = MobileNetV2Config(depth_multiplier=alpha, num_labels=37), canonical(reference)
     for backend in BACKENDS:
         model = MobileNetV2ForImageClassification(config, weights, backend=backend)

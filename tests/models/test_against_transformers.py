@@ -61,7 +61,7 @@ def assert_close(comp, ref, name="logits"):
     ref = ref.numpy()
     assert comp.shape == ref.shape, name
     assert comp.dtype == np.float32, name
-    assert np.ptp(ref) > 1e-2, f"{name}: a dead network would agree, too"
+    assert np.ptp(ref) > 1e-2, f"{name}: a dead network would agree as well"
     npt.assert_allclose(comp, ref, rtol=0, atol=1e-4 * max(1, np.abs(ref).max()), err_msg=name)
 
 

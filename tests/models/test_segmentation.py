@@ -84,7 +84,7 @@ def assert_close(comp, ref):
     ref = ref.numpy()
     assert comp.shape == ref.shape
     assert comp.dtype == np.float32
-    assert ref.std(axis=(-1, -2)).min() > 1e-3 * ref.std(), "a dead network would agree, too"
+    assert ref.std(axis=(-1, -2)).min() > 1e-3 * ref.std(), "a dead network would agree as well"
     npt.assert_allclose(comp, ref, rtol=0, atol=1e-4 * np.abs(ref).max())
 
 
