@@ -38,8 +38,17 @@ def find_photos(options: argparse.Namespace) -> list[Photo]:
 
     Of folders, files whose suffix is in `SUFFIXES`, sorted by path; hidden files and folders are left out. Folders
     inside folders are searched with ``--recursive``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If none of them exists, before a model is loaded for nothing.
     """
-    return [photo for argument in options.photos for photo in _find(argument, options)]
+    photos = [photo for argument in options.photos for photo in _find(argument, options)]
+    if photos and not any(isinstance(photo.image, bytes) or os.path.exists(photo.image) for photo in photos):
+        more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
+        raise FileNotFoundError(f"{photos[0].name}{more}: no such file")
+    return photos
 
 
 def _find(argument: str, options: argparse.Namespace) -> Iterable[Photo]:

@@ -22,8 +22,8 @@ COMMANDS = (
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "x.jpg", "-m", "absent.h5"], "absent.h5"),
-        (["predict", "x.jpg", "-m", "mobilenet_v2_1.4_96"], "1.4"),
+        (["predict", __file__, "-m", "absent.h5"], "absent.h5"),
+        (["predict", __file__, "-m", "mobilenet_v2_1.4_96"], "1.4"),
         (["info", "absent.h5"], "absent.h5"),
         (["convert", "absent.h5", "x.h5"], "absent.h5"),
     ],

@@ -48,6 +48,14 @@ def tree(folder):
     return folder
 
 
+def test_nothing_is_loaded_for_photos_that_do_not_exist(tmp_path, capsys):
+    missing = [str(tmp_path / name) for name in ("x.jpg", "y.jpg")]
+    assert main(["predict", *missing, "-m", "absent.h5"]) == 1
+    assert capsys.readouterr().err == f"npmnv2: {missing[0]} and 1 more: no such file\n"
+    assert main(["features", missing[0], "-m", "absent.h5"]) == 1
+    assert capsys.readouterr().err == f"npmnv2: {missing[0]}: no such file\n"
+
+
 def test_folders_give_what_is_directly_inside(tree):
     assert find(tree) == [str(tree / name) for name in ("a.png", "b.JPG", "c.bmp")]
 
@@ -80,6 +88,7 @@ def test_a_folder_of_folders_gets_a_hint(tree, capsys):
 )
 def test_lists_on_standard_input(monkeypatch, content, null, names):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
     assert find("-", null=null) == names
 
 
