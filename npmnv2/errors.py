@@ -24,7 +24,7 @@ class MissingPackageError(Npmnv2Error, ModuleNotFoundError):
 
 
 class WeightsError(Npmnv2Error, ValueError):
-    """A weight file that cannot be used: damaged, foreign, incomplete, or made for another model."""
+    """A weight file that cannot be used: damaged, incomplete, of an unknown format, or made for a different model."""
 
 
 class ImageError(Npmnv2Error, ValueError):

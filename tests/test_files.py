@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from npmnv2 import files
 from npmnv2.files import check_target, sha256, write_atomically, write_directory
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX file systems")
@@ -141,6 +140,15 @@ def test_an_owner_that_cannot_be_kept_keeps_the_file(target, monkeypatch):
 
 def _refuse(*_: object) -> None:
     raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@posix
+def test_a_file_in_a_folder_that_takes_no_new_ones_is_written_to(target, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != target.parent)
+    number = target.stat().st_ino
+    write(target)
+    assert target.stat().st_ino == number
+    assert target.read_bytes() == b"new"
 
 
 @posix
@@ -288,10 +296,10 @@ def test_what_others_are_writing_is_left_alone(target):
     assert target.read_bytes() == b"first"
 
 
-def test_files_of_other_machines_are_removed_after_a_day(target, monkeypatch):
-    monkeypatch.setattr(files, "_host", lambda: "0123abcd")
-    foreign = files._create_temporary(target, None)
-    monkeypatch.undo()
+def test_files_of_other_machines_are_removed_after_a_day(target):
+    # A process that does not run here may run there.
+    foreign = target.with_name(".target.bin.npmnv2-0123abcd-99999999-0123abcd.bin")
+    foreign.touch()
     write(target)
     assert foreign.exists()
     yesterday = time.time() - 25 * 3600

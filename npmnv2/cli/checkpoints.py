@@ -31,7 +31,7 @@ def add_to(commands: Any) -> None:
     command.add_argument("--clear", action="store_true", help="delete the files, after a question")
     command.add_argument("-y", "--yes", action="store_true", help="with --clear: do not ask")
     command.add_argument("--forget", action="store_true", help="with --clear: trust the next download anew")
-    command.add_argument("--dir", help="another directory than the cache")
+    command.add_argument("--dir", help="a directory of downloads instead of the cache")
     command.add_argument("--json", action="store_true", help="one JSON object")
 
 

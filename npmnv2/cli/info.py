@@ -44,7 +44,7 @@ def _layers(path: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """One line for a value; the names of classes contain commas, so lists have another separator."""
+    """One line for a value; the names of classes contain commas, so a bar separates items."""
     if value is None:
         return "unknown"
     if isinstance(value, bool):

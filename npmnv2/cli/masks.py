@@ -40,7 +40,7 @@ def refuse_options(options: argparse.Namespace, task: str) -> None:
     """Report options that make no sense for a model of this `task`."""
     wrong = [f"--{name}" for name in (*_FILES, *_ARGUMENTS) if getattr(options, name) is not None]
     if wrong:
-        raise ArgumentError(f"{', '.join(wrong)} must go with a segmentation model, got one for {task}")
+        raise ArgumentError(f"{', '.join(wrong)} need a segmentation model, and this one is for {task}")
 
 
 def saver(options: argparse.Namespace, photos: Sequence[Photo]) -> Callable[[Photo, Any], None]:
@@ -74,7 +74,7 @@ def _targets(where: str | None, photos: Sequence[Photo], suffix: str) -> dict[st
     if len(photos) == 1 and Path(where).suffix and not Path(where).is_dir():
         return {photos[0].name: Path(where)}
     if len(photos) > 1 and Path(where).suffix.lower() in SUFFIXES and not Path(where).is_dir():
-        raise ArgumentError(f"{where} must be a folder, got a file's name for {len(photos)} photos")
+        raise ArgumentError(f"{where} must be a folder where there are {len(photos)} photos")
     return {photo.name: Path(where) / (photo.stem + suffix) for photo in photos}
 
 

@@ -51,19 +51,19 @@ def cache_home(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 @contextmanager
 def exclusive_write(target: Path) -> Iterator[Path]:
-    """Hold the sole right to make the file ``target``, with an empty folder to work in that is gone afterwards.
+    """Hold the sole right to make the file ``target``, with an empty folder to work in that is removed afterwards.
 
     Raises
     ------
     OSError
         If the folder of ``target`` cannot be made or written to.
     TimeoutError
-        If another process works on the same file for more than an hour.
+        If another process works on the file for more than an hour.
     """
     workspace = target.with_suffix(".tmp")
     _make_writable_folder(target.parent)
     with locked(target.with_suffix(".lock"), _LOCK_TIMEOUT):
-        # A process that was killed leaves its own behind.
+        # A killed process leaves its workspace.
         shutil.rmtree(workspace, ignore_errors=True)
         workspace.mkdir()
         try:
@@ -101,7 +101,7 @@ def read_record(target: Path) -> dict[str, Downloaded]:
 
 
 def write_record(target: Path, entry: Entry, files: list[Downloaded]) -> None:
-    """Write down what was downloaded for ``target``, for the next time."""
+    """Record what was downloaded for ``target``."""
     content: dict[str, Any] = {"name": entry.name, "source": entry.source, "files": files}
     with write_atomically(target.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -99,7 +99,7 @@ def fetch(
     if checkpoint is None:
         _require_network(wanted, target, local_files_only)
     with exclusive_write(target) as workspace:
-        # While this process waited for its turn, another one may have made the file.
+        # A process that had the turn before may have made the file.
         if not target.is_file():
             _make(wanted, target, checkpoint, workspace, progress)
     return target
@@ -147,7 +147,7 @@ def clear_cache(
 ) -> int:
     """Delete cached checkpoints: those with the given names, from any source, or all.
 
-    The digests of what was downloaded stay on record, so that another file is noticed at the next download.
+    The digests of the downloads stay on record, so that the next download is compared with them.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def _remedy(wanted: Entry) -> str:
 
 
 def _make(wanted: Entry, target: Path, checkpoint: Checkpoint | None, workspace: Path, progress: bool) -> None:
-    """Write the native file, from a checkpoint that another cache had or from a download."""
+    """Write the native file, from a checkpoint of Keras's or huggingface_hub's cache or from a download."""
     from npmnv2.weights.native import write_h5
 
     downloaded: list[Downloaded] = []
@@ -299,7 +299,7 @@ def _verify(wanted: Entry, files: dict[str, Path], target: Path) -> list[Downloa
 
 def _require_same(url: str, algorithm: str, found: str, expected: str, why: str) -> None:
     if found != expected:
-        raise WeightsError(f"{url} must have the {algorithm} {expected}, got {found} and deleted it ({why})")
+        raise WeightsError(f"{url} has the wrong {algorithm} and was deleted: {found} instead of {expected}, {why}")
 
 
 # --- from files to the native file ----------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def _unpack(wanted: Entry, files: list[Path], workspace: Path) -> Path:
         return files[0]
     indices = [path for path in extract_from_tar(files[0], _CHECKPOINT_FILES, workspace) if path.suffix == ".index"]
     if len(indices) != 1:
-        raise WeightsError(f"{wanted.urls[0]} must hold one TensorFlow checkpoint, got {len(indices)}")
+        raise WeightsError(f"{wanted.urls[0]} holds {len(indices)} TensorFlow checkpoints instead of one")
     return indices[0]
 
 
@@ -335,7 +335,7 @@ def _described(checkpoint: Checkpoint, wanted: Entry) -> Checkpoint:
     config = checkpoint.config
     if config is not None:
         if wanted.num_classes not in (None, config.classes):
-            raise WeightsError(f"{wanted.urls[0]} must have {wanted.num_classes} classes, got {config.classes}")
+            raise WeightsError(f"{wanted.urls[0]} has {config.classes} classes instead of {wanted.num_classes}")
         config = config.replace(image_size=wanted.image_size, output_stride=wanted.output_stride)
     # A Hugging Face repository brings its own preprocessing.
     own = checkpoint.preprocessing if wanted.source == "huggingface" else {}

@@ -25,7 +25,7 @@ def locate(
     Parameters
     ----------
     name_or_path : str or path
-        Existing paths come first. The prefix that the files of a TensorFlow checkpoint share is a path, too.
+        Existing paths come first. The prefix that the files of a TensorFlow checkpoint share is also a path.
     source, cache_dir, local_files_only
         As in :func:`npmnv2.hub.fetch.fetch`.
 

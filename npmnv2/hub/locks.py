@@ -16,14 +16,14 @@ _POLL = 0.05
 
 @contextmanager
 def locked(path: Path, timeout: float) -> Iterator[None]:
-    """Hold the lock of the file ``path``, which is created if need be and stays behind empty.
+    """Hold the lock of the file ``path``, which is created if it does not exist, and stays there empty.
 
-    Threads of one process exclude each other too.
+    Threads of one process exclude each other as processes do.
 
     Raises
     ------
     TimeoutError
-        If somebody else held the lock for ``timeout`` seconds.
+        If another thread or process held the lock for ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
     with path.open("ab") as file:

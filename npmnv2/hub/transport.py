@@ -26,7 +26,7 @@ __all__ = ["Downloader", "mirror_url", "offline_switch", "pip_download"]
 
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _OFFLINE_SWITCHES = ("NPMNV2_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-_LARGEST_DOWNLOAD = 2 << 30
+MAX_DOWNLOAD_BYTES = 2 << 30
 _PIECE = 1 << 16
 # Answers that a second try may change.
 TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
@@ -142,7 +142,7 @@ class Downloader:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether asking again is no use: a clear refusal, or an answer that cannot be right."""
+    """Whether asking again cannot help: a clear refusal, or an answer that cannot be right."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(error, OfflineError) or (status is not None and status not in TRANSIENT_STATUS)
 
@@ -212,8 +212,8 @@ class _Part:
             raise OfflineError("canceled")
         self._file.write(piece)
         self._bar.update(len(piece))
-        if self._file.tell() > _LARGEST_DOWNLOAD:
-            raise OfflineError(f"more than {_LARGEST_DOWNLOAD >> 20} MiB were sent")
+        if self._file.tell() > MAX_DOWNLOAD_BYTES:
+            raise OfflineError(f"more than {MAX_DOWNLOAD_BYTES >> 20} MiB were sent")
 
     def flush(self) -> None:
         """Called by pooch after each piece; closing the file is early enough."""
@@ -230,7 +230,7 @@ class _Part:
 
 
 def _progress_bar(label: str, progress: bool) -> Any:
-    """A bar on stderr; silent where nobody would see it move."""
+    """A bar on stderr; hidden where that is not a terminal."""
     from tqdm import tqdm
 
     silent = not (progress and sys.stderr.isatty())
@@ -250,7 +250,7 @@ def pip_download(requirement: str, directory: Path) -> Path:
     Raises
     ------
     OfflineError
-        If there is no pip, or it fails.
+        If pip is not installed, or fails.
     """
     command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(directory)]
     command += ["--no-deps", "--only-binary=:all:", "--no-input", "--quiet", "--disable-pip-version-check"]

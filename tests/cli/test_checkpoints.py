@@ -124,13 +124,14 @@ def test_clearing_without_a_terminal_needs_yes(fetched, home, capsys, monkeypatc
     assert len(list(home.rglob("*.h5"))) == 1
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 120, 140, 160])
-def test_the_list_fits_the_terminal(width):
-    lines = catalog_table(checkpoints.catalog(), width).splitlines()
-    assert max(map(len, lines)) <= width
-    assert lines[0].split()[0] == "name"
-    assert lines[0].endswith("cached")
-    assert len(lines) == len(names()) + 1
+def test_the_list_fits_the_terminal():
+    rows = checkpoints.catalog()
+    for width in range(55, 150):
+        lines = catalog_table(rows, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert lines[0].split()[0] == "name"
+        assert lines[0].endswith("cached")
+        assert len(lines) == len(names()) + 1
 
 
 def test_the_list_is_whole_where_there_is_room():

@@ -68,7 +68,7 @@ def test_folders(model, folder, capsys):
 @pytest.mark.parametrize("option", ["--out", "--overlay"])
 def test_a_file_for_several_photos(model, folder, capsys, option):
     assert predict(folder / "photos", "-m", model, option, folder / "x.png") == 1
-    assert "x.png must be a folder, got a file's name for 3 photos" in capsys.readouterr().err
+    assert "x.png must be a folder where there are 3 photos" in capsys.readouterr().err
     assert not (folder / "x.png").exists()
 
 
@@ -120,4 +120,4 @@ def test_scales_that_are_no_numbers(model, folder, capsys, scales):
 def test_masks_of_a_classifier(folder, capsys, tmp_path):
     MobileNetV2ForImageClassification(SMALL, seed=0, backend="numpy").save_pretrained(tmp_path / "m")
     assert predict(folder / "photos", "-m", tmp_path / "m", "-o", folder / "masks", "--flip") == 1
-    assert "--out, --flip must go with a segmentation model, got one for classification" in capsys.readouterr().err
+    assert "--out, --flip need a segmentation model, and this one is for classification" in capsys.readouterr().err

@@ -171,6 +171,11 @@ def test_impossible_pax_records(extract, text):
         extract(pax_header(text), plain("m.index", b"index"))
 
 
+def test_a_negative_size_is_not_an_empty_file(extract):
+    with pytest.raises(WeightsError, match="must be an ordinary file"):
+        extract(pax_header(b"13 size=-512\n"), plain("m.index"))
+
+
 def test_a_pax_header_changes_the_next_member_only(extract):
     found = extract(pax_header(b"16 path=a.index\n"), plain("x", b"first"), plain("b.index", b"second"))
     assert found == {"a.index": b"first", "b.index": b"second"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from npmnv2.errors import ArgumentError, OfflineError
@@ -31,6 +33,7 @@ def test_names_are_looked_up_in_the_cache(home):
     target = home / "huggingface" / "google--mobilenet_v2_1.0_224.h5"
     target.parent.mkdir(parents=True)
     target.touch()
+    Path("google").mkdir()  # a folder of that name does not make it a path
     assert locate("google/mobilenet_v2_1.0_224") == target
     with pytest.raises(OfflineError):
         locate("google/mobilenet_v2_1.4_224")

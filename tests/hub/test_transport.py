@@ -179,7 +179,7 @@ def test_a_port_where_nobody_listens(tmp_path):
 
 
 def test_endless_files_are_stopped(get, server, monkeypatch):
-    monkeypatch.setattr(transport, "_LARGEST_DOWNLOAD", 100_000)
+    monkeypatch.setattr(transport, "MAX_DOWNLOAD_BYTES", 100_000)
     with pytest.raises(OfflineError, match="more than"):
         get()
     assert len(server.requests) == 1
