@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from npmnv2.errors import WeightsError
+from npmnv2.files import sha256
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.weights.checkpoint import Checkpoint
+from npmnv2.weights.native import stated_digest
 from npmnv2.weights.readers import detect_format
 from npmnv2.weights.readers import read_checkpoint as read
 
@@ -28,7 +30,8 @@ def inspect(path: str | Path) -> Facts:
         ``task``, ``classes``, ``config`` (what differs from the defaults), ``parameters``, ``tensors``,
         ``batch_norm`` ("unfolded" or "folded"), ``ema`` (True for averaged, False for raw weights, None where
         the format cannot say), ``preprocessing``, ``labels``, ``missing`` (what the file does not say and a
-        default stands for), ``sha256`` and ``source`` (what the file says of its origin).
+        default stands for), ``digest`` (of the weights, as a native file states and every reader checks it),
+        ``sha256`` (of the file at `path`, None for a directory) and ``source`` (what the file says of its origin).
 
     Raises
     ------
@@ -43,12 +46,16 @@ def inspect(path: str | Path) -> Facts:
         checkpoint = read(path)
     except WeightsError as error:
         return {**facts, "readable": False, "problem": str(error)}
-    return {**facts, "readable": True, **_facts(checkpoint)}
+    return {**facts, "readable": True, **_facts(checkpoint, path)}
 
 
-def _facts(checkpoint: Checkpoint) -> Facts:
+def _facts(checkpoint: Checkpoint, path: Path) -> Facts:
     config, weights = checkpoint.config, checkpoint.weights
     source = dict(checkpoint.source)
+    own = sha256(path) if path.is_file() else None
+    # A converted file tells the digest of the file that it was made of; any other is its own source.
+    if source.get("sha256") == own:
+        source.pop("sha256", None)
     return {
         "task": checkpoint.task,
         "classes": config.classes if config else None,
@@ -60,7 +67,8 @@ def _facts(checkpoint: Checkpoint) -> Facts:
         "preprocessing": checkpoint.preprocessing,
         "labels": list(checkpoint.labels) if checkpoint.labels else None,
         "missing": _missing(checkpoint),
-        "sha256": source.pop("sha256", None),
+        "digest": stated_digest(path),
+        "sha256": own,
         "source": source,
     }
 

@@ -21,6 +21,7 @@ from weight_files import (
 )
 
 from npmnv2 import MobileNetV2ForImageClassification, WeightsError, load
+from npmnv2.files import sha256
 from npmnv2.lab.numerics import sum_bound
 from npmnv2.network.architecture import POOL
 from npmnv2.weights.checkpoint import Checkpoint
@@ -320,8 +321,19 @@ def test_facts_of_a_file(tmp_path: Path) -> None:
     assert facts["parameters"] == sum(value.size for value in checkpoint.weights.values())
     assert facts["labels"] == ["a", "b", "c"]
     assert facts["missing"] == []
-    assert len(facts["sha256"]) == 64
+    assert facts["sha256"] == sha256(tmp_path / "model.h5")
+    assert len(facts["digest"]) == 64
     json.dumps(facts)
+
+
+def test_digests_are_those_of_the_file_itself(tmp_path: Path) -> None:
+    WRITERS["npz"](random_checkpoint(), tmp_path / "model.npz")
+    convert(tmp_path / "model.npz", tmp_path / "model.h5")
+    made_of, facts = inspect(tmp_path / "model.npz"), inspect(tmp_path / "model.h5")
+    assert made_of["sha256"] == sha256(tmp_path / "model.npz")
+    assert made_of["digest"] is None
+    assert facts["sha256"] == sha256(tmp_path / "model.h5")
+    assert facts["source"]["sha256"] == made_of["sha256"]
 
 
 def test_facts_of_what_is_missing(tmp_path: Path) -> None:
