@@ -13,6 +13,9 @@ from npmnv2.hub.registry import PACKAGED, names
 
 DEFAULT_MODEL = PACKAGED
 
+# The presets of the image processor; a test compares them, so that --help need not import it.
+TRANSFORMS = ("deeplab", "hf", "keras", "raw", "slim")
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that reports an unknown option with its own usage and the nearest option."""
@@ -62,6 +65,7 @@ def add_photos(command: argparse.ArgumentParser) -> None:
     add_model(command, "-m", "--model", default=DEFAULT_MODEL, help=f"name or file (default: {DEFAULT_MODEL})")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
     command.add_argument("--batch-size", type=positive, metavar="N", help="photos run at once (default: 8, masks 1)")
+    command.add_argument("--transform", choices=TRANSFORMS, help="how photos are prepared (default: as the model says)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     add_threads(command)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from npmnv2.cli.arguments import add_command, add_photos
 from npmnv2.cli.console import log_stderr
-from npmnv2.cli.photos import exit_code, find_photos, images_of, load_model, usable_results
+from npmnv2.cli.photos import exit_code, find_photos, images_of, load_model, run_options, usable_results
 from npmnv2.errors import ArgumentError, MissingPackageError
 from npmnv2.files import check_target, write_atomically
 from npmnv2.kernels import Array
@@ -46,7 +46,7 @@ def features(options: argparse.Namespace) -> int:
     model = load_model(options)
     for endpoint in options.endpoint or ():
         model.plan.resolve(endpoint)  # one message here instead of one for every photo
-    results = model.features(images_of(photos), options.endpoint, errors="return", batch_size=options.batch_size)
+    results = model.features(images_of(photos), options.endpoint, errors="return", **run_options(options))
     names, rows = [], []
     for photo, result in usable_results(results, photos, options):
         names.append(photo.name)

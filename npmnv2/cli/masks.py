@@ -12,7 +12,7 @@ from npmnv2.cli.photos import SUFFIXES, Photo
 from npmnv2.errors import ArgumentError
 
 # Options for segmentation only: arguments of `predict`, and files to write.
-_ARGUMENTS = ("transform", "scales", "flip")
+_ARGUMENTS = ("scales", "flip")
 _FILES = ("out", "overlay")
 
 
@@ -21,7 +21,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("segmentation")
     group.add_argument("-o", "--out", metavar="PATH", help="write masks: a .png file, or a folder for several photos")
     group.add_argument("--overlay", metavar="PATH", help="write masks over their photos: an image file, or a folder")
-    group.add_argument("--transform", choices=("deeplab", "hf"), help="how photos are prepared (default: deeplab)")
     group.add_argument(
         "--scales", type=positive_numbers, metavar="A,B,…", help="average over sizes of the input: 0.5,1,1.5"
     )

@@ -102,6 +102,12 @@ def images_of(photos: Sequence[Photo]) -> Iterator[str | bytes]:
     return (photo.image for photo in photos)
 
 
+def run_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `predict` and `features` that say how photos are run."""
+    transform = {} if options.transform is None else {"transform": options.transform}
+    return {"batch_size": options.batch_size, **transform}
+
+
 def usable_results(
     results: Iterable[Any], photos: Sequence[Photo], options: argparse.Namespace
 ) -> Iterator[tuple[Photo, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from npmnv2.cli import masks
 from npmnv2.cli.arguments import add_command, add_photos, positive
-from npmnv2.cli.photos import Photo, exit_code, find_photos, images_of, load_model, usable_results
+from npmnv2.cli.photos import Photo, exit_code, find_photos, images_of, load_model, run_options, usable_results
 
 _EXAMPLES = (
     "predict cat.jpg",
@@ -38,7 +38,7 @@ def predict(options: argparse.Namespace) -> int:
     model = load_model(options)
     arguments, save = _arguments(options, model.task, photos)
     write = _writer(options)
-    results = model.predict(images_of(photos), errors="return", batch_size=options.batch_size, **arguments)
+    results = model.predict(images_of(photos), errors="return", **run_options(options), **arguments)
     usable = 0
     for photo, result in usable_results(results, photos, options):
         # Bytes from standard input have no name of their own.

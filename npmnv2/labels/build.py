@@ -8,8 +8,8 @@ file                rows                                    source
 ==================  ======================================  ============================================
 ``imagenet.tsv``    wnid, label; sorted by wnid             timm, ``data/_info`` (ILSVRC 2012, WordNet)
 ``voc.tsv``         label; background first                 mmsegmentation, ``datasets/voc.py``
-``cityscapes.tsv``  color, label; by train id              mmsegmentation, ``datasets/cityscapes.py``
-``ade20k.tsv``      color, label; background not included  mmsegmentation, ``datasets/ade.py``
+``cityscapes.tsv``  color, label; by train id               mmsegmentation, ``datasets/cityscapes.py``
+``ade20k.tsv``      color, label; background not included   mmsegmentation, ``datasets/ade.py``
 ``coco.tsv``        id (1 … 90 with gaps), label            torchvision, ``models/_meta.py``
 ==================  ======================================  ============================================
 """

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.weights.native import write_h5
 
 CONFIG = MobileNetV2Config(depth_multiplier=0.35, image_size=64, id2label={0: "cat", 1: "dog"})
@@ -17,7 +18,8 @@ CONFIG = MobileNetV2Config(depth_multiplier=0.35, image_size=64, id2label={0: "c
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("model") / "m.h5"
-    write_h5(MobileNetV2ForImageClassification(CONFIG, seed=0).to_checkpoint(), path)
+    weights = unit_gain_weights(MobileNetV2ForImageClassification.build(CONFIG))
+    write_h5(MobileNetV2ForImageClassification(CONFIG, weights).to_checkpoint(), path)
     return str(path)
 
 

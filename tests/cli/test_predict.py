@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from npmnv2 import load
 from npmnv2.cli.main import main
 
 
@@ -37,6 +38,14 @@ def test_one_bad_photo_spares_the_others(model, folder, capsys) -> None:
     assert "b.JPG" in err
     assert "absent.png" in err
     assert "2 of 4 photos could not be used" in err
+
+
+def test_photos_are_prepared_as_asked(model, folder, capsys):
+    assert main(["predict", str(folder / "a.png"), "-m", model, "--transform", "slim", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    reference = load(model).predict(str(folder / "a.png"), transform="slim")
+    assert found == json.loads(reference.to_json())
+    assert reference.top.score != load(model).predict(str(folder / "a.png")).top.score
 
 
 def test_bytes_on_standard_input_are_a_photo(model, folder, capsys, monkeypatch):
