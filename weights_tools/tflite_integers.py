@@ -67,6 +67,7 @@ def with_integers(walk: Walk, checkpoint: Checkpoint) -> Checkpoint:
     quantization = match.run()
     weights = in_order(plan, match.weights)
     check_quantization(plan, weights, quantization, str(walk.model.path))
+    match.check_biases()
     image = quantization.values[IMAGE] if match.input is None else match.input
     return replace(
         checkpoint,
@@ -200,7 +201,6 @@ class Match:
         canonical = _canonical_kernel(operator, part.name, kernel)
         self.weights |= {f"{part.name}/kernel": canonical, f"{part.name}/bias": bias.reshape(-1)}
         self._store(part, operator, operator.activation)
-        self._check_bias(part, operator)
 
     def _constant(self, operator: Operator, at: int, part: Part) -> Array:
         if len(operator.inputs) <= at or operator.inputs[at] < 0:
@@ -209,6 +209,12 @@ class Match:
         if value is None:
             raise self._error(f"the weights of {part.name} are not constant")
         return value.astype(value.dtype.newbyteorder("="))
+
+    def check_biases(self) -> None:
+        """A bias must have the unit of its sums, or TensorFlow Lite would refuse the file."""
+        for part in value_parts(self.plan):
+            if part.name in self.kernels:
+                self._check_bias(part, self.walk.operators[part.name])
 
     def _check_bias(self, part: Part, operator: Operator) -> None:
         bias = self.model.scales(operator.inputs[2])

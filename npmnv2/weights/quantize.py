@@ -10,6 +10,7 @@ Source: Jacob et al., *Quantization and Training of Neural Networks for Efficien
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def _values(plan: Plan, ranges: Mapping[str, Range], dtype: str, pooling: str) -
         values[name] = value_quantization(*ranges[name], dtype, _activation(part))
         keeps = isinstance(part.layer, GlobalAveragePool) and pooling == "average_pool"
         if keeps or isinstance(part.layer, (AveragePool, ResizeLike)):
-            values[name] = values[part.inputs[0]]
+            values[name] = replace(values[part.inputs[0]], activation="linear")
         if isinstance(part.layer, Concat):
             _share_scale(part, values)
     return values
@@ -103,8 +104,7 @@ def _share_scale(part: Part, values: dict[str, TensorQuantization]) -> None:
     """What is joined must have one scale."""
     joined = values[part.name]
     for name in part.inputs:
-        activation = values[name].activation
-        values[name] = TensorQuantization(joined.scale, joined.zero_point, joined.dtype, activation)
+        values[name] = replace(joined, activation=values[name].activation)
 
 
 def _activation(part: Part) -> str:
