@@ -10,10 +10,11 @@ from npmnv2.weights.native import write_h5 as write_native
 from npmnv2.weights.readers import FORMATS, detect_format
 from npmnv2.weights.readers import read_checkpoint as read
 
-from .convert import WRITERS, convert, with_classes, with_labels
+from .convert import WRITERS, convert, with_classes, with_labels, write
 from .inspection import inspect
 from .keras import write as write_keras
 from .npz import write as write_npz
+from .tflite_writer import write as write_tflite
 from .transformers import write as write_transformers
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "read",
     "with_classes",
     "with_labels",
+    "write",
     "write_keras",
     "write_native",
     "write_npz",
+    "write_tflite",
     "write_transformers",
 ]

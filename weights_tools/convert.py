@@ -15,15 +15,17 @@ from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.native import write_h5
 from npmnv2.weights.readers import read_checkpoint as read
 
-from . import keras, npz, transformers
+from . import keras, npz, tflite_writer, transformers
 
 WRITERS: dict[str, Callable[[Checkpoint, Path], None]] = {
     "native": write_h5,
     "keras": keras.write,
     "transformers": transformers.write,
     "npz": npz.write,
+    "tflite": tflite_writer.write,
 }
-_SUFFIXES = {".h5": "native", ".hdf5": "native", ".npz": "npz"}
+_SUFFIXES = {".h5": "native", ".hdf5": "native", ".npz": "npz", ".tflite": "tflite"}
+_INTEGER_FORMATS = ("native", "tflite")
 IMAGENET_CLASSES = 1000
 # The logit of a background class that nobody trained: its probability is 0 in float32, and it fits into a
 # float16.
@@ -43,7 +45,7 @@ def convert(
     ----------
     src, dst : str or Path
         In any of the formats that are read; in one of those that are written.
-    to : {"native", "keras", "transformers", "npz"}, optional
+    to : {"native", "keras", "transformers", "npz", "tflite"}, optional
         By default what the suffix of `dst` means: ``.h5`` native, ``.npz`` npz, none a directory for
         transformers.
     labels : sequence of str, optional
@@ -64,14 +66,32 @@ def convert(
         If `to`, `labels` or `num_classes` do not fit.
     """
     dst = Path(dst)
-    write = WRITERS[_target(dst, to)]
+    to = _target(dst, to)
     checkpoint = with_classes(read(src), num_classes)
     if labels is not None:
         checkpoint = with_labels(checkpoint, labels)
-    if checkpoint.quantization is not None and write is not write_h5:
-        raise WeightsError(f"{src} is quantized, and only a native file (.h5) holds integers")
-    write(checkpoint, dst)
+    write(checkpoint, dst, to)
     return checkpoint
+
+
+def write(checkpoint: Checkpoint, dst: str | Path, to: str | None = None) -> None:
+    """Write a checkpoint in one of the formats of `convert`.
+
+    Raises
+    ------
+    WeightsError
+        If the format cannot hold it.
+    ArgumentError
+        If `dst` and `to` do not say a format.
+    """
+    to = _target(Path(dst), to)
+    if checkpoint.quantization is not None and to not in _INTEGER_FORMATS:
+        raise WeightsError(f"the network is quantized, and only {' and '.join(_INTEGER_FORMATS)} files hold integers")
+    if checkpoint.quantization is None and to == "tflite":
+        raise WeightsError(
+            "the network is not quantized, and TFLite files are written of integers only; see `quantize`"
+        )
+    WRITERS[to](checkpoint, Path(dst))
 
 
 def _target(dst: Path, to: str | None) -> str:

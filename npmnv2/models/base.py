@@ -23,6 +23,7 @@ from npmnv2.images.streams import OnError, map_images
 from npmnv2.kernels import Array, global_average_pool
 from npmnv2.labels import labels_for
 from npmnv2.models.outputs import HiddenStatesOutput
+from npmnv2.models.quantization import quantized_checkpoint, value_names
 from npmnv2.network.architecture import POOL
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
 from npmnv2.network.plan import Plan
@@ -275,6 +276,45 @@ class MobileNetV2PreTrainedModel:
             return self.run(x, self.plan.endpoints)
         values: Any = self._integer_executable("trace(raw=True)").raw(self._check_input(x), self.plan.endpoints)
         return dict(values)
+
+    def quantize(
+        self: Model, photos: Any, *, method: str = "minmax", percentile: float = 99.99, dtype: str = "int8"
+    ) -> Model:
+        """Return this network in integers, with the ranges that its values have on photos.
+
+        Parameters
+        ----------
+        photos
+            One photo or a list, as `predict` takes them: some hundred of those that the model is for.
+        method : {"minmax", "percentile", "mse"}
+            How a range follows from values: their extremes, what holds `percentile` percent of them, or the least mean
+            squared error.
+        percentile : float
+        dtype : {"int8", "uint8"}
+            int8 has a scale per channel for kernels; uint8 one per kernel.
+
+        Raises
+        ------
+        ArgumentError
+            If the network is quantized already or there are no photos.
+        WeightsError
+            If the ranges are impossible, as those of photos that show nothing.
+        """
+        if self.quantization is not None:
+            raise ArgumentError("quantize needs a network of real numbers; this one is quantized")
+        chosen = photos if isinstance(photos, (list, tuple)) else [photos]
+        names = value_names(self.plan)
+        checkpoint, processor = quantized_checkpoint(
+            self.to_checkpoint(),
+            self.plan,
+            self.processor,
+            lambda x: self.run(x, names),
+            lambda: (self.prepare([photo]) for photo in chosen),
+            method,
+            percentile,
+            dtype,
+        )
+        return type(self).from_checkpoint(checkpoint, processor=processor)
 
     def invoke(self, x: Any) -> Any:
         """What the interpreter of a quantized network's TFLite file returns for its input.

@@ -26,7 +26,7 @@ Range = tuple[float, float]
 
 # A layer whose range is nothing (all black photos) still needs a step.
 _SMALLEST_RANGE = 1e-6
-_INT32 = 2**31 - 1
+_LARGEST_BIAS = 2.0**29
 
 
 def quantize_network(
@@ -61,21 +61,26 @@ def quantize_network(
     for part in value_parts(plan):
         if isinstance(part.layer, (Conv, Depthwise, Dense)):
             kernel = folded[f"{part.name}/kernel"]
-            kernels[part.name] = q = kernel_quantization(kernel, dtype)
+            source, bias = values[part.inputs[0]], folded[f"{part.name}/bias"]
+            # A channel of next to no weights has a coarser scale, so that its bias fits beside the sums.
+            least = np.abs(bias.astype(np.float64)) / (source.scale[0] * _LARGEST_BIAS)
+            kernels[part.name] = q = kernel_quantization(kernel, dtype, least)
             weights[f"{part.name}/kernel"] = _canonical(part, _rounded(kernel, q))
-            unit = values[part.inputs[0]].scale[0] * q.scales.astype(np.float64)
-            bias = np.rint(folded[f"{part.name}/bias"] / unit)
-            weights[f"{part.name}/bias"] = np.clip(bias, -_INT32, _INT32).astype(np.int32)
+            unit = source.scale[0] * q.scales.astype(np.float64)
+            weights[f"{part.name}/bias"] = np.rint(bias / unit).astype(np.int32)
     return weights, Quantization(values, kernels, pooling)
 
 
-def kernel_quantization(kernel: Array, dtype: str) -> TensorQuantization:
-    """Scales of a kernel (…, channels): its narrow range, without the lowest integer, as TensorFlow Lite wants it."""
+def kernel_quantization(kernel: Array, dtype: str, least: Any = 0.0) -> TensorQuantization:
+    """Scales of a kernel (…, channels): its narrow range, without the lowest integer, as TensorFlow Lite wants it.
+
+    No scale is below that of its channel in `least`.
+    """
     if dtype == "int8":
         largest = np.abs(kernel.reshape(-1, kernel.shape[-1])).max(axis=0)
-        return TensorQuantization(_float32(np.maximum(largest, _SMALLEST_RANGE) / 127), 0, dtype)
+        return TensorQuantization(_float32(np.maximum(np.maximum(largest, _SMALLEST_RANGE) / 127, least)), 0, dtype)
     low, high = min(float(kernel.min()), 0.0), max(float(kernel.max()), 0.0)
-    scale = max(high - low, _SMALLEST_RANGE) / 254
+    scale = max((high - low) / 254, _SMALLEST_RANGE / 254, float(np.max(least)))
     return TensorQuantization(_float32([scale]), 1 + round(-low / scale), dtype)
 
 

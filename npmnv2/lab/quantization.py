@@ -1,0 +1,98 @@
+"""What quantization costs, layer by layer, and how often the best class stays the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npmnv2.kernels import Array, quantized
+from npmnv2.network.plan import IMAGE
+from npmnv2.network.quantization import value_parts
+
+
+class LayerCost(NamedTuple):
+    """What quantization did to one value.
+
+    Attributes
+    ----------
+    snr : float
+        Signal-to-noise ratio in dB of the quantized network's value against the float network's.
+    own_snr : float
+        The same if this value alone were rounded: what the layer's own range and steps cost.
+    saturated : float
+        Share of the float network's numbers beyond the range.
+    """
+
+    name: str
+    scale: float
+    snr: float
+    own_snr: float
+    saturated: float
+
+
+class QuantizationReport(NamedTuple):
+    """Costs of all layers, and the share of photos with the same best class (None without classes)."""
+
+    layers: list[LayerCost]
+    photos: int
+    agreement: float | None
+
+    def __str__(self) -> str:
+        lines = [f"{'value':28} {'scale':>11} {'SNR dB':>7} {'own dB':>7} {'saturated':>9}"]
+        lines += [
+            f"{name:28} {scale:11.7f} {snr:7.1f} {own:7.1f} {saturated:9.3%}"
+            for name, scale, snr, own, saturated in self.layers
+        ]
+        if self.agreement is not None:
+            lines.append(f"same best class on {self.agreement:.1%} of {self.photos} photos")
+        return "\n".join(lines)
+
+
+def quantization_report(reference: Any, model: Any, photos: Sequence[Any]) -> QuantizationReport:
+    """Compare a quantized model with the float model that it was made from.
+
+    Parameters
+    ----------
+    reference, model
+        Float and quantized model of one network.
+    photos : sequence
+        As `predict` takes them.
+    """
+    names = [IMAGE, *(part.name for part in value_parts(model.plan))]
+    signal, noise, own, beyond, size = (dict.fromkeys(names, 0.0) for _ in range(5))
+    same = 0
+    for photo in photos:
+        exact, rounded = ({IMAGE: x, **m.run(x, names[1:])} for m in (reference, model) for x in [m.prepare([photo])])
+        for name in names:
+            q = model.quantization.values[name]
+            steps = quantized.FakeQuantRange.from_quantization(q)
+            signal[name] += _energy(exact[name])
+            noise[name] += _energy(exact[name] - rounded[name])
+            own[name] += _energy(exact[name] - quantized.fake_quantize(exact[name], steps))
+            beyond[name] += np.count_nonzero((exact[name] < steps.low) | (exact[name] > steps.high))
+            size[name] += exact[name].size
+        same += int(exact[names[-1]].argmax() == rounded[names[-1]].argmax())
+    layers = [
+        LayerCost(
+            name,
+            model.quantization.values[name].scale[0],
+            _decibels(signal[name], noise[name]),
+            _decibels(signal[name], own[name]),
+            beyond[name] / size[name],
+        )
+        for name in names
+    ]
+    classifies = model.task == "classification" and bool(model.config.classes)
+    return QuantizationReport(layers, len(photos), same / len(photos) if classifies else None)
+
+
+def _energy(x: Array) -> float:
+    return float(np.square(x, dtype=np.float64).sum())
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return float("inf")
+    return float(10 * np.log10(signal / noise)) if signal else float("-inf")

@@ -1,0 +1,157 @@
+"""`model.quantize`, and quantized models as objects."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quantized_networks import integer_image, quantized_checkpoint
+from tflite_ops import ARITHMETICS, run
+from weight_files import random_checkpoint
+
+import npmnv2
+from npmnv2 import MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation, MobileNetV2Model
+from npmnv2.errors import ArgumentError
+from npmnv2.kernels import quantized
+from npmnv2.lab.quantization import quantization_report
+from npmnv2.weights_tools import write
+
+
+def photos(count=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (70, 90, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def model(task="classification", **fields):
+    checkpoint = random_checkpoint(task, image_size=64, **fields)
+    cls = {"classification": MobileNetV2ForImageClassification, "segmentation": MobileNetV2ForSemanticSegmentation}[
+        task
+    ]
+    return cls.from_checkpoint(checkpoint, backend="numpy")
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_integers_stay_near_the_real_numbers(method, dtype) -> None:
+    reference = model()
+    found = reference.quantize(photos(), method=method, dtype=dtype)
+    report = quantization_report(reference, found, photos())
+    costs = {cost.name: cost for cost in report.layers}
+    assert list(costs) == ["image", *(part.name for part in reference.plan.parts())]
+    # Eight bits over a range: some 40 dB of what fills it.
+    assert costs["Conv1"].own_snr > 30
+    assert costs["predictions"].own_snr >= costs["predictions"].snr - 1e-6
+    assert costs["Conv1"].snr > 20
+    assert all(cost.saturated < 0.05 for cost in report.layers)
+    assert 0 <= report.agreement <= 1
+    lines = str(report).splitlines()
+    assert lines[1].startswith("image")
+    assert lines[-1].endswith("of 3 photos")
+
+
+@pytest.mark.parametrize(("task", "fields"), [("classification", {}), ("segmentation", {"output_stride": 16})])
+def test_the_result_is_litert_s_too(tmp_path: Path, task, fields) -> None:
+    found = model(task, **fields).quantize(photos())
+    write(found.to_checkpoint(), tmp_path / "model.tflite")
+    x = integer_image(found.quantization.interface.input, found.quantization.interface.shape)
+    assert x.dtype == np.uint8
+    for arithmetic in ARITHMETICS:
+        (expected,) = run(str(tmp_path / "model.tflite"), arithmetic, x)
+        result = npmnv2.load(tmp_path / "model.tflite", arithmetic=arithmetic).invoke(x)
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_photos_reach_the_network_as_their_own_bytes() -> None:
+    found = model().quantize(photos())
+    x = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    as_bytes = found.invoke(x)
+    real = found.processor.image_mean, found.processor.image_std
+    prepared = ((x / 255 - np.array(real[0])) / np.array(real[1])).astype(np.float32)
+    logits = found.run(prepared, ["predictions"])["predictions"]
+    assert as_bytes.argmax() == logits.argmax()
+    image = found.quantization.values["image"]
+    assert np.array_equal(quantized.quantize(prepared, image).astype(int) + 128, x)
+
+
+def test_one_black_photo(tmp_path: Path) -> None:
+    found = model().quantize(np.zeros((64, 64, 3), np.uint8))
+    assert found.predict(photos(1)[0]).top.score > 0
+
+
+def test_what_cannot_be_quantized() -> None:
+    float_model = model()
+    with pytest.raises(ArgumentError, match="photos must hold at least one photo"):
+        float_model.quantize([])
+    with pytest.raises(ArgumentError, match="this one is quantized"):
+        float_model.quantize(photos()).quantize(photos())
+    with pytest.raises(ArgumentError, match="hidden_act"):
+        model(hidden_act="gelu").quantize(photos())
+    with pytest.raises(ArgumentError, match="method"):
+        float_model.quantize(photos(), method="best")
+
+
+# --- quantized models as objects -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def integers():
+    return MobileNetV2ForImageClassification.from_checkpoint(quantized_checkpoint("uint8"))
+
+
+def test_raw_traces_hold_the_integers_of_real_ones(integers) -> None:
+    x = integers.prepare(photos(1))
+    raw, real = integers.trace(x, raw=True), integers.trace(x)
+    assert list(raw) == list(real) == list(integers.plan.endpoints)
+    q = integers.quantization.values["block_3_expand"]
+    assert raw["block_3_expand"].dtype == np.uint8
+    assert np.array_equal(quantized.dequantize(raw["block_3_expand"], q), real["block_3_expand"])
+
+
+def test_pickles_and_files_give_the_same_bits(integers, tmp_path: Path) -> None:
+    x = integers.prepare(photos(1))
+    expected = integers.run(x, ["predictions"])["predictions"]
+    integers.save_pretrained(tmp_path / "saved")
+    for copy in (pickle.loads(pickle.dumps(integers)), npmnv2.load(tmp_path / "saved")):
+        assert np.array_equal(copy.run(x, ["predictions"])["predictions"], expected)
+        assert copy.quantization == integers.quantization
+
+
+def test_summary_has_a_second_table(integers) -> None:
+    assert "zero" in integers.summary()
+    assert integers.summary().count("block_16_project") == 1
+
+
+def test_the_backbone_of_a_quantized_classifier() -> None:
+    checkpoint = quantized_checkpoint("int8")
+    backbone = MobileNetV2Model.from_checkpoint(checkpoint)
+    assert backbone.features(photos(1)[0]).dtype == np.float32
+    with pytest.raises(ArgumentError, match="invoke needs the interface of a TFLite file"):
+        backbone.invoke(np.zeros((1, 64, 64, 3), np.int8))
+
+
+def test_integers_of_a_float_network(tmp_path: Path) -> None:
+    float_model = model()
+    for wrong in (
+        lambda: float_model.invoke(photos(1)[0][None]),
+        lambda: float_model.trace(np.zeros((1, 64, 64, 3)), raw=True),
+    ):
+        with pytest.raises(ArgumentError, match="needs a network in integers"):
+            wrong()
+    with pytest.raises(ArgumentError, match="arithmetic"):
+        MobileNetV2ForImageClassification(float_model.config, arithmetic="xnnpack")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"backend": "numba"}, "backend"),
+        ({"backend": "torch"}, "backend"),
+        ({"dtype": "float64"}, "dtype"),
+        ({"arithmetic": "exact"}, "arithmetic"),
+    ],
+)
+def test_impossible_options(options, problem) -> None:
+    with pytest.raises(ArgumentError, match=problem):
+        MobileNetV2ForImageClassification.from_checkpoint(quantized_checkpoint("uint8"), **options)

@@ -1,0 +1,65 @@
+"""From float weights and ranges to integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from npmnv2.kernels.quantized import dequantize, quantize
+
+from npmnv2.errors import ArgumentError
+from npmnv2.network.architecture import classifier
+from npmnv2.network.config import MobileNetV2Config
+from npmnv2.weights.quantize import kernel_quantization, quantize_network, value_quantization
+
+numbers = st.floats(-1000, 1000, width=32)
+
+
+@given(numbers, numbers, st.sampled_from(["uint8", "int8"]), st.floats(0, 1))
+def test_every_number_in_the_range_is_half_a_step_away_at_most(a, b, dtype, share) -> None:
+    low, high = min(a, b), max(a, b)
+    q = value_quantization(low, high, dtype)
+    assert dequantize(quantize(np.zeros(1), q), q) == 0
+    x = np.array([low + share * (high - low)], np.float32)
+    # 0 is moved to a whole step, so an end may be half a step outside.
+    assert abs(dequantize(quantize(x, q), q) - x)[0] <= 1.001 * q.scale[0]
+
+
+@given(arrays.arrays(np.float32, (3, 3, 4), elements=st.floats(-8, 8, width=32)))
+def test_int8_kernels_fill_the_narrow_range_of_every_channel(kernel) -> None:
+    q = kernel_quantization(kernel, "int8")
+    assert (len(q.scale), q.zero_point) == (4, 0)
+    steps = np.abs(kernel).max((0, 1)) / q.scales
+    assert steps.max() <= 127.001
+    assert all(s == pytest.approx(127, rel=1e-5) or np.abs(kernel[..., c]).max() < 2e-6 for c, s in enumerate(steps))
+
+
+@given(arrays.arrays(np.float32, (3, 3, 4), elements=st.floats(-8, 8, width=32)))
+def test_uint8_kernels_have_one_scale(kernel) -> None:
+    q = kernel_quantization(kernel, "uint8")
+    assert len(q.scale) == 1
+    assert 1 <= q.zero_point <= 255
+
+
+def test_a_channel_without_weights_leaves_room_for_its_bias() -> None:
+    config = MobileNetV2Config(depth_multiplier=0.05, num_labels=3)
+    plan = classifier(config)
+    folded = {}
+    for name, shape in plan.parameter_shapes().items():
+        if name.endswith("/kernel"):
+            matrix = shape[2:] if shape[:2] == (1, 1) else shape[:-1] if shape[-1] == 1 else shape
+            folded[name] = np.ones(matrix, np.float32)
+            folded[name.replace("kernel", "bias")] = np.ones(shape[2] if shape[-1] == 1 else shape[-1], np.float32)
+    folded["Conv1/kernel"][..., 0] = 0
+    ranges = dict.fromkeys(["image", *(part.name for part in plan.parts())], (0.0, 6.0))
+    weights, quantization = quantize_network(plan, folded, ranges)
+    unit = quantization.values["image"].scale[0] * quantization.kernels["Conv1"].scales
+    assert np.abs(weights["Conv1/bias"]).max() <= 2**29 + 1
+    assert weights["Conv1/bias"] * unit == pytest.approx(1, rel=1e-4)
+
+
+def test_unknown_type() -> None:
+    with pytest.raises(ArgumentError, match="dtype"):
+        quantize_network(classifier(MobileNetV2Config()), {}, {}, "int4")
