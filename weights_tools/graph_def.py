@@ -9,7 +9,7 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/g
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,9 @@ from npmnv2.weights.assemble import Content, assemble
 from npmnv2.weights.bounds import Array, Budget, array_from_bytes, checked_shape, damaged, read_bytes
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.names import canonical, split
+from npmnv2.weights.quantize import Range
 
+from .fake_quant import OPERATION, range_name, with_ranges
 from .names import canonical_from_keras, canonical_from_slim, from_slim_layout
 from .protobuf import Message, signed
 from .tf_checkpoint import DTYPES
@@ -36,6 +38,18 @@ _SUMS = ("BiasAdd", "Add", "AddV2")
 _PASSING = ("Identity", "BatchToSpaceND", "StopGradient")
 _CALL_NUMBER = re.compile(r"_\d+$")
 _CONSTANT_PASSING = ("Identity", "StopGradient")
+FAKE_QUANT = "FakeQuantWithMinMaxVars"
+# What folding a batch norm takes.
+_EVALUATED: dict[str, Callable[..., Array]] = {
+    "Identity": lambda x: x,
+    "Mul": np.multiply,
+    "Add": np.add,
+    "AddV2": np.add,
+    "Sub": np.subtract,
+    "Rsqrt": lambda x: 1 / np.sqrt(x),
+    "Reshape": lambda x, shape: x.reshape(tuple(map(int, shape))),
+}
+_DEEPEST = 32
 
 
 @dataclass(frozen=True)
@@ -109,14 +123,44 @@ class Graph:
                 if name not in self._tensors:
                     self._tensors[name] = self._tensor(operation)
                 return self._tensors[name]
-            if operation.kind.startswith("FakeQuant"):
-                raise WeightsError(
-                    f"{self.path}: holds fake quantization ({name!r}); quantized checkpoints are not read yet"
-                )
+            if operation.kind == FAKE_QUANT:
+                return self.evaluate(operation.inputs[0])
             if operation.kind not in _CONSTANT_PASSING or not operation.inputs:
                 return None
             name = operation.inputs[0]
         return None
+
+    def evaluate(self, name: str, depth: int = 0) -> Array | None:
+        """The constant that an input is computed from constants to, as kernels and biases are where a graph folds
+        batch norms.
+        """
+        self.budget.step()
+        operation = self.operations.get(name)
+        if operation is None or depth > _DEEPEST:
+            return None
+        if operation.kind == "Const":
+            return self.constant(name)
+        if operation.kind not in _EVALUATED:
+            return None
+        values = [self.evaluate(source, depth + 1) for source in operation.inputs]
+        if any(value is None for value in values):
+            return None
+        with np.errstate(all="ignore"):
+            result: Array = _EVALUATED[operation.kind](*values)
+        self.budget.take(result.nbytes)
+        return result
+
+    def ranges(self) -> dict[str, Range]:
+        """The ranges of all fake quantization, by kernel or value."""
+        found: dict[str, Range] = {}
+        for operation in self.operations.values():
+            match = OPERATION.fullmatch(operation.name) if operation.kind == FAKE_QUANT else None
+            known = range_name(match["scope"], match["kind"]) if match else None
+            ends = [self.constant(name) for name in operation.inputs[1:3]] if known else []
+            if known and len(ends) == 2 and all(end is not None and end.size == 1 for end in ends):
+                low, high = (float(end.reshape(-1)[0]) for end in ends if end is not None)
+                found[known] = low, high
+        return found
 
     def _tensor(self, operation: Operation) -> Array:
         tensor = operation.attribute("value").message(8)
@@ -222,7 +266,9 @@ def _shift(graph: Graph, operation: Operation, layer: str, epsilons: set[float])
     if following is None:
         return
     if following.kind in _SUMS:
-        yield f"{layer}/bias", next(graph.constants(following.inputs), None)
+        bias = next(graph.constants(following.inputs), None)
+        computed = (graph.evaluate(name) for name in following.inputs)
+        yield f"{layer}/bias", next((x for x in computed if x is not None), None) if bias is None else bias
         return
     if following.kind == "Mul":
         norm = _written_out(graph, following)
@@ -335,4 +381,7 @@ def read(path: str | Path) -> Checkpoint:
         unexpected=unexpected,
         preprocessing={"preset": "keras"} if from_keras else None,
     )
-    return assemble(path, "graph-def", content)
+    checkpoint = assemble(path, "graph-def", content)
+    if not any(operation.kind == FAKE_QUANT for operation in graph.operations.values()):
+        return checkpoint
+    return with_ranges(checkpoint, graph.ranges(), str(path))

@@ -33,6 +33,7 @@ from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.readers import checkpoint_prefix
 
 from .crc32c import crc32c, masked
+from .fake_quant import are_ranges, ranges_of_variables, with_ranges
 from .protobuf import Message, signed, varint
 from .variables import content
 
@@ -307,5 +308,11 @@ def read(path: str | Path) -> Checkpoint:
 def read_bundle(bundle: Bundle, file_format: str) -> Checkpoint:
     """Read the variables of a bundle."""
     shapes = {name: bundle.entries[key].shape for name, key in bundle.names.items()}
-    found = content(bundle.index, shapes, lambda name: bundle.value(bundle.names[name]))
-    return assemble(bundle.index, file_format, found)
+
+    def value_of(name: str) -> Array:
+        return bundle.value(bundle.names[name])
+
+    checkpoint = assemble(bundle.index, file_format, content(bundle.index, shapes, value_of))
+    if not are_ranges(shapes):
+        return checkpoint
+    return with_ranges(checkpoint, ranges_of_variables(shapes, value_of), str(bundle.index))

@@ -58,16 +58,14 @@ def select(path: Path, names: Iterable[str]) -> Selection:
     Raises
     ------
     WeightsError
-        If the file belongs to quantization-aware training.
+        If two variables are one weight.
     """
     raw: dict[str, str] = {}
     averaged: dict[str, str] = {}
     unexpected: list[str] = []
     for name in sorted(names):
         if _QUANTIZED.fullmatch(name):
-            raise WeightsError(
-                f"{path}: holds ranges of fake quantization ({name!r}); quantized checkpoints are not read yet"
-            )
+            continue  # ranges, which `fake_quant` reads
         known = canonical_name(name.removesuffix(AVERAGE))
         if known is not None:
             names_of = averaged if name.endswith(AVERAGE) else raw

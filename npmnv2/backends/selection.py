@@ -12,7 +12,7 @@ from npmnv2.backends.interface import Backend
 from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, MissingPackageError
 from npmnv2.kernels.host.engine import find_engine
-from npmnv2.network.quantization import XNNPACK, Quantization
+from npmnv2.network.quantization import Quantization
 
 _log = logging.getLogger("npmnv2")
 
@@ -59,7 +59,7 @@ def get_backend(name: str = "auto", dtype: Any = np.float32) -> Backend:
 def get_quantized_backend(
     name: str, dtype: Any, quantization: Quantization, arithmetic: str | None = None
 ) -> QuantizedBackend:
-    """Return the backend for a quantized network; without an `arithmetic` that of LiteRT's default interpreter.
+    """Return the backend for a quantized network; without an `arithmetic` that of the file's own runtime.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def get_quantized_backend(
         raise ArgumentError(f"backend (={name!r}) must be 'auto' or 'numpy' for a quantized network")
     if np.dtype(dtype) != np.float32:
         raise ArgumentError(f"dtype (={np.dtype(dtype).name}) must be float32 for a quantized network")
-    return QuantizedBackend(quantization, arithmetic or XNNPACK)
+    return QuantizedBackend(quantization, arithmetic or quantization.arithmetic)
 
 
 def check_threads(n_threads: int | None) -> int | None:

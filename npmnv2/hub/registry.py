@@ -400,7 +400,7 @@ def _in_the_package() -> Iterable[Entry]:
         preprocessing={"preset": "slim", "size": 224, "image_mean": statistics, "image_std": statistics},
         accuracy={"top-1": 70.8, "top-5": 89.9},
         megabytes=3.7,
-        digest="sha256:0ebfcefbf8406cfc578dbfdd1df456e8c49e0039d2225f0b26a9af2293a0dffb",
+        digest="sha256:1be422c490bdcc9611dbc17a11cc571e427a906386a2a4e7c9f5745524c0dc9b",
     )
 
 

@@ -121,12 +121,15 @@ class Quantization:
         How a global pool rounds: keeping its input's scale, or with a scale of its own.
     interface : Interface, optional
         Of the TFLite file that the network comes from.
+    arithmetic : {"xnnpack", "reference", "fakequant"}
+        What the file's own runtime computes in.
     """
 
     values: Mapping[str, TensorQuantization]
     kernels: Mapping[str, TensorQuantization]
     pooling: str = "average_pool"
     interface: Interface | None = None
+    arithmetic: str = XNNPACK
 
     def of_layer(self, part: Part) -> tuple[TensorQuantization, TensorQuantization, TensorQuantization]:
         """Quantization of a layer's input, kernel and output."""
@@ -139,6 +142,7 @@ class Quantization:
             "values": {name: _to_json(q) for name, q in self.values.items()},
             "kernels": {name: _to_json(q) for name, q in self.kernels.items()},
             "pooling": self.pooling,
+            "arithmetic": self.arithmetic,
             "interface": interface
             and {
                 "shape": interface.shape,
@@ -161,6 +165,7 @@ class Quantization:
                 interface["input"] and _from_json(interface["input"]),
                 tuple(_step_from_json(*step) for step in interface["steps"]),
             ),
+            str(data["arithmetic"]),
         )
 
 
@@ -223,6 +228,8 @@ def _missing(plan: Plan, quantization: Quantization) -> Iterator[str]:
     for part in value_parts(plan):
         if isinstance(part.layer, (Conv, Depthwise, Dense)) and part.name not in quantization.kernels:
             yield f"the kernel of {part.name} has no quantization"
+    if quantization.arithmetic not in ARITHMETICS:
+        yield f"arithmetic (={quantization.arithmetic!r}) must be one of {', '.join(ARITHMETICS)}"
     if quantization.pooling not in POOLINGS:
         yield f"pooling (={quantization.pooling!r}) must be one of {', '.join(POOLINGS)}"
 

@@ -40,7 +40,7 @@ def quantize_network(
     folded : dict of str to Array
         From `npmnv2.weights.checkpoint.fold_batch_norms`.
     ranges : dict of str to (low, high)
-        Of the image and of every part of the plan.
+        Of the image and of every part of the plan; of a kernel (``<layer>/kernel``) where its numbers do not say it.
     dtype : {"int8", "uint8"}
         int8 kernels have a scale per channel and the zero point 0; uint8 kernels one scale and any zero point.
 
@@ -64,22 +64,23 @@ def quantize_network(
             source, bias = values[part.inputs[0]], folded[f"{part.name}/bias"]
             # A channel of next to no weights has a coarser scale, so that its bias fits beside the sums.
             least = np.abs(bias.astype(np.float64)) / (source.scale[0] * _LARGEST_BIAS)
-            kernels[part.name] = q = kernel_quantization(kernel, dtype, least)
+            kernels[part.name] = q = kernel_quantization(kernel, dtype, least, ranges.get(f"{part.name}/kernel"))
             weights[f"{part.name}/kernel"] = _canonical(part, _rounded(kernel, q))
             unit = source.scale[0] * q.scales.astype(np.float64)
             weights[f"{part.name}/bias"] = np.rint(bias / unit).astype(np.int32)
     return weights, Quantization(values, kernels, pooling)
 
 
-def kernel_quantization(kernel: Array, dtype: str, least: Any = 0.0) -> TensorQuantization:
+def kernel_quantization(kernel: Array, dtype: str, least: Any = 0.0, limits: Range | None = None) -> TensorQuantization:
     """Scales of a kernel (…, channels): its narrow range, without the lowest integer, as TensorFlow Lite wants it.
 
-    No scale is below that of its channel in `least`.
+    No scale is below that of its channel in `least`. A uint8 kernel may have `limits` other than its own numbers'.
     """
     if dtype == "int8":
         largest = np.abs(kernel.reshape(-1, kernel.shape[-1])).max(axis=0)
         return TensorQuantization(_float32(np.maximum(np.maximum(largest, _SMALLEST_RANGE) / 127, least)), 0, dtype)
-    low, high = min(float(kernel.min()), 0.0), max(float(kernel.max()), 0.0)
+    low, high = (float(kernel.min()), float(kernel.max())) if limits is None else limits
+    low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / 254, _SMALLEST_RANGE / 254, float(np.max(least)))
     return TensorQuantization(_float32([scale]), 1 + round(-low / scale), dtype)
 

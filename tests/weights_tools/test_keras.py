@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tflite_ops import run
 from weight_files import assert_same_weights, folded, random_checkpoint
 
+import npmnv2
 from npmnv2 import MobileNetV2ForImageClassification, WeightsError
 from npmnv2.weights_tools import convert, read, write_keras
 
@@ -202,12 +204,33 @@ def test_tflite_with_float16_weights(tmp_path: Path, saved, checkpoint) -> None:
 
 
 @pytest.mark.slow
-def test_tflite_with_integer_weights_is_refused(tmp_path: Path, saved) -> None:
+def test_tflite_with_integer_weights(tmp_path: Path, saved, checkpoint) -> None:
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     (tmp_path / "model.tflite").write_bytes(converter.convert())
-    with pytest.raises(WeightsError, match=r"model\.tflite: holds quantized weights \(int8 in .*not read yet"):
-        read(tmp_path / "model.tflite")
+    found = read(tmp_path / "model.tflite")
+    assert found.quantization is None
+    for name, value in folded(checkpoint).weights.items():
+        # Half a step of the largest weight's 127.
+        assert np.abs(found.weights[name] - value).max() <= 0.51 * np.abs(value).max() / 127, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interface", ["uint8", "float32"])
+def test_wholly_quantized_tflite_runs_as_litert_runs_it(tmp_path: Path, saved, interface) -> None:
+    rng = np.random.default_rng(0)
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    images = [rng.uniform(-1, 1, (1, 96, 96, 3)).astype(np.float32) for _ in range(4)]
+    converter.representative_dataset = lambda: ([image] for image in images)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = getattr(tf, interface)
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    x = rng.integers(0, 256, (1, 96, 96, 3), dtype=np.uint8) if interface == "uint8" else images[0]
+    for arithmetic in ("xnnpack", "reference"):
+        (expected,) = run(str(tmp_path / "model.tflite"), arithmetic, x)
+        model = npmnv2.load(tmp_path / "model.tflite", arithmetic=arithmetic)
+        np.testing.assert_array_equal(model.invoke(x), expected)
 
 
 def test_keras_h5_from_the_command_line_route(tmp_path: Path, file: Path, checkpoint) -> None:
