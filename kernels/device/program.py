@@ -36,7 +36,7 @@ def count_items(address, workers):
     """Into how many items a call falls."""
     call = _call_at(address)
     images, items = _image_items(call, workers)
-    return items + (call.batch - images) * call.n_steps + call.n_tail
+    return items + (call.batch - images) * call.n_steps + call.n_epilogue
 
 
 @njit(cached=False)
@@ -80,7 +80,7 @@ def make_enter(target: Target) -> Any:
             step = call.steps + item % call.n_steps * _STEP_BYTES
         else:
             bases = find_bases(call, worker, ZERO64, ZERO64)
-            step = call.tail + (item - in_body) * _STEP_BYTES
+            step = call.epilogue + (item - in_body) * _STEP_BYTES
         run_step(_step_at(step), bases, share, workers)
 
     return make_entry(count_items, count_shares, run_share, target.name)

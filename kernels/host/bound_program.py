@@ -53,7 +53,7 @@ class _Layout(NamedTuple):
     buffers: NDArray[np.int64]
     strides: NDArray[np.int64]
     bases: NDArray[np.int64]
-    tail: Any
+    epilogue: Any
 
 
 class BoundProgram:
@@ -81,20 +81,20 @@ class BoundProgram:
         """Compute `outputs` from `inputs`, C-contiguous arrays whose first axis is the batch."""
         batch = len(inputs[0])
         layout = self._layout(batch, len(inputs) + len(outputs))
-        self._run(self.program.steps, layout.tail, layout, (*inputs, *outputs), batch)
+        self._run(self.program.steps, layout.epilogue, layout, (*inputs, *outputs), batch)
 
     def single(self, index: int, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
-        """Run one step of the table (or of the tail, which follows it) for one image, to see what it costs."""
+        """Run one step of the table (or of the epilogue, which follows it) for one image, to see what it costs."""
         layout = self._layout(1, len(inputs) + len(outputs))
         count = len(self.program.steps)
         body = self.program.steps[index : index + 1] if index < count else self.program.steps[:0]
-        tail = layout.tail[index - count : index - count + 1] if index >= count else layout.tail[:0]
-        self._run(body, tail, layout, (*inputs, *outputs), 1)
+        epilogue = layout.epilogue[index - count : index - count + 1] if index >= count else layout.epilogue[:0]
+        self._run(body, epilogue, layout, (*inputs, *outputs), 1)
 
     @property
     def nbytes(self) -> int:
         """Bytes that this program keeps for itself: its tables, not the workspace."""
-        return sum(int(array.nbytes) for array in (self.program.steps, self.program.tail, self.program.tables))
+        return sum(int(array.nbytes) for array in (self.program.steps, self.program.epilogue, self.program.tables))
 
     def _layout(self, batch: int, n_arrays: int) -> _Layout:
         """Work out the layout for a batch, or take the last one if nothing has changed."""
@@ -112,17 +112,17 @@ class BoundProgram:
         buffers[:, steps.BATCH], strides[steps.BATCH] = start + own * n_threads, self._batch_bytes
         buffers[:, steps.WEIGHTS] = self._weights.ctypes.data
         buffers[:, steps.TABLES] = self.program.tables.ctypes.data
-        tail = self.program.tail.copy()
-        tail["input"]["height"] = batch
-        self._layouts = {batch: _Layout(start, buffers, strides, np.zeros_like(buffers), tail)}
+        epilogue = self.program.epilogue.copy()
+        epilogue["input"]["height"] = batch
+        self._layouts = {batch: _Layout(start, buffers, strides, np.zeros_like(buffers), epilogue)}
         return self._layouts[batch]
 
-    def _run(self, body: Any, tail: Any, layout: _Layout, arrays: Sequence[Floats], batch: int) -> None:
+    def _run(self, body: Any, epilogue: Any, layout: _Layout, arrays: Sequence[Floats], batch: int) -> None:
         for at, array in enumerate(arrays, start=steps.EXTERNAL):
             layout.buffers[:, at] = array.__array_interface__["data"][0]
             layout.strides[at] = array.strides[0]
         call = np.array((
-            body.ctypes.data, len(body), tail.ctypes.data, len(tail), layout.buffers.ctypes.data,
+            body.ctypes.data, len(body), epilogue.ctypes.data, len(epilogue), layout.buffers.ctypes.data,
             layout.strides.ctypes.data, layout.bases.ctypes.data, len(layout.strides), batch,
         ), CALL)  # fmt: skip
         team, n_threads = self._engine.team, self._workspace.n_threads

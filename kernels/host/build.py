@@ -17,7 +17,7 @@ from . import packing, steps, tiling
 from .memory import Bytes, Constants, round_up
 from .steps import SAMPLE
 from .target import FLOAT_BYTES, Target
-from .tiling import WIDEST_PANEL, Tiling, Window
+from .tiling import MAX_PANEL_VECTORS, Tiling, Window
 
 # Output pixels per strip of a full convolution.
 CONV_PIXELS = 256
@@ -89,18 +89,18 @@ class Program(NamedTuple):
     Attributes
     ----------
     target : Target
-    steps, tail : structured arrays
+    steps, epilogue : structured arrays
         Steps that run for every image, and the batch epilogue: steps that run once for the whole batch.
     tables : bytes
     scratch_bytes, arena_bytes, batch_bytes : int
         For each worker, for the activations of one image at work, and for what is kept of every image of a batch.
     names : tuple of str
-        The node (or nodes) that each step belongs to, those of the tail last.
+        The node (or nodes) that each step belongs to, those of the epilogue last.
     """
 
     target: Target
     steps: Any
-    tail: Any
+    epilogue: Any
     tables: Bytes
     scratch_bytes: int
     arena_bytes: int = 0
@@ -251,11 +251,11 @@ class Builder:
         return self._filter(source, output, tiles, **fields)
 
     def assemble(
-        self, body: Sequence[Step], tail: Sequence[Step], tables: Constants, arena_bytes: int = 0, batch_bytes: int = 0,
-        names: tuple[str, ...] = (),
+        self, body: Sequence[Step], epilogue: Sequence[Step], tables: Constants, arena_bytes: int = 0,
+        batch_bytes: int = 0, names: tuple[str, ...] = (),
     ) -> Program:  # fmt: skip
         """Make a table of steps that run for every image, and one of steps that run once for the whole batch."""
-        every = [*body, *tail]
+        every = [*body, *epilogue]
         # One row of zeros serves all steps; it lies among the constants, so that nothing writes to it.
         zeros = np.zeros(max((step.zero_bytes for step in every), default=0), np.uint8)
         ref = add_constant(tables, steps.TABLES, zeros)
@@ -264,7 +264,7 @@ class Builder:
         return Program(
             self.target,
             np.array([step.record for step in body], steps.STEP),
-            np.array([step.record for step in tail], steps.STEP),
+            np.array([step.record for step in epilogue], steps.STEP),
             tables.block(),
             round_up(max((step.scratch_bytes for step in every), default=0)),
             arena_bytes,
@@ -300,7 +300,7 @@ class Builder:
 
     def _filter(self, source: TensorView, output: TensorView, tiles: Tiling, **fields: Any) -> Step:
         record = self._record(steps.FILTER, source, output, **fields)
-        return Step(record, tiles.scratch_bytes, tiles.ring_columns * WIDEST_PANEL * self.target.vector_bytes)
+        return Step(record, tiles.scratch_bytes, tiles.ring_columns * MAX_PANEL_VECTORS * self.target.vector_bytes)
 
 
 def _fill(record: Any, fields: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ CALL = np.dtype(
     [
         (name, np.int64)
         for name in (
-            "steps", "n_steps", "tail", "n_tail", "buffers", "strides", "bases", "n_buffers", "batch",
+            "steps", "n_steps", "epilogue", "n_epilogue", "buffers", "strides", "bases", "n_buffers", "batch",
         )
     ]
 )  # fmt: skip

@@ -13,10 +13,10 @@ from .target import FLOAT_BYTES, Target
 # Measured on 48 KB + 1 MB: between 40 and 100 KB of rows, and 100 to 300 KB of strip, nothing changes by more than 1 %.
 RING_BYTES = 64 * 1024
 STRIP_BYTES = 192 * 1024
-# Blocks of columns share the columns at their edges, so they should not be narrow.
-NARROWEST_BLOCK = 28
+# Blocks share the columns at their edges, so they should not be narrow.
+MIN_BLOCK_COLUMNS = 28
 # Vectors in the widest kind of panel.
-WIDEST_PANEL = 3
+MAX_PANEL_VECTORS = 3
 
 
 class Window(NamedTuple):
@@ -81,7 +81,7 @@ def choose(
     group_rows = min(group_rows, rows)
     ring_rows, ring_columns = min(reach(geometry, group_rows), size[0]), reach(geometry, columns)
     # Rows outlast a panel only where another strip follows.
-    kept_vectors = vectors * -(-width // columns) if rows < height else WIDEST_PANEL
+    kept_vectors = vectors * -(-width // columns) if rows < height else MAX_PANEL_VECTORS
     staged = round_up(ring_rows * ring_columns * kept_vectors * vector_bytes)
     filtered = staged
     if window:
@@ -97,7 +97,7 @@ def _row_groups(vector_bytes: int, geometry: Geometry, height: int, width: int) 
         return reach(geometry, rows) * reach(geometry, columns) * 2 * vector_bytes
 
     blocks = 1
-    while ring_bytes(-(-width // blocks), 1) > RING_BYTES and width // (blocks + 1) >= NARROWEST_BLOCK:
+    while ring_bytes(-(-width // blocks), 1) > RING_BYTES and width // (blocks + 1) >= MIN_BLOCK_COLUMNS:
         blocks += 1
     columns = -(-width // blocks)
     rows = 1

@@ -43,7 +43,7 @@ def test_tilings_do_not_change_a_bit(
     monkeypatch: pytest.MonkeyPatch, name: str, ring: int, strip: int, narrowest: int
 ) -> None:
     expected, _ = run(name)
-    for setting, value in (("RING_BYTES", ring), ("STRIP_BYTES", strip), ("NARROWEST_BLOCK", narrowest)):
+    for setting, value in (("RING_BYTES", ring), ("STRIP_BYTES", strip), ("MIN_BLOCK_COLUMNS", narrowest)):
         monkeypatch.setattr(tiling, setting, value)
     found, chosen = run(name)
     assert strip > 20_000 or any(rows < height for rows, height in chosen), "some maps are cut into strips"
