@@ -231,7 +231,8 @@ def make_multiply(target: Target) -> Any:
     It is called as ``multiply(source: View, segments: Segments, product: Product, residual, output: View, area: Area,
     kind)``; `residual` is an address as for a tile, and `kind` the kind of tiles.
     """
-    by_one, by_two, by_three, by_one_and_a_half = (make_multiply_by(target, kind) for kind in tile_pixels(target))
+    by_one, by_two, by_three = (make_multiply_by(target, kind) for kind in (ONE, TWO, THREE))
+    by_one_and_a_half = make_multiply_by(target, ONE_AND_A_HALF) if target.halves else by_two
 
     @njit(cached=False, variant=target.name)
     def multiply(source, segments, product, residual, output, area, kind):

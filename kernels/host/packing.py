@@ -11,12 +11,9 @@ Floats = NDArray[np.float32]
 
 
 def has_half(target: Target, channels: int) -> bool:
-    """Whether a product with this many output channels ends with a tile of one and a half vectors.
-
-    That pays where vectors are long.
-    """
+    """Whether a product with this many output channels ends with a tile of one and a half vectors."""
     lanes = target.lanes
-    return lanes == 16 and lanes < channels % (2 * lanes) <= lanes + lanes // 2
+    return target.halves and lanes < channels % (2 * lanes) <= lanes + lanes // 2
 
 
 def pack_matrix(target: Target, kernel: Floats) -> Floats:

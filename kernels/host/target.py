@@ -36,6 +36,11 @@ class Target(NamedTuple):
         """Tells targets apart in file names and cache keys."""
         return "-".join([f"{self.lanes}x{self.registers}", *sorted(self.features)])
 
+    @property
+    def halves(self) -> bool:
+        """Whether products may end with a tile of one and a half vectors, which pays where vectors are long."""
+        return self.lanes == 16
+
     def vectors(self, channels: int) -> int:
         """Vectors that hold a number of channels."""
         return -(-channels // self.lanes)
