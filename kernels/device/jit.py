@@ -183,7 +183,7 @@ def _digest() -> str:
     settings = [str(getattr(config, name, None)) for name in _SETTINGS]
     found.update(repr([sys.version, numba.__version__, llvmlite.__version__, *settings]).encode())
     kernels = __package__.rpartition(".")[0]
-    for package in (__package__, f"{kernels}.host", kernels):
+    for package in (__package__, f"{__package__}.integers", f"{kernels}.host", kernels):
         for source in sorted(resources.files(package).iterdir(), key=lambda file: file.name):
             if source.name.endswith((".py", ".pyc")):
                 found.update(source.name.encode() + b"\0" + source.read_bytes())

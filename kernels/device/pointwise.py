@@ -84,7 +84,7 @@ def make_tile(target: Target, kind: int) -> Any:
 
     @emitted(target)
     def tile(emit, source, segments, product, residual, output, position, ahead):
-        inputs, outputs = _walk(emit.builder, pixels, (source, output), position)
+        inputs, outputs = walk(emit.builder, pixels, (source, output), position)
         start = emit.load_all(product.bias, _vectors(sums))
         values = [start[total.vector] for total in sums]
         values = _multiply(emit, sums, inputs, segments, product.weights, values, ahead)
@@ -102,7 +102,7 @@ def _vectors(sums: list[Sum]) -> int:
     return max(total.vector for total in sums) + 1
 
 
-def _walk(builder: Any, pixels: int, views: tuple[View, ...], position: Position) -> list[list[Any]]:
+def walk(builder: Any, pixels: int, views: tuple[View, ...], position: Position) -> list[list[Any]]:
     """Addresses of the tile's pixels in each of the views."""
     zero, x = INT64(0), position.x
     found = [[view.address] for view in views]

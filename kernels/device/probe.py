@@ -34,15 +34,27 @@ def host_target() -> Target:
     return Target(4, 32)  # NEON, and whatever else: 128 bits
 
 
-def _assembly(source: str) -> str:
+# Instruction sets that integer kernels choose by.
+_FEATURES = frozenset({"avx512vl", "avx512vnni", "avxvnni"})
+
+
+@functools.cache
+def host_features() -> frozenset[str]:
+    """What the processor that Numba compiles for has of the instruction sets that kernels ask for."""
+    return frozenset(name[1:] for name in _features().split(",") if name.startswith("+")) & _FEATURES
+
+
+def _features() -> str:
     features = config.CPU_FEATURES  # type: ignore[attr-defined]
-    if features is None:
-        features = get_host_cpu_features()
+    return str(get_host_cpu_features() if features is None else features)
+
+
+def _assembly(source: str) -> str:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=config.CPU_NAME or llvm.get_host_cpu_name(),  # type: ignore[attr-defined]
-        features=features,
+        features=_features(),
         opt=2,
     )
     return str(machine.emit_assembly(llvm.parse_assembly(source)))

@@ -21,6 +21,6 @@ def layout_digest() -> str:
 
 def source_digest() -> str:
     """Digest of the sources that kernels are compiled from; empty where the package comes without its sources."""
-    files = sorted(_DEVICE.glob("*.py"))
+    files = sorted(_DEVICE.rglob("*.py"))
     digests = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
     return hashlib.sha256(repr(digests).encode()).hexdigest()[:16] if digests else ""
