@@ -65,8 +65,8 @@ def make_row(target: Target, stride: int) -> Any:
 
         x = INT64(0)
         if stride:
-            x = _step_through(builder, x, count, pixels_together(target), windows)
-        _step_through(builder, x, count, 1, windows)
+            x = step_through(builder, x, count, pixels_together(target), windows)
+        step_through(builder, x, count, 1, windows)
 
     return row
 
@@ -78,7 +78,7 @@ def _inputs(emit: Emitter, address: Any, pixels: int, stride: int, strides: Stri
     return [emit.load(builder.add(address, builder.mul(step, INT64(i)))) for i in range(count)]
 
 
-def _step_through(builder: Any, x: Any, count: Any, pixels: int, body: Any) -> Any:
+def step_through(builder: Any, x: Any, count: Any, pixels: int, body: Any) -> Any:
     """Run `body` for `pixels` columns at a time from column `x` while they fit, and return the first column left."""
     before = builder.block
     after = builder.append_basic_block("row_done")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..padding import Geometry
 from ..quantized import Integers, TensorQuantization
 from ..quantized.rescale import clip_range
 from .target import Target
@@ -39,7 +40,7 @@ class PackedBytes(NamedTuple):
         Zero point of the output as an unsigned byte.
     """
 
-    weights: NDArray[np.int8]
+    weights: NDArray[Any]
     bias: NDArray[np.int32]
     scales: NDArray[np.float32]
     ones: NDArray[np.int8]
@@ -64,8 +65,8 @@ def pack_bytes(
     scales = np.broadcast_to(source.scales * filters.scales / output.scales, bias.shape)
     return PackedBytes(
         weights=_pack_weights(target, signed),
-        bias=_pad(target, bias - _unsigned_zero(source) * centered.sum(axis=0), np.int32),
-        scales=_pad(target, scales, np.float32),
+        bias=_pad(_VECTORS * target.lanes, bias - _unsigned_zero(source) * centered.sum(axis=0), np.int32),
+        scales=_pad(_VECTORS * target.lanes, scales, np.float32),
         ones=_pack_ones(target, len(kernel)),
         factor=0 if fits else _MIDDLE - filters.zero_point,
         low=low,
@@ -83,11 +84,37 @@ def _pack_weights(target: Target, signed: NDArray[np.int64]) -> NDArray[np.int8]
     return np.ascontiguousarray(by_word.transpose(2, 0, 3, 4, 1))
 
 
-def _pad(target: Target, row: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    width = _VECTORS * target.lanes
+def _pad(width: int, row: NDArray[Any], dtype: Any) -> NDArray[Any]:
     padded = np.zeros(-(-len(row) // width) * width, dtype)
     padded[: len(row)] = row
     return padded.reshape(-1, width)
+
+
+def pack_byte_filters(
+    target: Target,
+    kernel: Integers,
+    bias: Integers,
+    quantization: tuple[TensorQuantization, TensorQuantization, TensorQuantization],
+) -> PackedBytes:
+    """Pack depthwise filters (3, 3, C): weights int16 [shape=(vectors, 3, 2, lanes, 2)], a vector per bias row."""
+    source, filters, output = quantization
+    centered = filters.centered(kernel, np.int64)
+    channels, vectors = kernel.shape[2], target.vectors(kernel.shape[2])
+    rows = np.zeros((4, 3, vectors * target.lanes), np.int16)  # a row of zeros completes the second pair
+    rows[:3, :, :channels] = centered
+    by_pair = rows.reshape(2, 2, 3, vectors, target.lanes).transpose(3, 2, 0, 4, 1)
+    low, high = (np.float32(limit - output.zero_point) for limit in clip_range(output, "xnnpack"))
+    scales = np.broadcast_to(source.scales * filters.scales / output.scales, bias.shape)
+    return PackedBytes(
+        weights=np.ascontiguousarray(by_pair),
+        bias=_pad(target.lanes, bias - _unsigned_zero(source) * centered.sum(axis=(0, 1)), np.int32),
+        scales=_pad(target.lanes, scales, np.float32),
+        ones=np.zeros(0, np.int8),
+        factor=0,
+        low=low,
+        high=high,
+        zero=_unsigned_zero(output),
+    )
 
 
 def _pack_ones(target: Target, inputs: int) -> NDArray[np.int8]:
@@ -133,10 +160,51 @@ def pointwise(
     return _typed(out[:, : len(bias)], quantization[2])
 
 
+def depthwise(
+    x: Integers,
+    kernel: Integers,
+    bias: Integers,
+    geometry: Geometry,
+    quantization: tuple[TensorQuantization, TensorQuantization, TensorQuantization],
+    target: Target,
+) -> Integers:
+    """Filter every channel of a map (H, W, C) by 3×3 windows, as XNNPACK does; see `quantized.depthwise`."""
+    from ..device.addressing import View
+    from ..device.depthwise import Rows
+    from ..device.integers.depthwise import make_filter_bytes
+    from ..device.integers.product import ByteProduct, Scaling
+
+    packed, filter_bytes = pack_byte_filters(target, kernel, bias, quantization), make_filter_bytes(target)
+    width = len(packed.bias) * target.lanes
+    padding = (*geometry.padding, (0, width - x.shape[2]))
+    inside = np.pad(_unsigned(x), padding, constant_values=_unsigned_zero(quantization[0]))
+    reach = 2 * geometry.dilation + 1
+    height, columns = ((size - reach) // geometry.stride + 1 for size in inside.shape[:2])
+    out = np.empty((height, columns, width), np.uint8)
+    for y in range(height):
+        top, step = inside.ctypes.data + y * geometry.stride * inside.strides[0], geometry.dilation * inside.strides[0]
+        for vector in range(len(packed.bias)):
+            at = top + vector * target.lanes
+            filter_bytes(
+                (geometry.stride, geometry.dilation),
+                Rows(at, at + step, at + 2 * step),
+                width,
+                ByteProduct(packed.weights[vector].ctypes.data, packed.bias[vector].ctypes.data, 0),
+                Scaling(packed.scales[vector].ctypes.data, packed.low, packed.high, packed.zero),
+                View(out[y].ctypes.data + vector * target.lanes, width, 0),
+                columns,
+            )
+    return _typed(out[..., : len(bias)], quantization[2])
+
+
+def _unsigned(x: Integers) -> NDArray[np.uint8]:
+    return (x if x.dtype == np.uint8 else x.astype(np.int16) + _MIDDLE).astype(np.uint8)
+
+
 def _in_words(target: Target, x: Integers, words: int) -> NDArray[np.uint8]:
     """Inputs as unsigned bytes, pixels padded to whole words, and a vector more that sums may read."""
     inside = np.zeros((len(x), words * _WORD), np.uint8)
-    inside[:, : x.shape[1]] = x if x.dtype == np.uint8 else x.astype(np.int16) + _MIDDLE
+    inside[:, : x.shape[1]] = _unsigned(x)
     raw = np.zeros(inside.size + target.vector_bytes, np.uint8)
     raw[: inside.size] = inside.ravel()
     return raw[: inside.size].reshape(inside.shape)

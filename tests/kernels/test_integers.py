@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import geometries
 
 pytest.importorskip("numba")
 
 from npmnv2.kernels.device.integers.product import make_multiply_bytes
 from npmnv2.kernels.device.probe import host_features, host_target
-from npmnv2.kernels.host.integers import pointwise
+from npmnv2.kernels.host.integers import depthwise, pointwise
 from npmnv2.kernels.host.target import Target
-from npmnv2.kernels.quantized import TensorQuantization, conv
+from npmnv2.kernels.quantized import TensorQuantization
 
-from npmnv2.kernels import Geometry
+from npmnv2.kernels import Geometry, quantized
 
 # This processor, with what it has and without; narrower vectors; those of a processor with few registers.
 TARGETS = {
@@ -62,8 +63,25 @@ def test_pointwise_has_the_bits_of_the_definition(
     name: str, seed: int, pixels: int, inputs: int, outputs: int, dtype: str, activation: str
 ) -> None:
     x, kernel, bias, quantization = _case(seed, pixels, inputs, outputs, dtype, activation)
-    expected = conv(x, kernel, bias, Geometry(), quantization, "xnnpack")
+    expected = quantized.conv(x, kernel, bias, Geometry(), quantization, "xnnpack")
     comp = pointwise(x, kernel, bias, quantization, TARGETS[name])
+    assert comp.dtype == expected.dtype
+    np.testing.assert_array_equal(comp, expected)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_depthwise_has_the_bits_of_the_definition(name: str, data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 20))
+    channels, dtype = data.draw(st.sampled_from([1, 8, 17, 40])), data.draw(st.sampled_from(["uint8", "int8"]))
+    activation, seed = data.draw(st.sampled_from(["linear", "relu6"])), data.draw(st.integers(0, 2**32 - 1))
+    geometry = data.draw(geometries(height, width, 3))
+    _, kernel, bias, quantization = _case(seed, 1, 9, channels, dtype, activation)
+    x = _case(seed, height * width, channels, 1, dtype, activation)[0].reshape(height, width, channels)
+    filters = kernel.reshape(3, 3, channels)
+    expected = quantized.depthwise(x[None], filters, bias, geometry, quantization, "xnnpack")[0]
+    comp = depthwise(x, filters, bias, geometry, quantization, TARGETS[name])
     assert comp.dtype == expected.dtype
     np.testing.assert_array_equal(comp, expected)
 

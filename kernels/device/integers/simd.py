@@ -50,6 +50,11 @@ class IntegerEmitter(Emitter):
         pointer = self._pointer(address, index * self.lanes, self.integers)
         return self.builder.load(pointer, align=1)
 
+    def load_bytes(self, address: ir.Value) -> ir.Value:
+        """Load one unsigned byte into every lane."""
+        kind = ir.VectorType(BYTE, self.lanes)
+        return self.builder.zext(self.builder.load(self._pointer(address, 0, kind), align=1), self.integers)
+
     def broadcast_integer(self, address: ir.Value) -> ir.Value:
         """Load 32 bits into all lanes."""
         return self.splat_integer(self.builder.load(self._pointer(address, 0, INT32), align=1))
@@ -73,6 +78,12 @@ class IntegerEmitter(Emitter):
         if function is None:
             function = ir.Function(module, ir.FunctionType(self.integers, [self.integers, kind, kind]), name)
         return self.builder.call(function, [total, *factors])
+
+    def dot_pairs(self, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Add to every lane its two products of signed 16-bit numbers."""
+        halves = ir.VectorType(INT16, 2 * self.lanes)
+        products = self._multiply_pairs(*(self.builder.bitcast(factor, halves) for factor in (a, b)))
+        return self.builder.add(total, products)
 
     def _dot_by_pairs(self, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
         """The same by 16-bit factors: bytes 0 and 2, then 1 and 3. LLVM makes ``vpmaddwd`` of each on x86."""
