@@ -132,8 +132,8 @@ def _multiply(
     if _vectors(sums) > 1:  # a tile of one vector is limited by its loads, and its weights are few
         emit.prefetch(soon)
     row = emit.load_all(weights, _vectors(sums))
-    place = builder.add(offset, at)
-    pixels = [emit.broadcast(builder.add(address, place)) for address in inputs]
+    channel = builder.add(offset, at)
+    pixels = [emit.broadcast(builder.add(address, channel)) for address in inputs]
     following = []
     for total, value in zip(sums, values):
         operand = pixels[total.pixels[0]]

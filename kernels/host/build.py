@@ -228,8 +228,8 @@ class Builder:
     ) -> Step:  # fmt: skip
         """Depthwise convolution of an expanded map into the output; workers share its rows, or its panels."""
         tiles = self._tiling(output, expanded, geometry, projected=False)
-        place = {"filtered": output.ref, "filtered_stride": output.pixel_stride, "by_panels": by_panels}
-        fields = {**_depthwise(expanded, packed, geometry), "tiling": _tiling_fields(tiles, output, place)}
+        filtered = {"filtered": output.ref, "filtered_stride": output.pixel_stride, "by_panels": by_panels}
+        fields = {**_depthwise(expanded, packed, geometry), "tiling": _tiling_fields(tiles, output, filtered)}
         return self._filter(source, output, tiles, **fields)
 
     def inverted_residual(
@@ -238,7 +238,7 @@ class Builder:
     ) -> Step:  # fmt: skip
         """A whole block, strip by strip."""
         tiles = self._tiling(output, expanded, geometry, projected=True)
-        place = {
+        filtered = {
             "filtered": steps.ref(steps.SCRATCH, tiles.filtered),
             "filtered_stride": self._pixel_bytes(expanded.channels),
         }
@@ -246,7 +246,7 @@ class Builder:
             **_depthwise(expanded, packed, geometry),
             "projection": self._product(project),
             "residual": source.ref if residual else steps.NOTHING,
-            "tiling": _tiling_fields(tiles, output, place),
+            "tiling": _tiling_fields(tiles, output, filtered),
         }
         return self._filter(source, output, tiles, **fields)
 
@@ -339,7 +339,7 @@ def _depthwise(expanded: ExpandedMap, packed: Packed, geometry: Geometry) -> dic
     }
 
 
-def _tiling_fields(tiles: Tiling, output: TensorView, place: Mapping[str, int]) -> dict[str, int]:
+def _tiling_fields(tiles: Tiling, output: TensorView, filtered: Mapping[str, int]) -> dict[str, int]:
     return {
         "rows": tiles.rows,
         "columns": tiles.columns,
@@ -349,7 +349,7 @@ def _tiling_fields(tiles: Tiling, output: TensorView, place: Mapping[str, int]) 
         "ring_rows": tiles.ring_rows,
         "ring_columns": tiles.ring_columns,
         "staged": steps.ref(steps.SCRATCH, tiles.staged),
-        **place,
+        **filtered,
     }
 
 

@@ -11,7 +11,7 @@ class Target(NamedTuple):
     """The vector registers of a processor.
 
     Kernels are made for a target and weights are packed for one; several can live in one process. Any target runs on
-    any processor: LLVM splits vectors that are too long and leaves longer registers unused.
+    any processor, but for its features: LLVM splits vectors that are too long and leaves longer registers unused.
 
     Attributes
     ----------
