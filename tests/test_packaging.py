@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -97,3 +98,14 @@ def test_no_large_or_foreign_files() -> None:
             continue
         assert not file.exists() or file.stat().st_size < 300_000, name
         assert file.suffix not in {".h5", ".npz", ".tflite", ".safetensors", ".pb"}, name
+
+
+@in_checkout
+def test_every_requirement_states_its_oldest_release() -> None:
+    """.ci/oldest installs exactly those, so a requirement without one would be tested with any."""
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.scripts]")[0]
+    lines = lines.partition("dependencies = [")[2]
+    requirements = [text for text in re.findall(r'"([^"]+)"', lines) if not text.startswith("npmnv2[")]
+    assert len(requirements) > 20
+    for requirement in requirements:
+        assert re.match(r"[\w-]+(\[[\w,]+\])?(>=|==)\d|types-", requirement), requirement
