@@ -122,6 +122,9 @@ def test_clearing_without_a_terminal_needs_yes(fetched, home, capsys, monkeypatc
     assert "Delete all checkpoints (2.0 MB)" in (err := capsys.readouterr().err)
     assert "Add --yes" in err
     assert len(list(home.rglob("*.h5"))) == 1
+    assert main(["cache", "--clear", "--yes"]) == 0
+    assert "freed 2.0 MB" in capsys.readouterr().err
+    assert not list(home.rglob("*.h5"))
 
 
 def test_the_list_fits_the_terminal():
