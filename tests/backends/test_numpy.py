@@ -11,7 +11,8 @@ from networks import CONFIGS, PLANS, folded_weights, images
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification
 from npmnv2.backends.numpy import _KERNELS, NumpyBackend
 from npmnv2.network.architecture import classifier
-from npmnv2.network.layers import SimpleLayer
+from npmnv2.network.layers import Conv, SimpleLayer
+from npmnv2.network.plan import IMAGE, Node, Plan
 
 
 def test_maps_are_freed_once_nothing_reads_them() -> None:
@@ -59,3 +60,15 @@ def test_a_block_is_what_its_parts_are() -> None:
 
 def test_every_layer_has_a_kernel() -> None:
     assert set(_KERNELS) == set(get_args(SimpleLayer))
+
+
+def test_a_pointwise_convolution_with_a_stride_skips_pixels() -> None:
+    """No MobileNetV2 has one; extra layers of detectors do."""
+    layer = Conv(filters=7, kernel=1, stride=2, norm=None)
+    plan = Plan((Node("extra", layer, (IMAGE,)),), channels=5)
+    rng = np.random.default_rng(0)
+    weights = {"extra/kernel": rng.normal(size=(1, 1, 5, 7)), "extra/bias": rng.normal(size=7)}
+    x = rng.normal(size=(2, 6, 9, 5))
+    found = NumpyBackend().compile(plan, weights)(x, ["extra"])["extra"]
+    exact = x[:, ::2, ::2] @ weights["extra/kernel"][0, 0] + weights["extra/bias"]
+    np.testing.assert_allclose(found, np.clip(exact, 0, 6), rtol=1e-12)

@@ -49,3 +49,8 @@ def test_a_large_number_does_not_swallow_small_ones(pools) -> None:
     x = np.full((1, 64, 64, 1), 1.0, np.float32)
     x[0, 0, 0] = 2.0**30
     assert pools[0](x)[0, 0] == np.float32((2**30 + 4095) / 4096)
+
+
+def test_windows_move_by_one_pixel_unless_told_otherwise(pools) -> None:
+    x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(pools[1](x, 2)[0, :, :, 0], [[2.5, 3.5, 4.5], [6.5, 7.5, 8.5], [10.5, 11.5, 12.5]])
