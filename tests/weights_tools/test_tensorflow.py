@@ -203,7 +203,7 @@ def test_fake_quantization_without_ranges_is_refused(tmp_path: Path) -> None:
     variables = slim_variables(random_checkpoint())
     variables["MobilenetV2/Conv/weights_quant/min"] = np.zeros((), np.float32)
     write_bundle(tmp_path / "m.ckpt", variables)
-    with pytest.raises(WeightsError, match=r"m\.ckpt\.index: lacks the ranges of fake quantization of Conv1, Conv1/kernel"):
+    with pytest.raises(WeightsError, match=r"m\.ckpt\.index: lacks the ranges of .* Conv1, Conv1/kernel"):
         read(tmp_path / "m.ckpt")
 
 
