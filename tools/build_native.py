@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from native_wheel import this_platform
 from npmnv2.kernels.host.abi import layout_digest, source_digest
 from npmnv2.kernels.host.instruction_sets import APPLE, ARM, X86, InstructionSet
 from npmnv2.kernels.host.library import FOLDER, MANIFEST
@@ -231,16 +232,6 @@ def _linker(key: str, platform: Platform) -> list[str]:
         hidden = "-Wl,-z,noexecstack,--gc-sections,--build-id=none"
         return [*command, "-shared", "-nostartfiles", "-s", hidden]
     return [*command, "-shared", "-Wl,-s" if "macos" in platform.triple else "-s"]
-
-
-def this_platform() -> str:
-    """Key of the platform that this runs on, as in PLATFORMS or not."""
-    machine = this.machine().lower()
-    if sys.platform == "win32":
-        return f"win-{machine}"
-    if sys.platform == "darwin":
-        return f"macosx-{machine}"
-    return f"{'linux' if this.libc_ver()[0] == 'glibc' else 'musllinux'}-{machine}"
 
 
 def main() -> None:

@@ -36,38 +36,26 @@ class NativeKernels(NamedTuple):
 
 def load(name: str = "", folder: Path = FOLDER) -> NativeKernels | None:
     """Return the best kernels that this processor can run, or those for the instruction set `name`; None without."""
-    found = _open(folder)
-    if found is None:
-        return None
-    library, manifest = found
-    for usable in _usable(library):
-        if usable.name in manifest and name in ("", usable.name):
-            return _kernels(library, usable.name, manifest[usable.name])
-    return None
-
-
-def _open(folder: Path) -> tuple[ctypes.CDLL, dict[str, Any]] | None:
-    """The library and what its manifest says of every instruction set."""
     if not (folder / MANIFEST).is_file():
         return None
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        file = folder / manifest["file"]
-        if reason := _unfit(manifest, file):
-            raise ValueError(reason)
-        return ctypes.CDLL(str(file)), manifest["instruction_sets"]
-    except (OSError, ValueError, KeyError, TypeError) as reason:
+        opened = _open(folder / manifest["file"], manifest)
+        usable = [each.name for each in _usable(opened) if each.name in manifest["instruction_sets"]]
+        chosen = name or next(iter(usable), "")
+        return _kernels(opened, chosen, manifest["instruction_sets"][chosen]) if chosen in usable else None
+    # Whatever is wrong with the files, there is another engine.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as reason:
         _log.warning("The native kernels in %s are not used: %s. Reinstalling npmnv2 mends it.", folder, reason)
         return None
 
 
-def _unfit(manifest: dict[str, Any], file: Path) -> str:
-    """Why a library cannot be used, or nothing."""
+def _open(file: Path, manifest: dict[str, Any]) -> ctypes.CDLL:
     if manifest["layouts"] != layout_digest() or source_digest() not in ("", manifest["sources"]):
-        return "they were built from another version"
+        raise ValueError("they were built from another version")
     if hashlib.sha256(file.read_bytes()).hexdigest() != manifest["sha256"]:
-        return f"{file.name} is damaged"
-    return ""
+        raise ValueError(f"{file.name} is damaged")
+    return ctypes.CDLL(str(file))
 
 
 def _kernels(library: ctypes.CDLL, name: str, about: dict[str, Any]) -> NativeKernels:

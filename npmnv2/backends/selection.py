@@ -94,5 +94,7 @@ def check_threads(n_threads: int | None) -> int | None:
 def _hint_once() -> None:
     global _hinted
     if not _hinted:
-        _log.warning("Running on NumPy alone. pip install 'npmnv2[numba]' makes it several times as fast.")
+        _log.warning(
+            "Running on NumPy alone, without native kernels. pip install 'npmnv2[numba]' is several times as fast."
+        )
         _hinted = True

@@ -70,7 +70,7 @@ def test_numpy_comes_last_and_says_so_once(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.WARNING, "npmnv2"):
         assert [chosen(), chosen("auto"), chosen("numpy")] == ["numpy", "numpy", "numpy"]
     assert [record.getMessage() for record in caplog.records] == [
-        "Running on NumPy alone. pip install 'npmnv2[numba]' makes it several times as fast."
+        "Running on NumPy alone, without native kernels. pip install 'npmnv2[numba]' is several times as fast."
     ]
 
 
