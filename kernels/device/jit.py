@@ -105,14 +105,14 @@ class _Cache(NullCache):
         if path is None:
             return None
         try:
-            stored = path.read_bytes()
+            stored = _read_own(path)
             digest, content = stored[:_DIGEST_SIZE], stored[_DIGEST_SIZE:]
             if hashlib.sha256(content).digest() != digest:
                 return None
             # Not target_context.refresh(): that imports and registers, for 0.2 s, what only compiling needs.
             rtsys.initialize(target_context)
             return CompileResult._rebuild(target_context, *pickle.loads(content))
-        # Whatever a file of unknown origin raises (unpickling can raise anything), compiling anew is the answer.
+        # Whatever a damaged or an old file raises (unpickling can raise anything), compiling anew is the answer.
         except Exception:
             return None
 
@@ -134,6 +134,20 @@ class _Cache(NullCache):
         return folder / f"{short}-{key[:16]}.bin"
 
 
+def _is_own(about: os.stat_result) -> bool:
+    """Whether only this user and root can have written a file or folder. Windows keeps a user's cache to the user."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return about.st_uid in (os.geteuid(), 0) and not about.st_mode & 0o022
+
+
+def _read_own(path: Path) -> bytes:
+    with path.open("rb") as file:
+        if not _is_own(os.fstat(file.fileno())):
+            raise PermissionError(f"{path} can be written by others")
+        return file.read()
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Write a file so that other processes see all of it or nothing."""
     handle, temporary = tempfile.mkstemp(dir=path.parent)
@@ -151,15 +165,17 @@ def _replace(path: Path, content: bytes) -> None:
 def cache_folder() -> Path | None:
     """Return the folder for machine code, made if need be; None if there is no place for one.
 
-    It stands in ``$NUMBA_CACHE_DIR``, ``$NPMNV2_HOME``, or the user's cache directory.
+    It stands in ``$NUMBA_CACHE_DIR`` or the user's cache directory, never in ``$NPMNV2_HOME``: that is meant to be
+    copied from machine to machine, and what is kept here is code that will run.
     """
     try:
         folder = _home() / f"{sys.implementation.cache_tag}-{_digest()}"
         if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             _remove_forgotten(folder.parent)
         tempfile.TemporaryFile(dir=folder).close()
-        return folder
+        return folder if _is_own(folder.stat()) else None
     except (OSError, RuntimeError):  # read-only, or a user without a home
         return None
 
@@ -167,8 +183,6 @@ def cache_folder() -> Path | None:
 def _home() -> Path:
     if shared := getattr(config, "CACHE_DIR", ""):
         return Path(shared) / "npmnv2"
-    if own := os.environ.get("NPMNV2_HOME"):
-        return Path(own).expanduser() / "kernels"
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "npmnv2" / "kernels"
     if sys.platform == "win32":

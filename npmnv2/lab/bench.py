@@ -35,7 +35,7 @@ def warmup(n_threads: int | None = None) -> str:
     from npmnv2.kernels.device.jit import cache_folder
 
     folder = cache_folder()
-    kept = f"kept in {folder}" if folder else "not kept: no folder can be written to; set NPMNV2_HOME"
+    kept = f"kept in {folder}" if folder else "not kept: no folder can be written to; set NUMBA_CACHE_DIR"
     return f"Kernels ready after {time.perf_counter() - start:.1f} s, {kept}"
 
 

@@ -71,7 +71,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _start(package: Path, home: Path | str, checked: bool = False, **environment: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(package), "NPMNV2_HOME": str(home), **environment}
+    environment = {**os.environ, "PYTHONPATH": str(package), "XDG_CACHE_HOME": str(home), **environment}
     environment.pop("NUMBA_CACHE_DIR", None) if "NUMBA_CACHE_DIR" not in environment else None
     return subprocess.Popen(
         [sys.executable, "-c", f"CHECKED = {checked}\n{SCRIPT}"],
@@ -113,7 +113,7 @@ def warm_home(filled: Path, tmp_path: Path) -> Path:
 
 
 def _files(home: Path) -> list[Path]:
-    return sorted(home.glob("kernels/*/*.bin"))
+    return sorted(home.glob("npmnv2/kernels/*/*.bin"))
 
 
 def test_next_process_finds_the_code(package: Path, warm_home: Path) -> None:
@@ -214,10 +214,58 @@ def test_folder_follows_the_settings(folder: pytest.MonkeyPatch, tmp_path: Path)
     assert chosen().is_relative_to(tmp_path / "user")
     folder.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert chosen() == tmp_path / "xdg" / "npmnv2" / "kernels"
-    folder.setenv("NPMNV2_HOME", str(tmp_path / "own"))
-    assert chosen() == tmp_path / "own" / "kernels"
+    folder.setenv("NPMNV2_HOME", str(tmp_path / "copied"))  # meant to be copied: no place for code
+    assert chosen() == tmp_path / "xdg" / "npmnv2" / "kernels"
     folder.setattr(jit.config, "CACHE_DIR", str(tmp_path / "numba"))
     assert chosen() == tmp_path / "numba" / "npmnv2"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs owners and modes")
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_folder_that_others_can_write_to_is_not_used(folder: pytest.MonkeyPatch, mode: int) -> None:
+    place = jit.cache_folder()
+    assert place is not None
+    assert place.stat().st_mode & 0o777 == 0o700
+    place.chmod(mode)
+    jit.cache_folder.cache_clear()
+    assert jit.cache_folder() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs owners and modes")
+def test_a_folder_of_another_user_is_not_used(folder: pytest.MonkeyPatch) -> None:
+    owner = jit.cache_folder()
+    assert owner is not None
+    folder.setattr(os, "geteuid", lambda: owner.stat().st_uid + 1)
+    jit.cache_folder.cache_clear()
+    assert (jit.cache_folder() is not None) == (owner.stat().st_uid == 0)  # root's is trusted
+    folder.setattr(jit, "_is_own", lambda about: False)
+    jit.cache_folder.cache_clear()
+    assert jit.cache_folder() is None
+
+
+def test_who_is_trusted() -> None:
+    def about(uid: int, mode: int) -> os.stat_result:
+        return os.stat_result((mode, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+
+    me = os.geteuid()
+    assert jit._is_own(about(me, 0o100644))
+    assert jit._is_own(about(0, 0o100644))
+    assert not jit._is_own(about(me + 1, 0o100644))
+    assert not jit._is_own(about(me, 0o100664))
+    assert not jit._is_own(about(me, 0o100602))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs owners and modes")
+def test_files_that_others_can_write_to_are_compiled_anew(package: Path, warm_home: Path) -> None:
+    for file in _files(warm_home):
+        file.chmod(0o666)
+    assert _run(package, warm_home) == (RESULTS, COMPILED)
+
+
+def test_a_copied_home_runs_no_code(package: Path, warm_home: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(warm_home / "npmnv2", copied)
+    assert _run(package, tmp_path / "empty", NPMNV2_HOME=str(copied)) == (RESULTS, COMPILED)
 
 
 def test_user_without_a_home(folder: pytest.MonkeyPatch) -> None:
@@ -229,8 +277,8 @@ def test_user_without_a_home(folder: pytest.MonkeyPatch) -> None:
 
 
 def test_folders_of_old_versions_are_removed(folder: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder.setenv("NPMNV2_HOME", str(tmp_path))
-    old, recent = tmp_path / "kernels" / "old", tmp_path / "kernels" / "recent"
+    folder.setenv("XDG_CACHE_HOME", str(tmp_path))
+    old, recent = (tmp_path / "npmnv2" / "kernels" / name for name in ("old", "recent"))
     for place, days in ((old, 91), (recent, 89)):
         place.mkdir(parents=True)
         os.utime(place, (time.time() - days * 86400,) * 2)
