@@ -1,4 +1,4 @@
-"""``npmnv2 info``: what is in a weight file, and what is missing."""
+"""``npmnv2 info``: what is in a weight file, and what is missing; without one, what runs here."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from npmnv2.cli.arguments import add_command, add_model
+from npmnv2.errors import ArgumentError
 
-_EXAMPLES = ("info model.tflite", "info mobilenet_v2_1.0_224 --layers")
+_EXAMPLES = ("info", "info model.tflite", "info mobilenet_v2_1.0_224 --layers")
 _SHOWN_ITEMS = 8
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     command = add_command(commands, "info", info, _EXAMPLES)
-    add_model(command, "file", metavar="MODEL", help="name, weight file or directory")
+    add_model(command, "file", nargs="?", metavar="MODEL", help="name, weight file or directory")
     command.add_argument("--layers", action="store_true", help="also list all layers")
     command.add_argument("--json", action="store_true", help="one JSON object with everything")
 
 
 def info(options: argparse.Namespace) -> int:
-    """Describe a weight file."""
+    """Describe a weight file, or this installation."""
+    if options.file is None:
+        return _describe_installation(options)
     from npmnv2.hub.locate import locate
     from npmnv2.weights_tools import inspect
 
@@ -35,6 +38,16 @@ def info(options: argparse.Namespace) -> int:
         if options.layers and facts["readable"]:
             print(_layers(path))
     return 0 if facts["readable"] else 1
+
+
+def _describe_installation(options: argparse.Namespace) -> int:
+    from npmnv2.lab.environment import environment
+
+    if options.layers:
+        raise ArgumentError("--layers needs a weight file")
+    facts = environment()
+    print(json.dumps(facts) if options.json else "\n".join(f"{name:15} {value}" for name, value in facts.items()))
+    return 0
 
 
 def _layers(path: Any) -> str:

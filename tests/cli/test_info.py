@@ -59,3 +59,13 @@ def test_an_ascii_locale_stops_nothing(model):
     run = subprocess.run(command, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}, check=True)
     assert b"block_13" in run.stdout
     assert b"1\\u00d7" in run.stdout or b"\\u00d7" in run.stdout
+
+
+def test_info_of_the_installation(capsys) -> None:
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["backend"] in ("compiled", "numpy")
+    assert main(["info"]) == 0
+    assert f"npmnv2          {facts['npmnv2']}" in capsys.readouterr().out
+    assert main(["info", "--layers"]) == 1
+    assert "--layers needs a weight file" in capsys.readouterr().err
