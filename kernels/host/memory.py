@@ -51,21 +51,21 @@ class Constants:
     """Collects arrays in one block and tells where each lies."""
 
     def __init__(self) -> None:
-        self._pieces: list[NDArray[Any]] = []
+        self._block = aligned(0)
         self._size = 0
 
     def add(self, array: NDArray[Any]) -> int:
         """Append an array; return its offset."""
-        offset = self._size
-        self._pieces.append(np.ascontiguousarray(array))
-        self._size = round_up(offset + array.nbytes)
+        offset, end = self._size, round_up(self._size + array.nbytes)
+        if end > self._block.nbytes:
+            # Twice as large as needed: what is not written to takes no memory.
+            grown = aligned(2 * end)
+            grown[:offset] = self._block[:offset]
+            self._block = grown
+        self._block[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._size = end
         return offset
 
     def block(self) -> Bytes:
-        """All arrays, one after the other."""
-        block = aligned(self._size)
-        offset = 0
-        for piece in self._pieces:
-            block[offset : offset + piece.nbytes] = piece.reshape(-1).view(np.uint8)
-            offset = round_up(offset + piece.nbytes)
-        return block
+        """All arrays, one after the other, each at a cache line."""
+        return self._block[: self._size]

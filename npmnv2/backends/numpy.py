@@ -47,7 +47,7 @@ class NumpyBackend:
 
     def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> NumpyExecutable:
         """Prepare `plan`; threads are the business of NumPy's own matrix product."""
-        return NumpyExecutable(plan, weights)
+        return NumpyExecutable(plan, dict(weights))
 
 
 class NumpyExecutable:

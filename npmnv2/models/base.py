@@ -30,7 +30,7 @@ from npmnv2.network.plan import Plan
 from npmnv2.network.quantization import Quantization, check_quantization, quantization_table
 from npmnv2.results.profile import Profile
 from npmnv2.results.tables import plan_table
-from npmnv2.weights.checkpoint import Checkpoint, check_weights, fold_batch_norms, initialize
+from npmnv2.weights.checkpoint import Checkpoint, FoldedWeights, check_weights, initialize
 from npmnv2.weights.native import WEIGHTS_FILE, write_h5
 from npmnv2.weights.readers import read_checkpoint
 
@@ -145,9 +145,8 @@ class MobileNetV2PreTrainedModel:
     @cached_property
     def executable(self) -> Executable:
         """The network, folded and compiled for the backend at first use."""
-        weights = self.weights
-        if self.quantization is None:
-            weights = fold_batch_norms(self.plan, weights, self.dtype)
+        folded = self.quantization is None
+        weights = FoldedWeights(self.plan, self.weights, self.dtype) if folded else self.weights
         return self.backend.compile(self.plan, weights, self.n_threads)
 
     # --- as an object ------------------------------------------------------------------------------------------------

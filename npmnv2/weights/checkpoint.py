@@ -7,7 +7,7 @@ native file is Keras's legacy layout plus one JSON attribute called ``npmnv2``; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,24 +117,45 @@ def fold_batch_norms(plan: Plan, weights: Mapping[str, Array], dtype: DTypeLike 
     WeightsError
         If a folded number is too large for `dtype`.
     """
-    folded: dict[str, Array] = {}
-    for name, layer, _ in plan.parts():
-        if not isinstance(layer, (Conv, Depthwise, Dense)):
-            continue
-        kernel: Array = weights[f"{name}/kernel"].astype(np.float64)
+    return dict(FoldedWeights(plan, weights, dtype))
+
+
+class FoldedWeights(Mapping[str, Array]):
+    """The result of `fold_batch_norms`, computed layer by layer when it is asked for, and not kept."""
+
+    def __init__(self, plan: Plan, weights: Mapping[str, Array], dtype: DTypeLike = np.float32) -> None:
+        self._layers = {name: layer for name, layer, _ in plan.parts() if isinstance(layer, (Conv, Depthwise, Dense))}
+        self._weights = weights
+        self._dtype = np.dtype(dtype)
+        self._last: tuple[str, dict[str, Array]] = ("", {})
+
+    def __getitem__(self, key: str) -> Array:
+        name, _, variable = key.rpartition("/")
+        if name not in self._layers or variable not in ("kernel", "bias"):
+            raise KeyError(key)
+        if self._last[0] != name:  # a layer's kernel and bias are asked for one after the other
+            self._last = (name, self._fold(name, self._layers[name]))
+        return self._last[1][variable]
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{name}/{variable}" for name in self._layers for variable in ("kernel", "bias"))
+
+    def __len__(self) -> int:
+        return 2 * len(self._layers)
+
+    def _fold(self, name: str, layer: Conv | Depthwise | Dense) -> dict[str, Array]:
+        weights, kernel = self._weights, self._weights[f"{name}/kernel"]
         if isinstance(layer, Depthwise):
             kernel = kernel[..., 0]
         elif kernel.shape[:2] == (1, 1):
             kernel = kernel[0, 0]
         if isinstance(layer, Dense) or f"{name}/bias" in weights:
-            bias: Array = weights[f"{name}/bias"].astype(np.float64)
+            bias = weights[f"{name}/bias"]
         else:
             assert layer.norm is not None
             scale, bias = _scale_and_shift(weights, batch_norm_name(name), layer.norm)
-            kernel = kernel * scale
-        folded[f"{name}/kernel"] = _rounded(kernel, dtype, name)
-        folded[f"{name}/bias"] = _rounded(bias, dtype, name)
-    return folded
+            kernel = kernel.astype(np.float64) * scale
+        return {"kernel": _rounded(kernel, self._dtype, name), "bias": _rounded(bias, self._dtype, name)}
 
 
 def _rounded(values: Array, dtype: DTypeLike, layer: str) -> Array:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from weight_files import noisy
 
 from npmnv2 import MobileNetV2Config, WeightsError
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.architecture import backbone, classifier
-from npmnv2.weights.checkpoint import Checkpoint, check_weights, fold_batch_norms
+from npmnv2.weights.checkpoint import Checkpoint, FoldedWeights, check_weights, fold_batch_norms
 
 
 def test_all_problems_are_reported_together(checkpoint: Checkpoint) -> None:
@@ -84,3 +87,17 @@ def test_weights_that_come_folded_load_too(checkpoint: Checkpoint) -> None:
     check_weights(plan, files)
     again = fold_batch_norms(plan, files, np.float64)
     assert all(np.array_equal(again[name], folded[name]) for name in folded)
+
+
+def test_layers_are_folded_one_by_one_and_not_kept() -> None:
+    plan = classifier(MobileNetV2Config(depth_multiplier=0.35, num_labels=3))
+    weights = unit_gain_weights(plan)
+    lazy, eager = FoldedWeights(plan, weights), fold_batch_norms(plan, weights)
+    assert set(lazy) == set(eager)
+    assert len(lazy) == len(eager)
+    for name in reversed(list(eager)):
+        np.testing.assert_array_equal(lazy[name], eager[name], name)
+    assert "Conv1/gamma" not in lazy
+    kernel = weakref.ref(lazy["Conv1/kernel"])
+    assert lazy["Conv_1/bias"].shape == (1280,)
+    assert kernel() is None
