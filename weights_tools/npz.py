@@ -60,7 +60,7 @@ _MAX_HEADER = 4096
 # NumPy's header as NumPy itself writes it; a parser of Python's literals would run whatever depth a file wants.
 _HEADER = re.compile(
     r"\{'descr': '(?P<dtype>[<>|=]?[fiub]\d{1,2})', 'fortran_order': (?P<fortran>True|False), "
-    r"'shape': \((?P<shape>(?:\d{1,19},? ?){0,9})\),? ?\} *\n?"
+    r"'shape': \((?P<shape>[0-9, ]{0,200})\),? ?\} *\n?"
 )
 
 
@@ -136,7 +136,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Memb
     match = _HEADER.fullmatch(header)
     if match is None:
         raise damaged(path, f"not the header of an array of numbers: {header[:80]!r}", place)
-    shape = tuple(int(extent) for extent in match["shape"].replace(" ", "").split(",") if extent)
+    shape = tuple(map(int, re.findall(r"[0-9]+", match["shape"])))
     return Member(
         checked_shape(path, shape, place), _dtype(path, match["dtype"], place), match["fortran"] == "True", start, info
     )

@@ -85,8 +85,8 @@ def activation(name: str | Function) -> Activation:
     """
     if callable(name):
         return Activation(NO_CLIP, name)
-    if name in CLIPS:
+    if isinstance(name, str) and name in CLIPS:
         return Activation(CLIPS[name])
-    if name in FUNCTIONS:
+    if isinstance(name, str) and name in FUNCTIONS:
         return Activation(NO_CLIP, FUNCTIONS[name])
     raise ArgumentError(f"hidden_act (={name!r}) must be a function or one of {', '.join(NAMES)}")

@@ -226,7 +226,7 @@ class MobileNetV2Config:
             # Each label gets a name, so that a number in a foreign file would decide how much memory is taken.
             raise ArgumentError(f"num_labels (={labels}) must be at most {_MOST_LABELS} in a file")
         size = given.get("image_size")
-        if isinstance(size, (list, tuple)):
+        if isinstance(size, (list, tuple)) and size and all(isinstance(side, int) for side in size):
             given["image_size"] = max(size)
         if given.get("id2label") is not None:
             given["id2label"] = _numbered(given["id2label"])
@@ -344,6 +344,11 @@ def _one_of(*allowed: Any) -> Callable[[str, Any], None]:
     return check
 
 
+def _label_numbers(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(number, int) for number in value.values()):
+        raise ArgumentTypeError(f"{name} (={value!r:.80}) must be a dictionary from names to numbers")
+
+
 def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
     return lambda name, value: None if value is None else check(name, value)
 
@@ -383,6 +388,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "layer_norm_eps": _number(float, 0, above=True),
     "semantic_loss_ignore_index": _number(int, -(2**31)),
     "num_labels": _optional(_number(int, 0)),
+    "label2id": _optional(_label_numbers),
     "problem_type": _one_of(None, "regression", "single_label_classification", "multi_label_classification"),
     "pooling_window": _optional(_number(int, 1)),
     "pooling_stride": _number(int, 1),
