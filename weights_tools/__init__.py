@@ -14,6 +14,7 @@ from .convert import WRITERS, convert, with_classes, with_labels, write
 from .inspection import inspect
 from .keras import write as write_keras
 from .npz import write as write_npz
+from .tflite_writer import tflite_bytes
 from .tflite_writer import write as write_tflite
 from .transformers import write as write_transformers
 
@@ -24,6 +25,7 @@ __all__ = [
     "detect_format",
     "inspect",
     "read",
+    "tflite_bytes",
     "with_classes",
     "with_labels",
     "write",

@@ -81,13 +81,13 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
         temporary.write_bytes(data)
 
 
-def tflite_bytes(checkpoint: Checkpoint) -> bytes:
-    """The bytes of `write`'s file."""
+def tflite_bytes(checkpoint: Checkpoint, every_value: bool = False) -> bytes:
+    """The bytes of `write`'s file; with `every_value` of one that returns the result of every part instead."""
     quantization = checkpoint.quantization
     if quantization is None or quantization.interface is None or checkpoint.config is None:
         raise ArgumentError("checkpoint must be quantized and have an interface to be written as a TFLite file")
     plan = plan_for(checkpoint.config, checkpoint.weights)
-    return _Graph(plan, checkpoint.weights, quantization, quantization.interface).file()
+    return _Graph(plan, checkpoint.weights, quantization, quantization.interface).file(every_value)
 
 
 @dataclass
@@ -105,7 +105,7 @@ class _Graph:
     values: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
 
-    def file(self) -> bytes:
+    def file(self, every_value: bool) -> bytes:
         """Build everything."""
         _, height, width, channels = self.interface.shape
         self.shapes = self.plan.shapes(height, width)
@@ -114,9 +114,11 @@ class _Graph:
             self.values[part.name] = _PARTS[type(part.layer)](self, part)
         last, meaning = self.values[part.name], self.quantization.values[part.name]
         shape = (1, *((1, 1) if len(self.shapes[part.name]) == 1 else ()), *self.shapes[part.name])
-        for number, step in enumerate(self.interface.steps):
+        outputs = [self.values[part.name] for part in value_parts(self.plan)]
+        for number, step in enumerate(() if every_value else self.interface.steps):
             last, meaning, shape = self._step(f"output_{number}", step, last, meaning, shape)
-        graph = Table({0: self.tensors, 1: _ints([first]), 2: _ints([last]), 3: self.operators, 4: "main"})
+        ends = outputs if every_value else [last]
+        graph = Table({0: self.tensors, 1: _ints([first]), 2: _ints(ends), 3: self.operators, 4: "main"})
         codes = [_code(kind) for kind in self.codes]
         model = Table({0: Scalar("<I", 3), 1: codes, 2: [graph], 3: "npmnv2", 4: self.buffers})
         return flatbuffer(model, b"TFL3")
