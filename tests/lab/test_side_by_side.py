@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 from quantized_networks import quantized_checkpoint
 from weight_files import random_checkpoint
 
@@ -60,10 +61,11 @@ def test_a_float_model_has_no_steps(pair) -> None:
         side_by_side(pair[0], PHOTO)
 
 
-def test_command(pair, tmp_path, capsys, folder) -> None:
+def test_command(pair, tmp_path, capsys) -> None:
     for name, model in zip(("float.h5", "int8.h5"), pair):
         write_h5(model.to_checkpoint(), tmp_path / name)
-    photo = str(folder / "a.png")
+    Image.fromarray(PHOTO).save(tmp_path / "photo.png")
+    photo = str(tmp_path / "photo.png")
     assert main(["compare", str(tmp_path / "float.h5"), str(tmp_path / "int8.h5"), photo, "--steps"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split()[-3:] == ["reference", "fakequant", "float"]
     assert main(["compare", str(tmp_path / "int8.h5"), photo, "--steps"]) == 0
