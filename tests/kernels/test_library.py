@@ -68,7 +68,7 @@ def test_a_manifest_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert len(caplog.records) == 1
 
 
-needs_library = pytest.mark.skipif(not (library.FOLDER / library.MANIFEST).is_file(), reason="needs native kernels")
+needs_library = pytest.mark.skipif(load() is None, reason="needs native kernels")
 
 
 @needs_library
