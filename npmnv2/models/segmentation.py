@@ -241,7 +241,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
             logits = [values[at] for values in maps]
             grids = [photo.grid((values.shape[0], values.shape[1])) for values in logits]
             label_map, kept = assign_labels(logits, grids, scores)
-            return Segmentation(label_map, self.labels, photo.picture(), photo.source, kept)
+            return Segmentation(label_map, self.labels, photo.rgb(), photo.source, kept)
 
         return map_images(images, prepare, lambda x: self._views(x, scales, flip), finish, batch_size, errors)
 
@@ -316,7 +316,7 @@ class _Photo:
             return Grid.resize(logits, (self.pixels.shape[0], self.pixels.shape[1]), "half_pixel")
         return unpadding_grid(self.placement, logits)
 
-    def picture(self) -> NDArray[np.uint8]:
+    def rgb(self) -> NDArray[np.uint8]:
         """The photo as 8-bit RGB, to draw on."""
         pixels = self.pixels
         if pixels.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""What cannot be an image, or cannot be asked of the processor, is refused with a message that says why."""
+"""From any source to pixels; what cannot be an image is refused with a message that says why."""
 
 from __future__ import annotations
 
@@ -6,26 +6,153 @@ import io
 import os
 import signal
 import threading
-from types import SimpleNamespace
 
 import numpy as np
+import numpy.testing as npt
 import pytest
-from PIL import Image
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from npmnv2.errors import ImageError
 from npmnv2.images.loading import FORMATS, describe
 from npmnv2.images.processor import MobileNetV2ImageProcessor, load_image
-from npmnv2.images.steps import resized_size
 
 
-def encoded(image, kind):
+def encoded(image, kind, **options):
     file = io.BytesIO()
-    image.save(file, format=kind)
+    image.save(file, format=kind, **options)
     return file.getvalue()
+
+
+def assert_same_bits(comp, ref):
+    comp, ref = np.asarray(comp), np.asarray(ref)
+    assert comp.shape == ref.shape
+    assert comp.dtype == ref.dtype
+    npt.assert_array_equal(comp, ref)
 
 
 def noise(height=64, width=48, channels=3):
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+# -- what images become ---------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_source_gives_the_same_pixels(tmp_path):
+    pixels = noise(40, 50)
+    image = Image.fromarray(pixels)
+    path = tmp_path / "photo.png"
+    content = encoded(image, "PNG")
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        for source in (pixels, image, path, str(path), content, bytearray(content), file, io.BytesIO(content)):
+            assert_same_bits(load_image(source), pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    image = Image.fromarray(noise(40, 56))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.jpg"
+    image.save(path, exif=exif, quality=95)
+    with Image.open(path) as stored:
+        upright = np.asarray(ImageOps.exif_transpose(stored))
+        assert_same_bits(load_image(stored), upright)
+        assert_same_bits(load_image(stored, exif_orientation=False), np.asarray(stored))
+    assert_same_bits(load_image(path), upright)
+    as_stored = MobileNetV2ImageProcessor.preset("raw", exif_orientation=False).to_array(path)
+    assert as_stored.shape == (1, 40, 56, 3)
+
+
+def test_sixteen_bits(tmp_path):
+    values = np.array([[0, 128, 129, 257, 65406, 65407, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "gray.png")
+    comp = load_image(tmp_path / "gray.png")
+    assert_same_bits(comp[0, :, 0], np.array([0, 0, 1, 1, 254, 255, 255], np.uint8))
+    assert_same_bits(comp, load_image(Image.fromarray(values.astype(np.int32))))
+    assert comp.shape == (1, 7, 3)
+
+
+def test_alpha_is_laid_over_white():
+    image = Image.new("RGBA", (2, 1), (10, 20, 30, 0))
+    image.putpixel((1, 0), (10, 20, 30, 255))
+    expected = np.array([[[255, 255, 255], [10, 20, 30]]], np.uint8)
+    assert_same_bits(load_image(image), expected)
+    assert_same_bits(load_image(np.asarray(image)), expected)
+    assert_same_bits(load_image(image.convert("RGBa")), expected)
+    gray = Image.new("LA", (1, 1), (7, 255))
+    assert_same_bits(load_image(gray.convert("La")), np.full((1, 1, 3), 7, np.uint8))
+
+
+def test_float_images_stay_float():
+    values = np.linspace(0, 255, 12, dtype=np.float32).reshape(3, 4)
+    assert_same_bits(load_image(Image.fromarray(values)), np.repeat(values[:, :, None], 3, 2))
+    rounded = MobileNetV2ImageProcessor(do_center_crop=False)(values)
+    assert_same_bits(
+        rounded.pixel_values, MobileNetV2ImageProcessor(do_center_crop=False)(np.rint(values)).pixel_values
+    )
+
+
+def test_one_bit_and_boolean():
+    bits = noise(9, 17, 1)[:, :, 0] > 127
+    expected = np.repeat(bits[:, :, None].astype(np.uint8) * 255, 3, 2)
+    assert_same_bits(load_image(bits), expected)
+    assert_same_bits(load_image(Image.fromarray(bits)), expected)
+
+
+def test_animations_give_their_first_frame():
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "lime")]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert_same_bits(load_image(content), np.asarray(frames[0]))
+
+
+def test_palette_indices_can_be_kept():
+    image = Image.fromarray(noise(9, 7)).quantize(8)
+    assert_same_bits(load_image(image, convert_rgb=False), np.asarray(image)[:, :, None])
+
+
+def test_a_larger_limit_lets_a_large_image_in():
+    content = encoded(Image.new("1", (400, 300)), "PNG")
+    limit = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(ImageError, match="max_pixels"):
+        load_image(content, max_pixels=119_999)
+    assert load_image(content, max_pixels=120_000).shape == (300, 400, 3)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_pillows_own_limit_does_not_interfere(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert load_image(encoded(Image.new("RGB", (50, 40)), "PNG")).shape == (40, 50, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "CMYK", "1", "I;16", "F"])
+def test_large_images_go_in_bands(monkeypatch, mode):
+    image = Image.fromarray(noise(45, 30, 4), "RGBA").convert({"I;16": "L", "F": "L"}.get(mode, mode)).convert(mode)
+    whole = load_image(image)
+    for pixels in (30 * 7, 1, 30 * 44):
+        monkeypatch.setattr("npmnv2.images.loading._BAND_PIXELS", pixels)
+        assert_same_bits(load_image(image), whole)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_files_raise_nothing_but_image_errors(data):
+    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
+    content = bytearray(_FILES[kind])
+    content = content[: data.draw(st.integers(0, len(content)))]
+    assume(content)
+    for _ in range(data.draw(st.integers(0, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        pixels = load_image(bytes(content), max_pixels=10_000_000)
+    except ImageError:
+        return
+    assert pixels.ndim == 3
+
+
+_FILES = {kind: encoded(Image.fromarray(noise(20, 30)), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")}
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -217,201 +344,6 @@ def test_raster_formats_are_read(kind):
 def test_bad_arrays(array, message):
     with pytest.raises(ImageError, match=message):
         MobileNetV2ImageProcessor().to_array(array)
-
-
-@pytest.mark.parametrize("array", [np.full((40, 40, 3), 1.5), np.full((40, 40, 3), 255.0), np.full((40, 40, 3), -0.5)])
-def test_unit_range_is_expected_without_rescaling(array):
-    with pytest.raises(ImageError, match=r"must lie in 0…1 with these settings"):
-        MobileNetV2ImageProcessor(do_rescale=False).to_array(array)
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.3])
-def test_unit_range_is_accepted_without_rescaling(value):
-    array = MobileNetV2ImageProcessor(do_rescale=False, do_resize=False).to_array(np.full((40, 40, 3), value))
-    assert array.dtype == np.float32
-
-
-def test_a_black_float_image_is_accepted():
-    assert (MobileNetV2ImageProcessor().to_array(np.zeros((40, 40, 3))) == -1).all()
-
-
-def test_no_range_is_expected_where_nothing_is_scaled():
-    x = np.full((40, 40, 3), -1.5)
-    assert (MobileNetV2ImageProcessor.preset("raw").to_array(x) == np.float32(-1.5)).all()
-
-
-@pytest.mark.parametrize("shape", [(3, 40, 3), (1, 40, 4)])
-def test_channels_that_could_be_either_axis(shape):
-    array = np.zeros(shape, np.uint8)
-    with pytest.raises(ImageError, match="unclear; pass input_data_format"):
-        MobileNetV2ImageProcessor()(array)
-    for layout in ("channels_first", "channels_last"):
-        assert MobileNetV2ImageProcessor()(array, input_data_format=layout).pixel_values[0].shape == (3, 224, 224)
-
-
-def test_images_of_different_sizes_make_no_batch():
-    processor = MobileNetV2ImageProcessor.preset("raw")
-    with pytest.raises(ImageError, match=r"one size after preprocessing.*\(40, 40, 3\), \(40, 41, 3\)"):
-        processor.to_array([noise(40, 40), noise(40, 41)])
-    with pytest.raises(ImageError, match="one size"):
-        processor([noise(40, 40), noise(40, 41)], return_tensors="np")
-    with pytest.raises(ImageError, match="one size"):
-        processor.to_array([])
-
-
-def test_mean_of_another_number_of_channels():
-    with pytest.raises(ImageError, match="one entry per channel, got an image of 1 channels"):
-        MobileNetV2ImageProcessor(do_convert_rgb=False)(noise(40, 40, 1))
-
-
-def test_a_thin_image_is_not_blown_up_to_gigabytes():
-    with pytest.raises(ImageError, match=r"would be resized to 12800000 × 256; crop it first"):
-        resized_size((50_000, 1), {"shortest_edge": 256})
-    assert resized_size((5000, 1), {"max_height": 513, "max_width": 513}) == (513, 1)
-
-
-def test_pad_size_below_the_image():
-    processor = MobileNetV2ImageProcessor.preset("raw", pad_size=(50, 50))
-    with pytest.raises(ImageError, match=r"pad_size \(=50 × 50\) must be at least .* got 51 × 40"):
-        processor.to_array(noise(51, 40))
-    with pytest.raises(ImageError, match="pad_size"):
-        processor.placement((51, 40))
-
-
-# -- segmentation ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (np.zeros((40, 40, 3), int), r"integer array of shape \(height, width\)"),
-        (np.zeros((40, 40)), "got float64"),
-        (np.full((40, 40), 256), r"labels must lie in 0…255, got 256…256"),
-        (np.full((40, 40), -1), "labels must lie in"),
-    ],
-)
-def test_bad_segmentation_maps(labels, message):
-    with pytest.raises(ImageError, match=message):
-        MobileNetV2ImageProcessor()(noise(), [labels])
-
-
-def test_target_sizes_of_another_number():
-    outputs = SimpleNamespace(logits=np.zeros((2, 3, 4, 4), np.float32))
-    with pytest.raises(
-        ValueError, match=r"target_sizes must have one \(height, width\) for each of the 2 images, got 3"
-    ):
-        MobileNetV2ImageProcessor().post_process_semantic_segmentation(outputs, [(9, 9)] * 3)
-
-
-@pytest.mark.parametrize("size", [(0, 5), (5, -1), (5,), (5, 5, 5), (1.5, 2), ("5", 5), 5, "ab"])
-def test_target_sizes_that_are_none(size):
-    outputs = SimpleNamespace(logits=np.zeros((1, 3, 4, 4), np.float32))
-    with pytest.raises(ValueError, match=r"target_sizes must be pairs \(height, width\) of integers above 0, got"):
-        MobileNetV2ImageProcessor().post_process_semantic_segmentation(outputs, [size])
-
-
-@pytest.mark.parametrize("outputs", [None, SimpleNamespace(logits=None)])
-def test_outputs_without_logits(outputs):
-    with pytest.raises(ValueError, match="outputs must have logits, got"):
-        MobileNetV2ImageProcessor().post_process_semantic_segmentation(outputs)
-
-
-# -- settings ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"size": 0}, ValueError, "positive integers"),
-        ({"size": {"shortest_edge": True}}, ValueError, "positive integers"),
-        ({"size": 8193}, ValueError, r"size \(=.*\) must make an input of at most 67,108,864 pixels"),
-        ({"pad_size": 200_000}, ValueError, r"pad_size \(=.*\) must make an input of at most"),
-        ({"crop_size": (1, 67_108_865)}, ValueError, "crop_size .* must make an input of at most"),
-        ({"size": {"max_height": 10**400, "max_width": 1}}, ValueError, "must make an input of at most"),
-        ({"size": {"shortest_edge": 2.5}}, ValueError, "positive integers"),
-        ({"size": {"width": 5}}, ValueError, r"size \(=\{'width': 5\}\) must be an integer"),
-        ({"size": "large"}, ValueError, "must be an integer, a"),
-        ({"crop_size": {"shortest_edge": 5}}, ValueError, r"crop_size .* \['height', 'width'\]"),
-        ({"resample": 17}, ValueError, r"2 \(bilinear\).*half_pixel"),
-        ({"resample": "bilinear"}, ValueError, "tf1"),
-        ({"do_resize": "yes"}, TypeError, r"do_resize \(='yes'\) must be True or False"),
-        ({"rescale_factor": float("nan")}, ValueError, "finite number"),
-        ({"rescale_factor": "1/255"}, ValueError, "finite number"),
-        ({"image_mean": [0.5, None, 0.5]}, ValueError, "finite number"),
-        ({"image_std": [0.5, 0.0, 0.5]}, ValueError, "must not be 0"),
-        ({"central_fraction": 0.0}, ValueError, "above 0 and at most 1"),
-        ({"central_fraction": 1.5}, ValueError, "above 0 and at most 1"),
-    ],
-)
-def test_bad_settings(arguments, error, message):
-    with pytest.raises(error, match=message):
-        MobileNetV2ImageProcessor(**arguments)
-    with pytest.raises(error, match=message):
-        MobileNetV2ImageProcessor()(noise(), **arguments)
-
-
-def test_unknown_keys_are_named_together():
-    with pytest.raises(ValueError, match=r"\['do_flip', 'sise'\]; known are"):
-        MobileNetV2ImageProcessor.from_dict({"sise": 3, "do_flip": True, "do_resize": False})
-    with pytest.raises(ValueError, match="do_flip"):
-        MobileNetV2ImageProcessor()(noise(), do_flip=True)
-
-
-def test_bookkeeping_of_transformers_is_accepted():
-    config = {"image_processor_type": "MobileNetV2ImageProcessorFast", "do_pad": None, "device": None}
-    assert MobileNetV2ImageProcessor.from_dict(config) == MobileNetV2ImageProcessor()
-
-
-def test_the_largest_input():
-    for size in (8192, (8192, 8192), (1, 67_108_864)):
-        assert MobileNetV2ImageProcessor(size=size, crop_size=8192)
-
-
-def test_presets_that_are_no_names():
-    with pytest.raises(ValueError, match=r"preset \(=\[\]\) must be one of hf"):
-        MobileNetV2ImageProcessor.from_preprocessing({"preset": []})
-
-
-def test_unknown_preset():
-    with pytest.raises(ValueError, match=r"preset \(='torch'\) must be one of hf, slim, keras, raw, deeplab"):
-        MobileNetV2ImageProcessor.preset("torch")
-    with pytest.raises(ValueError, match="positive integers"):
-        MobileNetV2ImageProcessor.preset("hf", 0)
-
-
-@pytest.mark.parametrize("argument", ["data_format", "input_data_format"])
-def test_unknown_layout(argument):
-    with pytest.raises(ValueError, match=rf"{argument} \(='NHWC'\) must be 'channels_first' or 'channels_last'"):
-        MobileNetV2ImageProcessor()(noise(), **{argument: "NHWC"})
-
-
-def test_unknown_tensors():
-    with pytest.raises(ValueError, match=r"return_tensors \(='mx'\) must be None or one of np, pt, tf, jax"):
-        MobileNetV2ImageProcessor()(noise(), return_tensors="mx")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is not JSON"),
-        ("[]", "must hold a JSON object, got list"),
-        ("[" * 200_000, "is not JSON"),
-        (" " * (1 << 20) + "{}", "must have at most 1048576 bytes"),
-        ('{"pad_size": {"height": 200000, "width": 200000}}', "must make an input of at most"),
-    ],
-    ids=["cut off", "list", "nested", "large", "padding"],
-)
-def test_bad_config_files(tmp_path, text, message):
-    (tmp_path / "preprocessor_config.json").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        MobileNetV2ImageProcessor.from_pretrained(tmp_path)
-
-
-def test_missing_config_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"must be a directory with a preprocessor_config\.json"):
-        MobileNetV2ImageProcessor.from_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"google/mobilenet_v2_1\.0_224"):
-        MobileNetV2ImageProcessor.from_pretrained("google/mobilenet_v2_1.0_224")
 
 
 def test_names_in_messages():

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import numpy.testing as npt
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 
-from npmnv2.errors import ImageError
 from npmnv2.images.processor import PRESETS, MobileNetV2FeatureExtractor, MobileNetV2ImageProcessor, load_image
-from npmnv2.kernels import VARIANTS, resize_bilinear
-from npmnv2.results.class_map import class_map
 
 SIDES = st.integers(1, 70)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -415,149 +411,3 @@ def test_integers_and_pairs_for_sizes():
     assert processor.size == {"shortest_edge": 300}
     assert processor.crop_size == {"height": 96, "width": 128}
     assert MobileNetV2ImageProcessor(size=None, do_resize=None) == MobileNetV2ImageProcessor()
-
-
-# -- label maps --------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 90), st.integers(1, 90), st.sampled_from(VARIANTS))
-def test_class_map_is_argmax_of_the_resized_logits(h, w, height, width, variant):
-    logits = np.random.default_rng(h * 100 + w).normal(size=(h, w, 5)).astype(np.float32)
-    ref = resize_bilinear(logits[None], (height, width), variant)[0].argmax(-1)
-    comp = class_map(logits, (height, width), variant)
-    assert comp.dtype == np.int64
-    npt.assert_array_equal(comp, ref)
-
-
-def test_class_map_in_several_blocks():
-    logits = np.random.default_rng(0).normal(size=(20, 30, 21)).astype(np.float32)
-    ref = resize_bilinear(logits[None], (700, 400), "half_pixel")[0].argmax(-1)
-    npt.assert_array_equal(class_map(logits, (700, 400), "half_pixel"), ref)
-
-
-# -- reading images ----------------------------------------------------------------------------------------------------
-
-
-def encoded(image, **options):
-    file = io.BytesIO()
-    image.save(file, **options)
-    return file.getvalue()
-
-
-def test_every_kind_of_source_gives_the_same_pixels(tmp_path):
-    pixels = photo(40, 50)
-    image = Image.fromarray(pixels)
-    path = tmp_path / "photo.png"
-    content = encoded(image, format="PNG")
-    path.write_bytes(content)
-    with path.open("rb") as file:
-        for source in (pixels, image, path, str(path), content, bytearray(content), file, io.BytesIO(content)):
-            assert_same_bits(load_image(source), pixels)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path, orientation):
-    image = Image.fromarray(photo(40, 56))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / "photo.jpg"
-    image.save(path, exif=exif, quality=95)
-    with Image.open(path) as stored:
-        upright = np.asarray(ImageOps.exif_transpose(stored))
-        assert_same_bits(load_image(stored), upright)
-        assert_same_bits(load_image(stored, exif_orientation=False), np.asarray(stored))
-    assert_same_bits(load_image(path), upright)
-    as_stored = MobileNetV2ImageProcessor.preset("raw", exif_orientation=False).to_array(path)
-    assert as_stored.shape == (1, 40, 56, 3)
-
-
-def test_sixteen_bits(tmp_path):
-    values = np.array([[0, 128, 129, 257, 65406, 65407, 65535]], np.uint16)
-    Image.fromarray(values).save(tmp_path / "gray.png")
-    comp = load_image(tmp_path / "gray.png")
-    assert_same_bits(comp[0, :, 0], np.array([0, 0, 1, 1, 254, 255, 255], np.uint8))
-    assert_same_bits(comp, load_image(Image.fromarray(values.astype(np.int32))))
-    assert comp.shape == (1, 7, 3)
-
-
-def test_alpha_is_laid_over_white():
-    image = Image.new("RGBA", (2, 1), (10, 20, 30, 0))
-    image.putpixel((1, 0), (10, 20, 30, 255))
-    expected = np.array([[[255, 255, 255], [10, 20, 30]]], np.uint8)
-    assert_same_bits(load_image(image), expected)
-    assert_same_bits(load_image(np.asarray(image)), expected)
-    assert_same_bits(load_image(image.convert("RGBa")), expected)
-    gray = Image.new("LA", (1, 1), (7, 255))
-    assert_same_bits(load_image(gray.convert("La")), np.full((1, 1, 3), 7, np.uint8))
-
-
-def test_float_images_stay_float():
-    values = np.linspace(0, 255, 12, dtype=np.float32).reshape(3, 4)
-    assert_same_bits(load_image(Image.fromarray(values)), np.repeat(values[:, :, None], 3, 2))
-    rounded = MobileNetV2ImageProcessor(do_center_crop=False)(values)
-    assert_same_bits(
-        rounded.pixel_values, MobileNetV2ImageProcessor(do_center_crop=False)(np.rint(values)).pixel_values
-    )
-
-
-def test_one_bit_and_boolean():
-    bits = photo(9, 17, 1)[:, :, 0] > 127
-    expected = np.repeat(bits[:, :, None].astype(np.uint8) * 255, 3, 2)
-    assert_same_bits(load_image(bits), expected)
-    assert_same_bits(load_image(Image.fromarray(bits)), expected)
-
-
-def test_animations_give_their_first_frame():
-    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "lime")]
-    content = encoded(frames[0], format="GIF", save_all=True, append_images=frames[1:])
-    assert_same_bits(load_image(content), np.asarray(frames[0]))
-
-
-def test_palette_indices_can_be_kept():
-    image = Image.fromarray(photo(9, 7)).quantize(8)
-    assert_same_bits(load_image(image, convert_rgb=False), np.asarray(image)[:, :, None])
-
-
-def test_a_larger_limit_lets_a_large_image_in():
-    content = encoded(Image.new("1", (400, 300)), format="PNG")
-    limit = Image.MAX_IMAGE_PIXELS
-    with pytest.raises(ImageError, match="max_pixels"):
-        load_image(content, max_pixels=119_999)
-    assert load_image(content, max_pixels=120_000).shape == (300, 400, 3)
-    assert limit == Image.MAX_IMAGE_PIXELS
-
-
-def test_pillows_own_limit_does_not_interfere(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert load_image(encoded(Image.new("RGB", (50, 40)), format="PNG")).shape == (40, 50, 3)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "CMYK", "1", "I;16", "F"])
-def test_large_images_go_in_bands(monkeypatch, mode):
-    image = Image.fromarray(photo(45, 30, 4), "RGBA").convert({"I;16": "L", "F": "L"}.get(mode, mode)).convert(mode)
-    whole = load_image(image)
-    for pixels in (30 * 7, 1, 30 * 44):
-        monkeypatch.setattr("npmnv2.images.loading._BAND_PIXELS", pixels)
-        assert_same_bits(load_image(image), whole)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_damaged_files_raise_nothing_but_image_errors(data):
-    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
-    content = bytearray(_FILES[kind])
-    content = content[: data.draw(st.integers(0, len(content)))]
-    assume(content)
-    for _ in range(data.draw(st.integers(0, 3))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        pixels = load_image(bytes(content), max_pixels=10_000_000)
-    except ImageError:
-        return
-    assert pixels.ndim == 3
-
-
-_FILES = {
-    kind: encoded(Image.fromarray(photo(20, 30)), format=kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
-}
