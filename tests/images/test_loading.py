@@ -336,6 +336,7 @@ def test_raster_formats_are_read(kind):
         (np.zeros((40, 40, 3), complex), "dtype complex128"),
         (np.full((40, 40, 3), "x"), "pixels must be uint8 or float"),
         (np.full((40, 40, 4), 100.0), "float array must have 1 or 3 channels"),
+        (np.full((40, 40, 3), 1.0), r"must lie in 0…255 but none is above 1, which would be all but black"),
         (np.full((40, 40, 3), 0.7), r"must lie in 0…255 but none is above 0\.7.*do_rescale=False"),
         (np.full((40, 40, 3), 255.5), r"must lie in 0…255 with these settings, got 255\.5"),
         (np.full((40, 40, 3), -0.1), r'must lie in 0…255.*use the preset "raw"'),

@@ -198,6 +198,11 @@ def test_missing_config_file(tmp_path):
         MobileNetV2ImageProcessor.from_pretrained("google/mobilenet_v2_1.0_224")
 
 
+def test_the_hf_preset_of_an_input_that_is_not_square():
+    processor = MobileNetV2ImageProcessor.preset("hf", (64, 96))
+    assert (processor.size, processor.crop_size) == ({"shortest_edge": 128}, {"height": 64, "width": 96})
+
+
 def test_reprs_are_short():
     assert (
         repr(MobileNetV2ImageProcessor.preset("slim", (64, 96))) == "MobileNetV2ImageProcessor.preset('slim', (64, 96))"

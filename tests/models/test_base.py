@@ -56,6 +56,7 @@ def test_impossible_hidden_states(model, pixels, wanted, error, message) -> None
         (lambda x: x[0], "four dimensions"),
         (lambda x: x[:, :2], r"num_channels \(=3\)"),
         (lambda x: x[:, :, :31], "at least 32×32 pixels, got 31×33"),
+        (lambda x: x[..., :3], "at least 32×32 pixels, got 65×3"),
         (lambda x: x.transpose(0, 2, 3, 1), "got .*; for channels last pass data_format='channels_last'"),
     ],
 )

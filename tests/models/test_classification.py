@@ -265,6 +265,14 @@ def test_transform_is_a_preset_of_the_models_size(model, photos, name) -> None:
     )
 
 
+@pytest.mark.parametrize("own", ["hf", "keras", "deeplab"])
+def test_a_preset_has_the_size_of_the_models_own_processor(model, photos, own) -> None:
+    processor = MobileNetV2ImageProcessor.preset(own, (96, 80))
+    other = type(model)(model.config, model.weights, backend=model.backend.name, processor=processor)
+    reference = other.predict(photos[0], transform=MobileNetV2ImageProcessor.preset("slim", (96, 80)))
+    np.testing.assert_array_equal(other.predict(photos[0], transform="slim").logits, reference.logits)
+
+
 def test_raw_pixels_are_taken_as_they_are(model) -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (64, 64, 3)).astype(np.float32)
     reference = model.run(x[None], ["predictions"])["predictions"][0]

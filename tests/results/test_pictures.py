@@ -35,7 +35,7 @@ def test_display_colors_are_bright_and_no_two_are_the_same(count):
     npt.assert_array_equal(display_colors(count + 5)[:count], colors)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2), (13, 17)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2), (4, 7), (13, 17)])
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_outline_is_what_has_a_neighbor_of_a_different_class(size, width):
     label_map = np.random.default_rng(0).integers(0, 2, size) if min(size) < 9 else np.zeros(size, int)
