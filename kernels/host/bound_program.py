@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -83,13 +84,18 @@ class BoundProgram:
         layout = self._layout(batch, len(inputs) + len(outputs))
         self._run(self.program.steps, layout.epilogue, layout, (*inputs, *outputs), batch)
 
-    def single(self, index: int, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
-        """Run one step of the table (or of the epilogue, which follows it) for one image, to see what it costs."""
+    def time_steps(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> list[float]:
+        """Run on one image, step by step, and return the seconds of each step in the order of the program's names."""
         layout = self._layout(1, len(inputs) + len(outputs))
-        count = len(self.program.steps)
-        body = self.program.steps[index : index + 1] if index < count else self.program.steps[:0]
-        epilogue = layout.epilogue[index - count : index - count + 1] if index >= count else layout.epilogue[:0]
-        self._run(body, epilogue, layout, (*inputs, *outputs), 1)
+        body, epilogue = self.program.steps, layout.epilogue
+        pieces = [(body[i : i + 1], epilogue[:0]) for i in range(len(body))]
+        pieces += [(body[:0], epilogue[i : i + 1]) for i in range(len(epilogue))]
+        seconds = []
+        for piece in pieces:
+            start = time.perf_counter()
+            self._run(*piece, layout, (*inputs, *outputs), 1)
+            seconds.append(time.perf_counter() - start)
+        return seconds
 
     @property
     def nbytes(self) -> int:

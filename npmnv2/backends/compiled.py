@@ -14,7 +14,7 @@ from npmnv2.backends.interface import Weights
 from npmnv2.backends.lowering import lower
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.backends.packed_weights import PackedWeights
-from npmnv2.backends.partition import Subgraph, is_compiled, partition
+from npmnv2.backends.partition import Subgraph, has_functions_inside, is_compiled, partition
 from npmnv2.forks import renew_in_children
 from npmnv2.kernels import Array
 from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
@@ -121,7 +121,7 @@ class CompiledExecutable:
         return program
 
     def _lower(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
-        schedule = self.plan.schedule(outputs)
+        schedule = self.plan.schedule(outputs, has_functions_inside)
         shapes = schedule.shapes(shape)
         return ExecutionPlan(
             tuple(self._compile(subgraph, shapes) for subgraph in partition(schedule)), schedule, shapes
@@ -144,6 +144,7 @@ class CompiledExecutable:
         if len(inputs[0]):
             stage.program(inputs, outputs)
         values.update(zip(stage.subgraph.outputs, outputs))
+        _apply_function(stage.subgraph, values)
 
     def _timed(
         self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]
@@ -154,12 +155,19 @@ class CompiledExecutable:
         if stage.program is None:
             return [(stage.subgraph.nodes[0].name, time.perf_counter() - start)]
         inputs, outputs = ([values[name] for name in names] for names in stage.subgraph[1:3])
-        timings = []
-        for index, name in enumerate(stage.program.program.names):
-            start = time.perf_counter()
-            stage.program.single(index, inputs, outputs)
-            timings.append((name, time.perf_counter() - start))
+        timings = list(zip(stage.program.program.names, stage.program.time_steps(inputs, outputs)))
+        start = time.perf_counter()
+        _apply_function(stage.subgraph, values)
+        timings.append((timings[-1][0], time.perf_counter() - start))
         return timings
+
+
+def _apply_function(subgraph: Subgraph, values: dict[str, Array]) -> None:
+    """Apply the function that follows a subgraph, image by image: then no bit can depend on the batch."""
+    if subgraph.function is not None:
+        value = values[subgraph.nodes[-1].name]
+        for image in range(len(value)):
+            value[image : image + 1] = subgraph.function(value[image : image + 1])
 
 
 def _only_for_numpy(plan: Plan, weights: Weights) -> Weights:

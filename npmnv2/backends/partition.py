@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import NamedTuple
 
-from npmnv2.network.activations import activation
+from npmnv2.network.activations import Function, activation
 from npmnv2.network.layers import AnyLayer, Conv, Depthwise, InvertedResidual
 from npmnv2.network.plan import Node, Schedule
 
 
 def is_compiled(layer: AnyLayer) -> bool:
-    """Whether compiled kernels cover a layer: clips as activations, 3×3 depthwise, no dilated full convolution."""
+    """Whether compiled kernels cover a layer, but for a function after it: 3×3 depthwise, no dilated convolution."""
     if isinstance(layer, InvertedResidual):
         return all(is_compiled(part) for part in layer.parts().values())
-    if isinstance(layer, (Conv, Depthwise)) and activation(layer.activation).function is not None:
-        return False
     if isinstance(layer, Depthwise):
         return layer.kernel == 3
     return not isinstance(layer, Conv) or layer.kernel == 1 or layer.dilation == 1
+
+
+def function_after(layer: AnyLayer) -> Function | None:
+    """The activation of a layer where it is not a clip, which kernels apply themselves."""
+    return activation(layer.activation).function if isinstance(layer, (Conv, Depthwise)) else None
+
+
+def has_functions_inside(layer: AnyLayer) -> bool:
+    """Whether a layer is a block that cannot run as one, since a function follows one of its parts."""
+    return isinstance(layer, InvertedResidual) and any(function_after(part) for part in layer.parts().values())
 
 
 class Subgraph(NamedTuple):
@@ -34,21 +41,30 @@ class Subgraph(NamedTuple):
         Values that are results, or that nodes outside read.
     compiled : bool
         Whether it runs as one program; otherwise it is one node, and NumPy runs it.
+    function : callable or None
+        What becomes of the last node's value after a program has run.
     """
 
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     compiled: bool
+    function: Function | None = None
 
 
 def partition(schedule: Schedule) -> list[Subgraph]:
-    """Cut a schedule into subgraphs, as few as possible."""
+    """Cut a schedule, whose blocks have no functions inside, into subgraphs, as few as possible."""
     groups: list[list[Node]] = []
-    for compiled, run in groupby(schedule.nodes, lambda node: is_compiled(node.layer)):
-        nodes = list(run)
-        groups += [nodes] if compiled else [[node] for node in nodes]
+    for node in schedule.nodes:
+        if groups and _may_follow(groups[-1][-1], node):
+            groups[-1].append(node)
+        else:
+            groups.append([node])
     return [_subgraph(groups, position, schedule) for position in range(len(groups))]
+
+
+def _may_follow(last: Node, node: Node) -> bool:
+    return is_compiled(last.layer) and is_compiled(node.layer) and function_after(last.layer) is None
 
 
 def _subgraph(groups: Sequence[Sequence[Node]], position: int, schedule: Schedule) -> Subgraph:
@@ -57,9 +73,11 @@ def _subgraph(groups: Sequence[Sequence[Node]], position: int, schedule: Schedul
     read = dict.fromkeys(name for node in nodes for name in node.inputs)
     wanted = set(schedule.results.values())
     wanted.update(name for group in groups[position + 1 :] for node in group for name in node.inputs)
+    compiled = is_compiled(nodes[0].layer)
     return Subgraph(
         nodes=tuple(nodes),
         inputs=tuple(name for name in read if name not in made),
         outputs=tuple(name for name in made if name in wanted),
-        compiled=is_compiled(nodes[0].layer),
+        compiled=compiled,
+        function=function_after(nodes[-1].layer) if compiled else None,
     )

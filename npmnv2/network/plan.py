@@ -6,7 +6,7 @@ sets and comparing two networks is a comparison of dictionaries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -200,10 +200,13 @@ class Plan:
             raise ArgumentError(f"endpoint (={name!r}) must be one of {', '.join(known)} or an alias{hint}")
         return name
 
-    def schedule(self, outputs: Sequence[str]) -> Schedule:
-        """The nodes that `outputs` (endpoint names or aliases) need, and no others."""
+    def schedule(self, outputs: Sequence[str], must_open: Callable[[AnyLayer], bool] = lambda layer: False) -> Schedule:
+        """The nodes that `outputs` (endpoint names or aliases) need, and no others.
+
+        A block stands there as its parts if an output is inside it, or if `must_open` says so.
+        """
         wanted = {name: self.resolve(name) for name in outputs}
-        nodes, renamed = _open_blocks(self.nodes, set(wanted.values()))
+        nodes, renamed = _open_blocks(self.nodes, set(wanted.values()), must_open)
         results = {name: renamed.get(endpoint, endpoint) for name, endpoint in wanted.items()}
         return Schedule(_prune(_rename_inputs(nodes, renamed), set(results.values())), results)
 
@@ -211,14 +214,18 @@ class Plan:
 # The last part of a block and the block itself make the same value, and a schedule holds only one of them.
 
 
-def _open_blocks(nodes: Sequence[Node], wanted: set[str]) -> tuple[list[Node], dict[str, str]]:
+def _open_blocks(
+    nodes: Sequence[Node], wanted: set[str], must_open: Callable[[AnyLayer], bool]
+) -> tuple[list[Node], dict[str, str]]:
     """Replace blocks whose inside is read or wanted by their parts; return new names of values that changed theirs."""
     read = wanted.union(*(node.inputs for node in nodes))
     opened: list[Node] = []
     renamed: dict[str, str] = {}
     for node in nodes:
         *inside, last = parts_of(node)
-        if read & {part.name for part in inside}:
+        if read & {part.name for part in inside} or (
+            isinstance(node.layer, InvertedResidual) and must_open(node.layer)
+        ):
             opened += [Node(*part) for part in (*inside, last)]
             renamed[node.name] = last.name
         else:

@@ -22,8 +22,7 @@ from networks import CONFIGS, compiled_network, folded_weights, images
 
 from npmnv2.backends import compiled
 from npmnv2.backends.compiled import CompiledBackend
-from npmnv2.backends.numpy import NumpyBackend
-from npmnv2.backends.partition import is_compiled
+from npmnv2.backends.numpy import NumpyBackend, NumpyExecutable
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.layers import Depthwise
@@ -78,16 +77,72 @@ def test_any_size_of_image(height: int, width: int, n_threads: int) -> None:
     np.testing.assert_allclose(comp, reference, atol=2.0**-24 * 8000 * np.abs(reference).max())
 
 
-def test_other_activations_run_on_numpy_in_between() -> None:
-    plan = classifier(MobileNetV2Config(depth_multiplier=0.35, num_labels=3, hidden_act="silu"))
-    assert not is_compiled(plan.nodes[0].layer)
+FUNCTIONS = ["hardswish", "gelu", "silu", "tanh", "leaky_relu", "mish", lambda x: np.where(x > 1, 2 - x, x)]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=str)
+def test_functions_as_activations(function) -> None:
+    """Layers run compiled, without a clip; the function follows. Batch, threads and endpoints change no bit."""
+    plan = classifier(MobileNetV2Config(depth_multiplier=0.35, num_labels=3, hidden_act=function))
     weights = folded_weights(plan)
-    x = images(2)
-    names = ["predictions", "block_3"]
-    reference = NumpyBackend().compile(plan, weights)(x, names)
-    comp = CompiledBackend(ENGINE).compile(plan, weights, 2)(x, names)
+    x = images(5, 50, 40)
+    executable = CompiledBackend(ENGINE).compile(plan, weights, 1)
+    found = executable(x, plan.endpoints)
+    double = {name: weight.astype(np.float64) for name, weight in weights.items()}
+    expected = NumpyBackend().compile(plan, double)(x.astype(np.float64), plan.endpoints)
+    for name, value in found.items():
+        assert value.dtype == np.float32
+        limit = 2.0**-24 * 4000 * np.abs(expected[name]).max()
+        assert np.abs(value - expected[name]).max() < limit, name
+    names = ["predictions", "block_3", "block_5_depthwise", "Conv1"]
+    for n_threads, start, stop in [(1, 0, 1), (2, 1, 5), (3, 2, 4)]:
+        again = CompiledBackend(ENGINE).compile(plan, weights, n_threads)(x[start:stop], names)
+        for name in names:
+            np.testing.assert_array_equal(again[name], found[name][start:stop], name)
+
+
+def test_numpy_runs_nothing_but_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NumpyExecutable, "evaluate", lambda *_: pytest.fail("a layer ran on NumPy"))
+    plan = classifier(MobileNetV2Config(depth_multiplier=0.35, num_labels=3, hidden_act="hardswish"))
+    executable = CompiledBackend(ENGINE).compile(plan, folded_weights(plan), 1)
+    executable(images(2), ["predictions", "block_3"])
+    timings = executable.profile(images(1), ["predictions"])
+    assert sum(t.multiply_adds for t in timings) == plan.multiply_adds(71, 65)
+    assert [t.name for t in timings][:4] == [
+        "Conv1",
+        "expanded_conv_depthwise",
+        "expanded_conv_project",
+        "block_1_expand",
+    ]
+
+
+def test_profiling_applies_functions_once() -> None:
+    """The steps of a profile run on the same values as a call's."""
+    seen: list[float] = []
+
+    def function(x: np.ndarray) -> np.ndarray:
+        seen.append(float(np.abs(x).max()))
+        return 0.5 * x
+
+    plan = classifier(CONFIGS["0.35"].replace(hidden_act=function))
+    executable = CompiledBackend(ENGINE).compile(plan, folded_weights(plan), 1)
+    executable(images(1), ["predictions"])
+    expected = list(seen)
+    executable.profile(images(1), ["predictions"])
+    assert seen == [*expected, *expected, *[value for value in expected for _ in range(2)]]
+
+
+def test_layers_that_no_kernel_covers_run_on_numpy_in_between() -> None:
+    plan = classifier(CONFIGS["0.35"])
+    wide = Depthwise(kernel=5, activation="hardswish")
+    plan = Plan(tuple(n._replace(layer=wide) if n.name in ("block_2", "block_5") else n for n in plan.nodes))
+    weights = folded_weights(plan)
+    names = ["predictions", "block_2", "block_3"]
+    expected = NumpyBackend().compile(plan, weights)(images(2), names)
+    found = CompiledBackend(ENGINE).compile(plan, weights, 2)(images(2), names)
     for name in names:
-        np.testing.assert_allclose(comp[name], reference[name], rtol=1e-4, atol=1e-4)
+        limit = 2.0**-24 * 4000 * np.abs(expected[name]).max()
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=limit)
 
 
 def test_no_images_give_no_rows() -> None:

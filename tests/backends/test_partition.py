@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from npmnv2 import MobileNetV2Config
-from npmnv2.backends.partition import is_compiled, partition
+from npmnv2.backends.partition import has_functions_inside, is_compiled, partition
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.layers import Add, Conv, Dense, Depthwise, GlobalAveragePool, InvertedResidual, ResizeLike
+from npmnv2.network.plan import Node, Plan
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ from npmnv2.network.layers import Add, Conv, Dense, Depthwise, GlobalAveragePool
         (Depthwise(dilation=6), True),
         (Depthwise(kernel=5), False),
         (InvertedResidual(4, 8, dilation=2), True),
+        (Conv(filters=4, activation="gelu"), True),
         *((layer, True) for layer in (Add(), Dense(3), GlobalAveragePool(), ResizeLike())),
     ],
     ids=str,
@@ -37,11 +39,39 @@ def test_a_network_of_clips_is_one_subgraph() -> None:
     assert subgraph.compiled
 
 
+def test_functions_end_a_subgraph_and_open_blocks() -> None:
+    plan = classifier(MobileNetV2Config(depth_multiplier=0.35, hidden_act=np.tanh)).until("block_1")
+    schedule = plan.schedule(["block_1"], has_functions_inside)
+    subgraphs = partition(schedule)
+    assert [[node.name for node in subgraph.nodes] for subgraph in subgraphs] == [
+        ["Conv1"],
+        ["expanded_conv_depthwise"],
+        ["expanded_conv_project", "block_1_expand"],
+        ["block_1_depthwise"],
+        ["block_1_project"],
+    ]
+    assert [subgraph.function for subgraph in subgraphs] == [np.tanh] * 4 + [None]
+    assert all(subgraph.compiled for subgraph in subgraphs)
+    assert schedule.results == {"block_1": "block_1_project"}
+
+
+def test_numpy_applies_functions_of_its_layers_itself() -> None:
+    schedule = Plan((Node("wide", Depthwise(kernel=5, activation=np.tanh), ("image",)),)).schedule(["wide"])
+    (subgraph,) = partition(schedule)
+    assert (subgraph.compiled, subgraph.function) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"), [("relu6", False), ("linear", False), ("silu", True), (np.tanh, True)]
+)
+def test_functions_inside_blocks(activation, expected) -> None:
+    assert has_functions_inside(InvertedResidual(4, 8, activation=activation)) is expected
+
+
 def test_layers_that_are_not_covered_stand_alone() -> None:
     plan = backbone(MobileNetV2Config(depth_multiplier=0.35))
     nodes = [
-        node._replace(layer=Depthwise(kernel=5, activation=np.tanh)) if node.name in ("block_2", "block_3") else node
-        for node in plan.nodes
+        node._replace(layer=Depthwise(kernel=5)) if node.name in ("block_2", "block_3") else node for node in plan.nodes
     ]
     schedule = type(plan)(tuple(nodes)).schedule(["block_1", "block_5"])
     subgraphs = partition(schedule)
