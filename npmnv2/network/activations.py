@@ -1,7 +1,7 @@
 """Activation functions by the names that transformers accepts.
 
-The three that matter here are clip ranges, which kernels apply while they store. All others are NumPy functions that run
-after the kernel, one image at a time on the compiled backend.
+The three that matter here are clip ranges, which kernels apply while they store. All others are NumPy functions that
+run after the kernel, one image at a time on the compiled backend.
 """
 
 from __future__ import annotations
