@@ -49,10 +49,20 @@ class CompiledBackend:
 
 
 class CompiledSubgraph(NamedTuple):
-    """A subgraph, and what runs it: nothing where NumPy does."""
+    """A subgraph, ready to run.
+
+    Attributes
+    ----------
+    subgraph : Subgraph
+    program : BoundProgram or None
+        None where NumPy runs it.
+    last_reads : tuple of str
+        Inputs that nothing needs afterwards.
+    """
 
     subgraph: Subgraph
     program: BoundProgram | None
+    last_reads: tuple[str, ...]
 
 
 class ExecutionPlan(NamedTuple):
@@ -69,7 +79,7 @@ class ExecutionPlan(NamedTuple):
 
 
 class CompiledExecutable:
-    """A network that is ready to run. Calls from several threads take turns: each has all `n_threads` to itself."""
+    """A network that is ready to run. Calls from several threads take turns, and each uses all `n_threads`."""
 
     def __init__(self, plan: Plan, weights: Weights, n_threads: int, engine: Engine) -> None:
         self.plan = plan
@@ -89,6 +99,8 @@ class CompiledExecutable:
             values = {IMAGE: np.ascontiguousarray(x, np.float32)}
             for stage in program.stages:
                 self._run(stage, values, program.shapes)
+                for name in stage.last_reads:
+                    del values[name]
         return {name: values[node] for name, node in program.schedule.results.items()}
 
     def renew_after_fork(self) -> None:
@@ -96,7 +108,7 @@ class CompiledExecutable:
         self._lock = threading.Lock()
 
     def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
-        """Run once and tell what every node took, image by image."""
+        """Run once and measure the time of every node, image by image."""
         self(x, outputs)
         with self._lock:
             program = self._program(x.shape[1:], outputs)
@@ -123,15 +135,19 @@ class CompiledExecutable:
     def _lower(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
         schedule = self.plan.schedule(outputs, has_functions_inside)
         shapes = schedule.shapes(shape)
-        return ExecutionPlan(
-            tuple(self._compile(subgraph, shapes) for subgraph in partition(schedule)), schedule, shapes
-        )
+        subgraphs = partition(schedule)
+        stages = []
+        for position, subgraph in enumerate(subgraphs):
+            needed = {*schedule.results.values()}.union(*(later.inputs for later in subgraphs[position + 1 :]))
+            last_reads = tuple(name for name in subgraph.inputs if name not in needed)
+            stages.append(CompiledSubgraph(subgraph, self._program_of(subgraph, shapes), last_reads))
+        return ExecutionPlan(tuple(stages), schedule, shapes)
 
-    def _compile(self, subgraph: Subgraph, shapes: dict[str, Shape]) -> CompiledSubgraph:
+    def _program_of(self, subgraph: Subgraph, shapes: dict[str, Shape]) -> BoundProgram | None:
         if not subgraph.compiled:
-            return CompiledSubgraph(subgraph, None)
+            return None
         program = lower(subgraph, shapes, self._weights, self.n_threads)
-        return CompiledSubgraph(subgraph, BoundProgram(program, self._weights.block, self._workspace, self._engine))
+        return BoundProgram(program, self._weights.block, self._workspace, self._engine)
 
     def _run(self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]) -> None:
         """Run one stage and add its outputs to the values."""

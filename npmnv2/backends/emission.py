@@ -87,7 +87,7 @@ class Emitter:
         Makes the steps.
     instructions : list of Instruction
     tables : Constants
-        What the input's size fixes, such as the samples of a resize.
+        Constants that depend on the size of the input, such as the weights of a resize.
     """
 
     def __init__(self, subgraph: Subgraph, shapes: Mapping[str, Shape], weights: PackedWeights, n_threads: int) -> None:
@@ -100,7 +100,7 @@ class Emitter:
         self._values = {name: self._value(name, Storage.EXTERNAL) for name in subgraph.inputs}
 
     def run(self, operations: Sequence[Operation]) -> None:
-        """Emit operations one by one, and hand out the values that are wanted outside."""
+        """Emit operations one by one, and copy outputs to the caller's arrays."""
         for operation in operations:
             self._label = operation.label
             EMITTERS[type(operation.layer)](self, operation, operation.layer)
@@ -133,7 +133,7 @@ class Emitter:
 
 
 def as_map(shape: Shape) -> tuple[int, int, int]:
-    """A shape with height and width, which pooling has dropped."""
+    """The shape of a feature map: one pixel where pooling has dropped height and width."""
     height, width, channels = shape if len(shape) == 3 else (1, 1, shape[-1])
     return height, width, channels
 
@@ -232,7 +232,7 @@ def _broadcast_concat_conv(emit: Emitter, operation: Operation, _: BroadcastConc
 
 
 class _Expansion(NamedTuple):
-    """How a block gets the map that its depthwise convolution reads: from what, of which shape, and by what view."""
+    """What the depthwise convolution of a block reads: a value, the shape it is expanded to, and how it is expanded."""
 
     source: Value
     shape: tuple[int, int, int]
@@ -264,7 +264,7 @@ def _inverted_residual(emit: Emitter, operation: Operation, layer: InvertedResid
 
 
 def _block(emit: Emitter, operation: Operation, layer: InvertedResidual, expansion: _Expansion) -> None:
-    """Emit a block as one instruction, or as two where workers are to share its channels."""
+    """Emit a block as one instruction, or as two where workers share its channels."""
     name = operation.output
     depthwise = layer.parts()["depthwise"]
     assert isinstance(depthwise, Depthwise)

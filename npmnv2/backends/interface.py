@@ -1,4 +1,8 @@
-"""What a backend is: it compiles a plan and its folded weights to an executable, which runs on images."""
+"""The interface of backends, the seam between architecture and arithmetic.
+
+A backend compiles a plan and its folded weights to an executable. An executable takes images and the names of
+endpoints, computes only what these endpoints need, and returns their values.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,10 @@ class Executable(Protocol):
     """A network that is ready to run."""
 
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
-        """Run on `x` (N, H, W, C) as far as `outputs` need, and return their values by the names asked for."""
+        """Run on `x` (N, H, W, C) and return the values of `outputs` by the names that were asked for."""
 
     def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
-        """Run once and tell what every node took."""
+        """Run once and measure the time of every node."""
 
 
 class Backend(Protocol):

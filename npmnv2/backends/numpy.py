@@ -1,9 +1,4 @@
-"""How a plan is run: the seam between architecture and arithmetic.
-
-A backend compiles a plan and its folded weights to an executable; an executable takes images and the names of the
-endpoints that somebody wants, runs nothing else, and returns their values. The NumPy backend is the definition: one
-loop, one kernel after the other. The Numba backend (`npmnv2.backends.compiled`) keeps to the same two calls.
-"""
+"""The NumPy backend: the definition, one loop that calls one kernel after the other."""
 
 from __future__ import annotations
 
@@ -41,12 +36,12 @@ from npmnv2.results.profile import Timing
 
 
 class NumpyBackend:
-    """NumPy alone: reads as the definition, and works in float64, too."""
+    """NumPy alone, in float32 or float64."""
 
     name = "numpy"
 
     def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> NumpyExecutable:
-        """Prepare `plan`; threads are the business of NumPy's own matrix product."""
+        """Prepare `plan`. NumPy's matrix product decides on threads by itself."""
         return NumpyExecutable(plan, dict(weights))
 
 
@@ -92,7 +87,7 @@ class NumpyExecutable:
         return {name: values[node] for name, node in schedule.results.items()}
 
     def evaluate(self, node: Node, *inputs: Array) -> Array:
-        """Compute one node, all parts of it if it is a block."""
+        """Compute one node; a block part by part."""
         if not isinstance(node.layer, InvertedResidual):
             return _KERNELS[type(node.layer)](node.layer, self._parameters(node.name), *inputs)
         values = dict(zip(node.inputs, inputs))
@@ -100,7 +95,7 @@ class NumpyExecutable:
             value = _KERNELS[type(part.layer)](
                 part.layer, self._parameters(part.name), *(values[name] for name in part.inputs)
             )
-            # Of the wide inside of a block only the newest map is needed.
+            # Inside a block only the newest map is needed, and the expanded ones are large.
             values = {**dict(zip(node.inputs, inputs)), part.name: value}
         return value
 

@@ -116,6 +116,26 @@ def test_numpy_runs_nothing_but_functions(monkeypatch: pytest.MonkeyPatch) -> No
     ]
 
 
+def test_maps_between_programs_are_freed_once_nothing_reads_them() -> None:
+    seen: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    def function(x: np.ndarray) -> np.ndarray:
+        seen.append(weakref.ref(x.base))
+        alive.append(sum(reference() is not None for reference in seen))
+        return np.maximum(x, 0)
+
+    plan = classifier(CONFIGS["0.35"].replace(hidden_act=function))
+    executable = CompiledBackend(ENGINE).compile(plan, folded_weights(plan), 1)
+    executable(images(1), ["predictions"])
+    assert len(alive) == 35, "two of every block but the first, which has one, the stem and the last convolution"
+    assert max(alive) <= 2, "a new map and the one it was made from"
+    seen.clear()
+    alive.clear()
+    executable(images(1), ["predictions", "block_1_expand"])
+    assert max(alive) == 3, "a map that was asked for stays"
+
+
 def test_profiling_applies_functions_once() -> None:
     """The steps of a profile run on the same values as a call's."""
     seen: list[float] = []
