@@ -13,7 +13,7 @@ from npmnv2.kernels.host.memory import ArenaPlanner
 
 
 class Allocation(NamedTuple):
-    """Where the values lie, and the memory that they need.
+    """The places of all values, and the memory that they need.
 
     Attributes
     ----------

@@ -93,7 +93,7 @@ class CompiledExecutable:
         renew_in_children(self)
 
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
-        """Run on `x` (N, H, W, C) as far as `outputs` need; return their values by the names that were asked for."""
+        """Run on `x` (N, H, W, C) and return the values of `outputs` by the names that were given."""
         with self._lock:
             program = self._program(x.shape[1:], outputs)
             values = {IMAGE: np.ascontiguousarray(x, np.float32)}

@@ -31,7 +31,7 @@ from npmnv2.network.layers import (
 
 
 class Storage(Enum):
-    """Where a value lies: in an array of the caller, in the arena of one image, or in that of a whole batch."""
+    """Memory for a value: an array of the caller, the arena of one image, or that of a whole batch."""
 
     EXTERNAL = "external"
     ARENA = "arena"

@@ -20,7 +20,7 @@ class Executable(Protocol):
     """A network that is ready to run."""
 
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
-        """Run on `x` (N, H, W, C) and return the values of `outputs` by the names that were asked for."""
+        """Run on `x` (N, H, W, C) and return the values of `outputs` by the names that were given."""
 
     def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
         """Run once and measure the time of every node."""

@@ -19,7 +19,7 @@ Function = Callable[[Any], Any]
 
 
 class Activation(NamedTuple):
-    """What follows a convolution: a clip inside the kernel, then possibly a function."""
+    """The activation of a layer: a clip inside the kernel, and possibly a function after it."""
 
     clip: Clip
     function: Function | None = None

@@ -78,7 +78,7 @@ class MobileNetV2Config:
     finegrained_output : bool
         Keep 1280 channels at the end when depth_multiplier is below 1.
     hidden_act : str or callable
-        "relu6", another name that transformers knows, or a function of one array.
+        "relu6", any other name that transformers knows, or a function of one array, applied element by element.
     tf_padding : bool
         Pad as TensorFlow does; False pads as PyTorch ports do.
     classifier_dropout_prob, initializer_range : float
@@ -208,7 +208,7 @@ class MobileNetV2Config:
         """Build a configuration from the contents of a transformers ``config.json``.
 
         Keys of transformers' machinery (``architectures``, ``torch_dtype``, …) are kept in `extra`. A key that neither
-        knows is an error, unless `strict` is False: then it is kept, too.
+        knows is an error, unless `strict` is False: then it is kept as well.
         """
         known = {f.name for f in fields(cls)} - {"extra"}
         given = {key: value for key, value in values.items() if key in known and value is not None}
@@ -234,7 +234,7 @@ class MobileNetV2Config:
         return cls(**given, extra=rest)
 
     def to_dict(self) -> dict[str, Any]:
-        """Contents of a ``config.json`` that transformers reads, too; fields it does not know appear only if set."""
+        """Contents of a ``config.json`` for transformers; fields that it does not know appear only if set."""
         if callable(self.hidden_act):
             raise ArgumentError("hidden_act (a function) must be a name to be written to a file")
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
@@ -275,7 +275,7 @@ class MobileNetV2Config:
             raise WeightsError(f"{path}: {error}") from None
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``config.json`` into a directory, which is made if need be."""
+        """Write ``config.json`` into a directory, which is created if missing."""
         Path(directory).mkdir(parents=True, exist_ok=True)
         with write_atomically(Path(directory) / "config.json") as part:
             part.write_text(self.to_json_string(), encoding="utf-8")

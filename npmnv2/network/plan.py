@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """What has to run for some outputs.
+    """The nodes that some outputs need.
 
     Attributes
     ----------
@@ -120,8 +120,8 @@ class Plan:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        first, last = self.nodes[0].name, self.nodes[-1].name
-        return f"<Plan of {len(self.nodes)} nodes from {first} to {last}, {self.channels} channels in>"
+        span = f" from {self.nodes[0].name} to {self.nodes[-1].name}" if self.nodes else ""
+        return f"<Plan of {len(self.nodes)} nodes{span}, {self.channels} channels in>"
 
     def until(self, name: str) -> Plan:
         """The plan cut off after the node called `name`."""
@@ -137,7 +137,7 @@ class Plan:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Names of everything that can be asked for, in the order in which it is computed."""
+        """Names of all values that a run can return, in the order in which they are computed."""
         names: list[str] = []
         for node in self.nodes:
             parts = parts_of(node)

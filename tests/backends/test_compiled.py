@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 import weakref
 from pathlib import Path
@@ -150,6 +151,24 @@ def test_profiling_applies_functions_once() -> None:
     expected = list(seen)
     executable.profile(images(1), ["predictions"])
     assert seen == [*expected, *expected, *[value for value in expected for _ in range(2)]]
+
+
+def test_a_profile_counts_the_time_of_functions_and_of_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def function(x: np.ndarray) -> np.ndarray:
+        clock[0] += 1
+        return np.maximum(x, 0)
+
+    plan = classifier(CONFIGS["0.35"].replace(hidden_act=function))
+    executable = CompiledBackend(ENGINE).compile(plan, folded_weights(plan), 1)
+    executable(images(1), ["block_1"])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    seconds = {timing.name: timing.seconds for timing in executable.profile(images(3), ["block_1"])}
+    assert seconds == {
+        "Conv1": 3, "expanded_conv_depthwise": 3, "expanded_conv_project": 0, "block_1_expand": 3,
+        "block_1_depthwise": 3, "block_1_project": 0,
+    }  # fmt: skip
 
 
 def test_layers_that_no_kernel_covers_run_on_numpy_in_between() -> None:

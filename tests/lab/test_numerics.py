@@ -33,6 +33,10 @@ def test_sum_bound_holds_and_is_not_idle() -> None:
     assert 0.01 < share.max() <= 1
 
 
+def test_sum_bound_counts_products_bias_and_one_to_spare() -> None:
+    assert sum_bound(np.float64(3.0), 10) == pytest.approx(2 * 3 * 12 * 2**-24, rel=1e-5)
+
+
 @pytest.mark.parametrize("pixels", [1, 49, 513 * 1025])
 def test_mean_bound_does_not_grow_with_the_map(pixels: int) -> None:
     assert mean_bound(np.float64(3.0), pixels) == pytest.approx(2 * 3 * 2**-24, rel=2e-3)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from networks import SMALL
 
-from npmnv2 import ImageError, MobileNetV2Model
+from npmnv2 import (
+    ImageError,
+    MobileNetV2ForImageClassification,
+    MobileNetV2ImageProcessor,
+    MobileNetV2Model,
+)
+from npmnv2.network.architecture import CLASSIFIER, POOL
+
+UNCHANGED = MobileNetV2ImageProcessor(do_resize=False, do_center_crop=False)
 
 
 def test_backbone_outputs(model, pixels) -> None:
@@ -61,3 +69,16 @@ def test_a_fixed_window_leaves_one_vector(model, photos) -> None:
     fixed = MobileNetV2Model(SMALL.replace(pooling_window=2), seed=0, backend=model.backend.name)
     raw = np.zeros((96, 128, 3), np.uint8)
     assert fixed.features(raw, transform="raw").shape == (1280,)
+
+
+def test_features_and_scores_of_a_map_of_windows_are_its_mean(backend) -> None:
+    """With a fixed pooling window a large photo leaves a map; one vector is made of it in double precision."""
+    config = SMALL.replace(pooling_window=2, initializer_range=0.3)
+    model = MobileNetV2ForImageClassification(config, seed=0, backend=backend, processor=UNCHANGED)
+    photo = np.random.default_rng(0).integers(0, 256, (200, 130, 3), np.uint8)
+    maps = model.features(photo, [POOL, CLASSIFIER])
+    assert maps[POOL].shape == (6, 4, 1280)
+    mean = maps[POOL].mean((0, 1), dtype=np.float64).astype(np.float32)
+    np.testing.assert_array_equal(model.features(photo), mean)
+    logits = maps[CLASSIFIER].mean((0, 1), dtype=np.float64).astype(np.float32)
+    np.testing.assert_array_equal(model.predict(photo).logits, logits)

@@ -119,6 +119,7 @@ def test_a_plan_cut_off_knows_only_its_own_aliases(plan: Plan) -> None:
 
 def test_repr_is_short(plan: Plan) -> None:
     assert repr(plan) == "<Plan of 21 nodes from Conv1 to predictions, 3 channels in>"
+    assert repr(Plan(())) == "<Plan of 0 nodes, 3 channels in>"
 
 
 def test_parts_carry_their_blocks_name(plan: Plan) -> None:
