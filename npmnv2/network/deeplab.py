@@ -12,8 +12,8 @@ DeepLabV3+ refines the projection with a map at stride 4 before the logits:
     concat_projection ─ resize to stride 4 ───────────────┐
     block_2_depthwise ─ decoder_feature_projection0 ──────┴─ decoder_conv0 ─ decoder_conv1 ─ logits_semantic
 
-Unlike the backbone, the head has ReLU instead of ReLU6, 256 channels at any depth multiplier, and a different epsilon in
-its batch norms.
+Unlike the backbone, the head has ReLU instead of ReLU6, 256 channels at any depth multiplier, and a different epsilon
+in its batch norms.
 
 Sources: Chen et al., *Rethinking Atrous Convolution* (arXiv 1706.05587) and *Encoder-Decoder with Atrous Separable
 Convolution* (arXiv 1802.02611); research/deeplab/model.py of tensorflow/models.
