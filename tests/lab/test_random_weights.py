@@ -30,3 +30,11 @@ def test_no_layer_is_dead_or_clipped_away(multiplier: float) -> None:
     for name, value in NumpyBackend().compile(plan, weights)(x, plan.endpoints).items():
         assert 0.1 < value.std() < 10, name
         assert np.mean((value == 0) | (value == 6)) < 0.75, name
+
+
+def test_kernels_have_unit_gain() -> None:
+    """The variance of a product of n inputs is that of one input where the kernel's is about 1 / n."""
+    plan = classifier(MobileNetV2Config(num_labels=10))
+    weights = unit_gain_weights(plan)
+    for name, inputs in (("Conv1", 27), ("block_5_expand", 32), ("block_5_depthwise", 9), ("predictions", 1280)):
+        assert weights[f"{name}/kernel"].std() ** 2 * inputs == pytest.approx(1.5, rel=0.1), name
