@@ -142,7 +142,7 @@ TESTED_TOGETHER = {
     "cli/arguments.py": ("cli/test_main.py", "parsers are seen through commands"),
     "cli/console.py": ("cli/test_main.py", "messages are seen through commands"),
     "cli/speed.py": ("lab/test_bench.py", "two commands that print what lab measures"),
-    "lab/quantization.py": ("weights/test_quantize.py", "the report of what quantization costs"),
+    "lab/quantization.py": ("models/test_quantization.py", "the report that model.quantize gives"),
     "labels/build.py": ("labels/test_labels.py", "a script for maintainers; its tables are tested"),
     "weights/assemble.py": ("weights_tools/test_convert.py", "what all foreign readers share"),
     "weights/bounds.py": ("weights_tools/test_fuzz.py", "budgets are met by damaged files"),
