@@ -125,6 +125,17 @@ def test_images_of_different_sizes_without_a_resize(backend) -> None:
         np.testing.assert_allclose(raw.predict(image).logits, result.logits, rtol=1e-4, atol=1e-5)
 
 
+def test_predict_ranks_the_mean_over_a_fixed_window(model) -> None:
+    fixed = MobileNetV2ForImageClassification(
+        model.config.replace(pooling_window=2), model.weights, backend=model.backend.name
+    )
+    x = np.random.default_rng(0).uniform(-1, 1, (96, 128, 3)).astype(np.float32)
+    logits = fixed(x[None], data_format="channels_last").logits[0]
+    assert logits.shape == (2, 3, 3)
+    comp = fixed.predict(x, transform="raw")
+    np.testing.assert_allclose(comp.logits, logits.mean(axis=(0, 1)), rtol=1e-5, atol=1e-6)
+
+
 # --- photos that cannot be used --------------------------------------------------------------------------------------
 
 

@@ -67,8 +67,10 @@ def test_bad_photos_among_features(model, photos, tmp_path) -> None:
 
 def test_a_fixed_window_leaves_one_vector(model, photos) -> None:
     fixed = MobileNetV2Model(SMALL.replace(pooling_window=2), seed=0, backend=model.backend.name)
-    raw = np.zeros((96, 128, 3), np.uint8)
-    assert fixed.features(raw, transform="raw").shape == (1280,)
+    x = np.random.default_rng(0).uniform(-1, 1, (96, 128, 3)).astype(np.float32)
+    map_ = fixed.run(x[None], ["avg_pool"])["avg_pool"][0]
+    assert map_.shape == (2, 3, 1280)
+    np.testing.assert_allclose(fixed.features(x, transform="raw"), map_.mean(axis=(0, 1)), rtol=1e-5, atol=1e-7)
 
 
 def test_features_and_scores_of_a_map_of_windows_are_its_mean(backend) -> None:
