@@ -35,6 +35,7 @@ class Workspace:
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
         self.block = aligned(0)
+        self.address = 0
         self._needs: deque[int] = deque(maxlen=_REMEMBERED_CALLS)
 
     def reserve(self, size: int) -> Bytes:
@@ -44,17 +45,37 @@ class Workspace:
         if not most <= self.block.nbytes <= 2 * most:
             self.block = aligned(0)  # let go of the old one first
             self.block = aligned(most)
+            self.address = self.block.ctypes.data
         return self.block
 
 
 class _Layout(NamedTuple):
-    """Where everything lies for batches of one size; only the addresses of the caller's arrays change."""
+    """Where everything lies for batches of one size; only the addresses of the caller's arrays change.
+
+    Looking up the address of an array takes 1 to 2 µs, so those that stay are kept: the whole record of a call.
+    """
 
     start: int
     buffers: NDArray[np.int64]
     strides: NDArray[np.int64]
     bases: NDArray[np.int64]
     epilogue: Any
+    batch: int
+
+    def call(self, body: Any, epilogue: Any) -> _Call:
+        """The record of a call that runs some steps."""
+        record = np.array((
+            body.ctypes.data, len(body), epilogue.ctypes.data, len(epilogue), self.buffers.ctypes.data,
+            self.strides.ctypes.data, self.bases.ctypes.data, len(self.strides), self.batch,
+        ), CALL)  # fmt: skip
+        return _Call(record, record.ctypes.data)
+
+
+class _Call(NamedTuple):
+    """A record of a call, which must live as long as the call, and its address."""
+
+    record: Any
+    address: int
 
 
 class BoundProgram:
@@ -76,24 +97,24 @@ class BoundProgram:
         self._workspace = workspace
         self._engine = engine
         engine.prepare()
-        self._layouts: dict[int, _Layout] = {}
+        self._layouts: dict[int, tuple[_Layout, _Call]] = {}
 
     def __call__(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
         """Compute `outputs` from `inputs`, C-contiguous arrays whose first axis is the batch."""
-        batch = len(inputs[0])
-        layout = self._layout(batch, len(inputs) + len(outputs))
-        self._run(self.program.steps, layout.epilogue, layout, (*inputs, *outputs), batch)
+        layout, call = self._layout(len(inputs[0]), len(inputs) + len(outputs))
+        self._run(call, layout, (*inputs, *outputs))
 
     def time_steps(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> list[float]:
         """Run on one image, step by step, and return the seconds of each step in the order of the program's names."""
-        layout = self._layout(1, len(inputs) + len(outputs))
+        layout, _ = self._layout(1, len(inputs) + len(outputs))
         body, epilogue = self.program.steps, layout.epilogue
         pieces = [(body[i : i + 1], epilogue[:0]) for i in range(len(body))]
         pieces += [(body[:0], epilogue[i : i + 1]) for i in range(len(epilogue))]
         seconds = []
         for piece in pieces:
+            call = layout.call(*piece)
             start = time.perf_counter()
-            self._run(*piece, layout, (*inputs, *outputs), 1)
+            self._run(call, layout, (*inputs, *outputs))
             seconds.append(time.perf_counter() - start)
         return seconds
 
@@ -102,14 +123,14 @@ class BoundProgram:
         """Bytes that this program keeps for itself: its tables, not the workspace."""
         return sum(int(array.nbytes) for array in (self.program.steps, self.program.epilogue, self.program.tables))
 
-    def _layout(self, batch: int, n_arrays: int) -> _Layout:
-        """Work out the layout for a batch, or take the last one if nothing has changed."""
+    def _layout(self, batch: int, n_arrays: int) -> tuple[_Layout, _Call]:
+        """Work out the layout for a batch and the call of all steps, or take the last ones if nothing has changed."""
         n_threads = self._workspace.n_threads
         own = self._arena_bytes + self.program.scratch_bytes
-        block = self._workspace.reserve(own * n_threads + batch * self._batch_bytes)
-        start = block.ctypes.data
+        self._workspace.reserve(own * n_threads + batch * self._batch_bytes)
+        start = self._workspace.address
         known = self._layouts.get(batch)
-        if known is not None and known.start == start:
+        if known is not None and known[0].start == start:
             return known
         buffers = np.zeros((n_threads, steps.EXTERNAL + n_arrays), np.int64)
         strides = np.zeros(buffers.shape[1], np.int64)
@@ -120,17 +141,14 @@ class BoundProgram:
         buffers[:, steps.TABLES] = self.program.tables.ctypes.data
         epilogue = self.program.epilogue.copy()
         epilogue["input"]["height"] = batch
-        self._layouts = {batch: _Layout(start, buffers, strides, np.zeros_like(buffers), epilogue)}
+        layout = _Layout(start, buffers, strides, np.zeros_like(buffers), epilogue, batch)
+        self._layouts = {batch: (layout, layout.call(self.program.steps, epilogue))}
         return self._layouts[batch]
 
-    def _run(self, body: Any, epilogue: Any, layout: _Layout, arrays: Sequence[Floats], batch: int) -> None:
+    def _run(self, call: _Call, layout: _Layout, arrays: Sequence[Floats]) -> None:
         for at, array in enumerate(arrays, start=steps.EXTERNAL):
             layout.buffers[:, at] = array.__array_interface__["data"][0]
             layout.strides[at] = array.strides[0]
-        call = np.array((
-            body.ctypes.data, len(body), epilogue.ctypes.data, len(epilogue), layout.buffers.ctypes.data,
-            layout.strides.ctypes.data, layout.bases.ctypes.data, len(layout.strides), batch,
-        ), CALL)  # fmt: skip
         team, n_threads = self._engine.team, self._workspace.n_threads
         team.resize(n_threads)
-        self._engine.run(call.ctypes.data, team.address, n_threads)
+        self._engine.run(call.address, team.address, n_threads)
