@@ -1,0 +1,94 @@
+"""The builder of native kernels: every platform known twice, nothing foreign inside, the same bytes again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+if not TOOLS.is_dir():
+    pytest.skip("needs the repository", allow_module_level=True)
+pytest.importorskip("setuptools", "64")
+llvm = pytest.importorskip("llvmlite.binding")
+
+
+@pytest.fixture(scope="module")
+def build_native():
+    sys.path.insert(0, str(TOOLS))
+    try:
+        import build_native
+    finally:
+        sys.path.remove(str(TOOLS))
+    return build_native
+
+
+def test_every_platform_has_a_tag(build_native) -> None:
+    import native_wheel
+
+    assert list(build_native.PLATFORMS) == list(native_wheel.TAGS)
+
+
+STANDING_ALONE = """
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+define i64 @npmnv2_run_x(i64 %call) {
+  %at = inttoptr i64 %call to ptr
+  call void @llvm.memset.p0.i64(ptr %at, i8 0, i64 %call, i1 false)
+  %value = call i64 @inner(i64 %call)
+  ret i64 %value
+}
+define i64 @inner(i64 %x) noinline {
+  ret i64 %x
+}
+define void @unreachable() {
+  call void @foreign()
+  ret void
+}
+declare void @foreign()
+"""
+
+
+def _strip(build_native, source: str):
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(source)
+    build_native._strip(module, llvm.Target.from_default_triple().create_target_machine())
+    return module
+
+
+def test_only_entry_points_stay_visible(build_native) -> None:
+    module = _strip(build_native, STANDING_ALONE)
+    linkage = {function.name: function.linkage for function in module.functions if not function.is_declaration}
+    assert linkage == {"npmnv2_run_x": llvm.Linkage.external, "inner": llvm.Linkage.internal}
+
+
+def test_foreign_symbols_are_refused(build_native) -> None:
+    calls = STANDING_ALONE.replace("%value =", "call void @foreign()\n  %value =")
+    with pytest.raises(SystemExit, match=r"kernels must stand alone, but they need .*foreign"):
+        _strip(build_native, calls)
+
+
+def test_exceptions_are_refused(build_native) -> None:
+    raises = '@.const.pickledata.1 = internal constant [1 x i8] c"x"\n' + STANDING_ALONE.replace(
+        "%value =", "%why = load i8, ptr @.const.pickledata.1\n  store volatile i8 %why, ptr %at\n  %value ="
+    )
+    with pytest.raises(SystemExit, match=r"raise .*pickledata"):
+        _strip(build_native, raises)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_builds_are_the_same_bytes(build_native, tmp_path: Path) -> None:
+    platform = build_native.this_platform()
+    if platform not in build_native.PLATFORMS:
+        pytest.skip("native kernels are not built for this platform")
+    manifests = []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        command = [sys.executable, TOOLS / "build_native.py", "--out", folder]
+        subprocess.run(command, check=True, cwd=tmp_path, timeout=600)
+        manifests.append(json.loads((folder / "manifest.json").read_text()))
+    assert manifests[0] == manifests[1]
+    assert (tmp_path / "first" / manifests[0]["file"]).stat().st_size < 400_000
