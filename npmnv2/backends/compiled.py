@@ -32,6 +32,9 @@ _MAX_PROGRAM_BYTES = 8_000_000
 class CompiledBackend:
     """Compiled kernels: float32, the same bits for any batch, number of threads, vector width and engine.
 
+    A function as activation, such as tanh, runs in NumPy after its layer. Batch and threads change no bit then either,
+    but a different processor may (docs/numerics.md).
+
     Parameters
     ----------
     engine : Engine
