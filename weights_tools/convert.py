@@ -26,6 +26,15 @@ WRITERS: dict[str, Callable[[Checkpoint, Path], None]] = {
 }
 _SUFFIXES = {".h5": "native", ".hdf5": "native", ".npz": "npz", ".tflite": "tflite"}
 _INTEGER_FORMATS = ("native", "tflite")
+# What the name of a file of each format may end in; names without a known file type are the caller's business.
+_ENDINGS = {
+    "native": (".h5", ".hdf5"),
+    "keras": (".h5", ".hdf5"),
+    "npz": (".npz",),
+    "tflite": (".tflite",),
+    "transformers": (),
+}
+_FILE_TYPES = (*_SUFFIXES, ".keras", ".pb", ".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".onnx")
 IMAGENET_CLASSES = 1000
 # The logit of a background class that nobody trained: its probability is 0 in float32, and it fits into a
 # float16.
@@ -95,17 +104,21 @@ def write(checkpoint: Checkpoint, dst: str | Path, to: str | None = None) -> Non
 
 
 def _target(dst: Path, to: str | None) -> str:
+    suffix = dst.suffix.lower()
     if to is None:
-        to = _SUFFIXES.get(dst.suffix.lower())
-        # Directories are called mobilenet_v2_1.0_224, whose suffix is no file type.
-        if to is None and not dst.suffix[1:].isalpha():
-            to = "transformers"
-        if to is None:
-            raise ArgumentError(
-                f"dst (={str(dst)!r}) must end in {', '.join(_SUFFIXES)} or be a directory, or `to` must say the format"
-            )
+        # Directories are called mobilenet_v2_1.0_224, whose suffix is not a file type.
+        to = _SUFFIXES.get(suffix, None if suffix[1:].isalpha() else "transformers")
+    if to is None:
+        raise ArgumentError(
+            f"dst (={str(dst)!r}) must end in {', '.join(_SUFFIXES)} or be a directory, or `to` must say the format"
+        )
     if to not in WRITERS:
         raise ArgumentError(f"to (={to!r}) must be one of {', '.join(WRITERS)}")
+    if suffix in _FILE_TYPES and suffix not in _ENDINGS[to]:
+        what = f"end in {' or '.join(_ENDINGS[to])}" if _ENDINGS[to] else "be a directory"
+        raise ArgumentError(
+            f"dst (={str(dst)!r}) must {what} for the format {to}, or it would hold what its name does not say"
+        )
     return to
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from npmnv2 import MobileNetV2Config, WeightsError
 from npmnv2.network.architecture import classifier
 from npmnv2.weights.checkpoint import Checkpoint, initialize
-from npmnv2.weights.native import read_h5, write_h5
+from npmnv2.weights.native import digest, read_h5, write_h5
 
 
 def _same(a, b) -> bool:
@@ -130,3 +132,68 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, checkpoint: Checkpoi
 def test_a_target_that_cannot_be_written(tmp_path: Path, checkpoint: Checkpoint) -> None:
     with pytest.raises(OSError, match="absent"):
         write_h5(checkpoint, tmp_path / "absent" / "m.h5")
+
+
+# --- the digest -------------------------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    """In the numbers of each array; in what the file says beside them, see the next test."""
+    write_h5(checkpoint, tmp_path / "m.h5")
+    data = bytearray((tmp_path / "m.h5").read_bytes())
+    for name, values in list(checkpoint.weights.items())[::20]:
+        place = data.index(values.tobytes()) + 4 * (values.size // 2)
+        data[place] ^= 1
+        (tmp_path / "m.h5").write_bytes(data)
+        with pytest.raises(WeightsError, match="was damaged or edited since it was written"):
+            read_h5(tmp_path / "m.h5")
+        data[place] ^= 1
+        assert name
+    (tmp_path / "m.h5").write_bytes(data)
+    read_h5(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"0.001", b"0.002"), (b"slim", b"kera"), (b'"a", "', b'"b", "')])
+def test_an_edited_statement_is_noticed(tmp_path: Path, checkpoint: Checkpoint, old: bytes, new: bytes) -> None:
+    write_h5(checkpoint, tmp_path / "m.h5")
+    data = (tmp_path / "m.h5").read_bytes()
+    assert old in data
+    (tmp_path / "m.h5").write_bytes(data.replace(old, new))
+    with pytest.raises(WeightsError, match="get the file again, or convert its source again"):
+        read_h5(tmp_path / "m.h5")
+
+
+def test_the_digest_is_that_of_names_shapes_and_values(checkpoint: Checkpoint) -> None:
+    first = digest({}, checkpoint.weights)
+    backwards = dict(reversed(checkpoint.weights.items()))
+    assert digest({"digest": "ignored"}, backwards) == first
+    assert digest({"x": 1}, checkpoint.weights) != first
+    bias = checkpoint.weights["predictions/bias"]
+    assert digest({}, {**checkpoint.weights, "predictions/bias": bias.reshape(1, -1)}) != first
+    assert digest({}, {**checkpoint.weights, "predictions/bias": bias[::-1]}) != first
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on files")
+def test_a_limit_on_the_size_of_files_is_an_error_and_no_crash(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    """libhdf5 would end the process by SIGABRT or SIGXFSZ."""
+    write_h5(checkpoint, tmp_path / "m.h5")
+    program = f"""
+import resource, signal
+from pathlib import Path
+from npmnv2.weights.native import digest, read_h5, write_h5
+from npmnv2.weights_tools import write_keras, write_npz
+path = Path({str(tmp_path)!r})
+checkpoint = read_h5(path / "m.h5")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for write in (write_h5, write_keras, write_npz):
+    try:
+        write(checkpoint, path / "m.h5")
+    except OSError:
+        continue
+    raise SystemExit("no error")
+"""
+    before = (tmp_path / "m.h5").read_bytes()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert (tmp_path / "m.h5").read_bytes() == before
+    assert os.listdir(tmp_path) == ["m.h5"]

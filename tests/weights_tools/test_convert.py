@@ -21,6 +21,7 @@ from weight_files import (
 )
 
 from npmnv2 import MobileNetV2ForImageClassification, WeightsError, load
+from npmnv2.errors import ArgumentError
 from npmnv2.files import sha256
 from npmnv2.lab.numerics import sum_bound
 from npmnv2.network.architecture import POOL
@@ -34,6 +35,7 @@ from npmnv2.weights_tools import (
     read,
     with_classes,
     with_labels,
+    write_native,
     write_npz,
 )
 
@@ -343,3 +345,30 @@ def test_facts_of_what_is_missing(tmp_path: Path) -> None:
     facts = inspect(tmp_path / "bad.npz")
     assert facts["readable"] is False
     assert "holds no variable of a MobileNetV2; it holds x" in facts["problem"]
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "words"),
+    [
+        ("out.h5", "transformers", "must be a directory for the format 'transformers'"),
+        ("out.npz", "keras", "must end in .h5 or .hdf5 for the format 'keras'"),
+        ("out.npz", "native", "must end in .h5 or .hdf5 for the format 'native'"),
+        ("out.h5", "npz", "must end in .npz for the format 'npz'"),
+        ("out.tflite", "native", "must end in .h5 or .hdf5"),
+        ("out.onnx", None, "must end in .h5, .hdf5, .npz or be a directory"),
+    ],
+)
+def test_a_name_that_says_something_else_is_refused(tmp_path: Path, name, to, words) -> None:
+    write_native(random_checkpoint(), tmp_path / "source.h5")
+    with pytest.raises(ArgumentError, match=words):
+        convert(tmp_path / "source.h5", tmp_path / name, to=to)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "to"), [("mobilenet_v2_0.05", "transformers"), ("weights", "native"), ("a.bak", "npz")]
+)
+def test_other_names_are_the_callers_business(tmp_path: Path, name, to) -> None:
+    write_native(random_checkpoint(), tmp_path / "source.h5")
+    convert(tmp_path / "source.h5", tmp_path / name, to=to)
+    assert_same_weights(read(tmp_path / name).weights, random_checkpoint().weights)
