@@ -350,10 +350,10 @@ def test_facts_of_what_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "to", "words"),
     [
-        ("out.h5", "transformers", "must be a directory for the format 'transformers'"),
-        ("out.npz", "keras", "must end in .h5 or .hdf5 for the format 'keras'"),
-        ("out.npz", "native", "must end in .h5 or .hdf5 for the format 'native'"),
-        ("out.h5", "npz", "must end in .npz for the format 'npz'"),
+        ("out.h5", "transformers", "must be a directory for the format transformers,"),
+        ("out.npz", "keras", "must end in .h5 or .hdf5 for the format keras,"),
+        ("out.npz", "native", "must end in .h5 or .hdf5 for the format native,"),
+        ("out.h5", "npz", "must end in .npz for the format npz,"),
         ("out.tflite", "native", "must end in .h5 or .hdf5"),
         ("out.onnx", None, "must end in .h5, .hdf5, .npz or be a directory"),
     ],
@@ -365,9 +365,7 @@ def test_a_name_that_says_something_else_is_refused(tmp_path: Path, name, to, wo
     assert not (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "to"), [("mobilenet_v2_0.05", "transformers"), ("weights", "native"), ("a.bak", "npz")]
-)
+@pytest.mark.parametrize(("name", "to"), [("v2_0.05", "transformers"), ("weights", "native"), ("a.bak", "npz")])
 def test_other_names_are_the_callers_business(tmp_path: Path, name, to) -> None:
     write_native(random_checkpoint(), tmp_path / "source.h5")
     convert(tmp_path / "source.h5", tmp_path / name, to=to)
