@@ -1,4 +1,4 @@
-"""From a file in one format to a file in another."""
+"""Conversion between file formats, and between 1001 and 1000 classes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def convert(
     labels: Sequence[str] | None = None,
     num_classes: int | None = None,
 ) -> Checkpoint:
-    """Read weights and write them in another format.
+    """Read weights and write them in a different format.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def with_classes(checkpoint: Checkpoint, num_classes: int | None) -> Checkpoint:
     Raises
     ------
     ValueError
-        If the model has another number of classes.
+        If the model has any other number of classes.
     """
     config = checkpoint.config
     if num_classes is None or config is None or num_classes == config.classes:
@@ -158,7 +158,7 @@ def with_classes(checkpoint: Checkpoint, num_classes: int | None) -> Checkpoint:
 
 
 def with_labels(checkpoint: Checkpoint, labels: Sequence[str]) -> Checkpoint:
-    """The checkpoint with other names for its classes.
+    """The checkpoint with new names for its classes.
 
     Raises
     ------

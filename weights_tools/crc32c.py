@@ -75,7 +75,7 @@ def _byte_table() -> tuple[int, ...]:
 
 @cache
 def _word_tables() -> tuple[UInt32s, UInt32s]:
-    """What 32 zero bits make of a remainder, by its low and its high half."""
+    """The effect of 32 zero bits on a remainder, by its low and its high half."""
     bits = np.arange(1 << 16, dtype=np.uint32)
     matrix = _zeros_matrix(32)
     return _apply(matrix, bits), _apply(matrix, bits << np.uint32(16))

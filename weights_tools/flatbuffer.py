@@ -66,7 +66,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Table:
-    """A table at a byte position; fields are asked for by their slot, the order of the schema."""
+    """A table at a byte position. A field's slot is its place in the schema."""
 
     buffer: Buffer
     position: int

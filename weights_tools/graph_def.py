@@ -201,9 +201,7 @@ class Graph:
         return [self.operations[name] for name in operation.inputs if name in self.operations]
 
     def following(self, operation: Operation) -> Operation | None:
-        """What takes a convolution's result: a batch norm (whole, or its first step) or the addition of a
-        bias.
-        """
+        """The operation after a convolution: a batch norm (whole, or its first step) or the addition of a bias."""
         name = operation.name
         for _ in range(8):
             for consumer in self.consumers.get(name, []):
@@ -235,7 +233,7 @@ def _layer_of(operation: Operation) -> str | None:
 
 
 def _weights(graph: Graph) -> tuple[dict[str, Array], dict[str, Any], tuple[str, ...]]:
-    """Canonical weights, what the graph shows of the configuration, and convolutions that are no layer."""
+    """Canonical weights, fields of the configuration that the graph shows, and names of foreign convolutions."""
     weights: dict[str, Array] = {}
     strides: dict[str, int] = {}
     epsilons: set[float] = set()
@@ -367,7 +365,7 @@ def read(path: str | Path) -> Checkpoint:
     path = Path(path)
     graph = Graph(path, read_bytes(path))
     if not graph.operations:
-        raise damaged(path, "no operations, so this is no frozen graph")
+        raise damaged(path, "no operations, so it is not a frozen graph")
     weights, known, unexpected = _weights(graph)
     if not weights:
         kinds = sorted({operation.kind for operation in graph.operations.values()} & {"VariableV2", "VarHandleOp"})

@@ -1,4 +1,4 @@
-"""What is in a weight file, and what is missing: the facts behind ``npmnv2 info``."""
+"""The contents of a weight file, and what it lacks: the facts behind ``npmnv2 info``."""
 
 from __future__ import annotations
 

@@ -73,8 +73,8 @@ def slim_name(layer: str, role: str, detection: bool = False) -> str:
 
 
 def canonical_from_slim(name: str) -> str | None:
-    """The canonical name of a slim variable, classification, DeepLab or SSD; None when it is none of the
-    network's.
+    """The canonical name of a slim variable, classification, DeepLab or SSD; None for
+    other names.
     """
     short = name.removeprefix("FeatureExtractor/")
     known = _inverse(slim_name).get(short)
@@ -103,7 +103,7 @@ def _canonical_names() -> frozenset[str]:
 
 
 def canonical_from_keras(name: str) -> str | None:
-    """The canonical name of a Keras variable, which may have its model's name in front and ``:0`` behind."""
+    """The canonical name of a Keras variable, which may have its model's name before it and ``:0`` after it."""
     known = canonical_from_path(name)
     return known if known in _canonical_names() else None
 
@@ -195,7 +195,7 @@ def _inverse(notation: Notation) -> dict[str, str]:
 
 
 def canonical_from_transformers(name: str) -> str | None:
-    """The canonical name of a transformers tensor; the headless model has no ``mobilenet_v2.`` in front."""
+    """The canonical name of a transformers tensor; the headless model's names lack ``mobilenet_v2.``."""
     table = _inverse(transformers_name)
     return table.get(name) or table.get(f"mobilenet_v2.{name}")
 

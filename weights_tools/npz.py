@@ -1,5 +1,4 @@
-"""NumPy archives (`.npz`) with TF-slim's or Keras's variable names, and one more entry for what variables do
-not say.
+"""NumPy archives (`.npz`) with TF-slim's or Keras's variable names, and one more entry for everything else.
 
 Archives are opened as zip files, member by member: what a member's header says of its size must be what the
 archive says, before anything is allocated, and object arrays (pickles) are refused.
@@ -116,7 +115,7 @@ def _members(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str, 
 
 
 def _allow(path: Path, info: zipfile.ZipInfo, budget: Budget) -> None:
-    """Refuse members that zipfile would unpack at a cost of their own choice."""
+    """Refuse members whose unpacking the budget does not cover."""
     if info.compress_type not in COMPRESSIONS:
         raise damaged(path, "compressed other than by deflate", f"member {info.filename!r}")
     budget.take(info.file_size)

@@ -1,7 +1,7 @@
-"""The wire format of protocol buffers, as much of it as reading takes.
+"""A reader of protocol buffers' wire format.
 
-A message is a run of fields: a key (number and wire type) and a value. What a number means is up to the
-caller, who also decides which values are messages in turn, so nesting goes no deeper than the code that asks.
+A message is a run of fields: a key (number and wire type) and a value. The caller
+knows what a number means and which values are messages, so nesting goes no deeper than the caller's code.
 Format: https://protobuf.dev/programming-guides/encoding/
 """
 
@@ -39,7 +39,7 @@ def signed(value: int) -> int:
 
 @dataclass(frozen=True)
 class Message:
-    """One message: its bytes, and what reading its file may cost. Whoever asks twice pays twice."""
+    """One message: its bytes, and the budget of its file. Every parse is paid from it, repeated ones too."""
 
     data: memoryview
     budget: Budget
@@ -99,7 +99,7 @@ class Message:
         if isinstance(found, int):
             return found
         if len(found) not in (4, 8):
-            raise damaged(self.path, f"field {number} is no number")
+            raise damaged(self.path, f"field {number} is not a number")
         return int(struct.unpack("<I" if len(found) == 4 else "<Q", found)[0])
 
     def real(self, number: int) -> float:

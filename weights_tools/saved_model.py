@@ -12,7 +12,7 @@ GRAPH = "saved_model.pb"
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read the variables of a SavedModel; its graphs are not looked at.
+    """Read the variables of a SavedModel; its graphs are not read.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def _block(path: Path, data: memoryview, handle: Handle) -> memoryview:
 
 
 def _block_entries(path: Path, block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Keys and values of a block; a key is stored as what it adds to the beginning of the one before."""
+    """Keys and values of a block; a key shares its beginning with the previous one."""
     if len(block) < 4:
         raise damaged(path, "a block without restart points")
     restarts = struct.unpack("<I", block[-4:])[0]
@@ -128,7 +128,7 @@ def _block_entries(path: Path, block: memoryview) -> Iterator[tuple[bytes, memor
 
 
 class Entry(NamedTuple):
-    """Where a variable is and what it looks like."""
+    """Place, type and shape of a variable."""
 
     dtype: int
     shape: tuple[int, ...]

@@ -92,7 +92,7 @@ class Operator(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """Vertical stride of a convolution, 0 if the horizontal one is another."""
+        """Stride of a convolution, 0 if it differs between the axes."""
         return self.option(2) if self.option(1) == self.option(2) else 0
 
     @property
@@ -284,7 +284,7 @@ class Walk:
         return [self.values[number] for number in operator.inputs if number in self.values]
 
     def _other(self, operator: Operator) -> Value | None:
-        """Result of an operator that is no convolution; None when it has nothing to do with the image."""
+        """Result of an operator other than a convolution; None if it does not depend on the image."""
         sources = self._sources(operator)
         if not sources:
             return None
@@ -436,7 +436,7 @@ class Walk:
         return layer
 
     def _atrous_branch(self, operator: Operator, source: Value) -> str | None:
-        """DeepLab's atrous branches differ in nothing but their dilation; they are numbered as they come."""
+        """DeepLab's atrous branches differ in their dilation only; they are numbered in the file's order."""
         if source.layers != ("block_16_project",) or operator.kind != "DEPTHWISE_CONV_2D":
             return None
         free = (f"aspp{i}_depthwise" for i in (1, 2, 3) if f"aspp{i}_depthwise/kernel" not in self.weights)
@@ -444,7 +444,7 @@ class Walk:
 
     @cached_property
     def segmentation(self) -> bool:
-        """Whether the file is a DeepLab: only there a pooled map is resized back and joined with another."""
+        """Whether the file is a DeepLab: only DeepLab resizes a pooled map and concatenates it."""
         return {"CONCATENATION", "RESIZE_BILINEAR"} <= {operator.kind for operator in self.model.operators}
 
     def _note_padding(self, operator: Operator, source: Value) -> None:
@@ -597,7 +597,7 @@ def read(path: str | Path) -> Checkpoint:
 
 
 def _image_range(walk: Walk) -> None:
-    """What the graph does to the image has to be what npmnv2 does to it: nothing, or from 0…255 to −1…1."""
+    """Check the graph's own preprocessing: none, or from 0…255 to −1…1."""
     stem = next(op for op in walk.model.operators if op.kind in _CONVOLUTIONS)
     value = walk.values[stem.inputs[0]]
     if (value.scale, value.offset) != (1, 0) and max(abs(value.scale * 127.5 - 1), abs(value.offset + 1)) > 0.01:
@@ -620,9 +620,7 @@ def _hidden_act(walk: Walk) -> str:
 
 
 def _check_graph(walk: Walk, checkpoint: Checkpoint) -> None:
-    """Strides, dilations and residuals have to be those of the configuration, or the weights would be
-    misused.
-    """
+    """Check that strides, dilations and residuals are those of the configuration."""
     assert checkpoint.config is not None
     plan = backbone(checkpoint.config)
     residuals = {f"{node.name}_project" for node in plan.nodes if getattr(node.layer, "residual", False)}

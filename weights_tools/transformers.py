@@ -135,7 +135,7 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
     checkpoint : Checkpoint
         For classification, segmentation without decoder, or features.
     path : str or Path
-        The directory; made if need be.
+        The directory; made if it does not exist.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Weights in memory and in the native file."""
+"""Weights in memory, the native file, and the registry of readers."""

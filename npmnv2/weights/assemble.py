@@ -32,7 +32,7 @@ _PRESETS = {"classification": "slim", "features": "slim", "segmentation": "deepl
 
 @dataclass(frozen=True)
 class Content:
-    """What a file was found to hold, before anything is compared.
+    """The contents of a file before they are compared with a network.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Content:
     maker : {"transformers", "slim", "keras"}
         Whose width rule to follow where shapes do not tell (see `infer_config`).
     unexpected : tuple of str
-        Foreign names that are none of the network's variables.
+        Foreign names that stand for no variable of the network.
     config : MobileNetV2Config, optional
         Where the file states all of it.
     labels, preprocessing, source
@@ -61,7 +61,7 @@ class Content:
 
 
 def task_of(weights: Iterable[str]) -> str:
-    """What a network with these variables is for."""
+    """The task of a network with these variables."""
     layers = layers_of(weights)
     if any(layer.startswith("BoxPredictor_") for layer in layers):
         return "detection"
@@ -94,7 +94,7 @@ def plan_for(config: MobileNetV2Config, weights: Mapping[str, Array]) -> Plan:
 
 
 def _fields_of_task(weights: Mapping[str, Array], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What the head shows of the configuration, and how it was trained where nothing states that."""
+    """Fields that the head shows, and the published training settings for those that it does not."""
     task = task_of(weights)
     if task != "segmentation":
         return {"image_size": TRAINING_SIZES[task]} if task in TRAINING_SIZES else {}
@@ -110,7 +110,7 @@ def _fields_of_task(weights: Mapping[str, Array], known: Mapping[str, Any]) -> d
 
 
 def _detection_nodes(weights: Mapping[str, Array]) -> Iterator[Node]:
-    """SSD's extra layers and predictors; which there are and how wide they are differs between models."""
+    """SSD's extra layers and predictors. Their number and widths differ between models."""
     layers = layers_of(weights)
     maps = ["block_13_expand", "Conv_1"]
     extras = [layer for layer in layers if layer.startswith("layer_")]
@@ -200,7 +200,7 @@ def in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _expand_ratio(weights: Mapping[str, Array]) -> int:
-    """By the widest block, where rounding matters least; the published ratio where that is not there."""
+    """The ratio of the widest block, where rounding matters least, or the published one."""
     kernel = weights.get("block_16_expand/kernel")
     known = kernel is not None and kernel.ndim == 4 and 0 not in kernel.shape
     return max(1, round(kernel.shape[3] / kernel.shape[2])) if kernel is not None and known else 6

@@ -1,4 +1,4 @@
-"""Weights: the native HDF5 file, Keras's four HDF5 layouts, strict loading, and folding of batch norms.
+"""Weights in memory: checkpoints, strict loading, folding of batch norms, random weights.
 
 Weights are a flat dictionary from ``"<layer>/<variable>"`` to array, with Keras's layer names and array layouts. The
 native file is Keras's legacy layout plus one JSON attribute called ``npmnv2``; what it holds for a classifier opens in

@@ -141,7 +141,7 @@ class File:
     # --- groups -------------------------------------------------------------------------------------------------------
 
     def arrays(self) -> list[Array]:
-        """All arrays, groups before what comes after them in the alphabet; one with several names comes once.
+        """All arrays in alphabetical order of their paths. An array with several names comes once.
 
         Raises
         ------
@@ -336,7 +336,7 @@ class File:
         return None
 
     def _from_heap(self, at: int) -> bytes:
-        """The bytes of variable length that a global heap holds for a value."""
+        """A value of variable length, from the global heap."""
         length, collection, wanted = self._number(at, 4), self._number(at + 4), self._number(at + 12, 4)
         self._expect(collection, b"GCOL")
         end = collection + self._number(collection + 8)

@@ -111,6 +111,6 @@ def _guesses(maker: str) -> Iterator[dict[str, Any]]:
 
 
 def _rules(maker: str) -> list[str]:
-    """All width rules: the maker's own, then those that treat the first block alike."""
+    """All width rules: the maker's own, then those that treat the first block in the same way."""
     residual = WIDTH_RULES[maker].first_residual
     return sorted(WIDTH_RULES, key=lambda rule: (rule != maker, WIDTH_RULES[rule].first_residual != residual))

@@ -72,14 +72,14 @@ def _canonical(path: str, file: hdf5.File) -> str | None:
 
 
 def canonical_from_path(path: str) -> str | None:
-    """Canonical name of what Keras calls ``…/layer/variable``, perhaps with ``:0`` after it; None for other names."""
+    """Canonical name of Keras's ``…/layer/variable`` or ``…/layer/variable:0``; None for other names."""
     parents, _, last = path.removesuffix(":0").rpartition("/")
     layer, variable = parents.rpartition("/")[2], _VARIABLES.get(last)
     return f"{_LAYERS.get(layer, layer)}/{variable}" if layer and variable else None
 
 
 def classifier_names(path: Path, shapes: Mapping[str, Shape]) -> dict[str, str]:
-    """The variables of the one dense layer on top, which a fine-tuned model may call anything: name → canonical name.
+    """Canonical names of the last dense layer's variables, whatever a fine-tuned model calls that layer.
 
     Raises
     ------

@@ -42,7 +42,7 @@ def canonical(layer: str, role: str) -> str:
 
 
 def split(name: str) -> tuple[str, str]:
-    """Layer and role of a canonical name; the batch norm's variables belong to the convolution before it."""
+    """Layer and role of a canonical name. A batch norm's variables belong to the convolution before it."""
     owner, _, role = name.rpartition("/")
     if role not in BATCH_NORM_VARIABLES:
         return owner, role

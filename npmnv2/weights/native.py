@@ -86,7 +86,7 @@ def _add_for_keras(file: Any, attributes: Mapping[str, str]) -> None:
 
 
 def _ordered(checkpoint: Checkpoint) -> dict[str, Array]:
-    """The weights as the network uses them; as they come where there is no configuration."""
+    """The weights in the order of the network's layers; in the given order without a configuration."""
     if checkpoint.config is None:
         return checkpoint.weights
     return in_order(plan_for(checkpoint.config, checkpoint.weights), checkpoint.weights)

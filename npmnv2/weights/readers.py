@@ -1,4 +1,4 @@
-"""The registry of readers: which format a path is in, told by content, and reading it whatever the format.
+"""The registry of readers: it detects a format by content and calls the format's reader.
 
 A format's reader is a module with a function ``read(path) -> Checkpoint``. It is imported when a file of its format is
 met, so that foreign formats cost nothing where they are not used.
@@ -134,7 +134,7 @@ def _head(path: Path) -> bytes:
 
 
 def checkpoint_prefix(path: Path) -> Path | None:
-    """The prefix of the TensorFlow checkpoint that a path means, None if it means none.
+    """The prefix of the TensorFlow checkpoint at a path; None if there is no checkpoint.
 
     The path may be the prefix itself, the index, a data file, or a folder with one checkpoint.
 
