@@ -6,18 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from weight_files import (
-    folded,
-    random_checkpoint,
-)
+from weight_files import folded, random_checkpoint
 
 from npmnv2.files import sha256
-from npmnv2.weights_tools import (
-    WRITERS,
-    inspect,
-)
-
-TARGETS = {"native": "model.h5", "keras": "model.h5", "transformers": "directory", "npz": "model.npz"}
+from npmnv2.weights_tools import WRITERS, convert, inspect
 
 
 def test_facts_of_a_file(tmp_path: Path) -> None:

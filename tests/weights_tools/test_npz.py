@@ -20,8 +20,6 @@ from npmnv2.weights_tools import (
     read,
 )
 
-TARGETS = {"native": "model.h5", "keras": "model.h5", "transformers": "directory", "npz": "model.npz"}
-
 
 def test_npz_with_plain_slim_variables(tmp_path: Path) -> None:
     checkpoint = random_checkpoint()
