@@ -67,7 +67,7 @@ class MobileNetV2PreTrainedModel:
     dtype : {"float32", "float64"}
         float64 runs on NumPy and serves as the reference.
     n_threads : int, optional
-        Threads of the Numba backend; the CPUs that this process may use if not given.
+        Threads of compiled kernels; the CPUs that this process may use if not given.
     processor : MobileNetV2ImageProcessor, optional
         How `predict` and `features` prepare images.
     source : dict, optional
