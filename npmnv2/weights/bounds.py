@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,11 @@ def file_size(path: Path) -> int:
 
 
 def checked_shape(path: Path, shape: tuple[int, ...], place: str) -> tuple[int, ...]:
-    """The shape itself when its rank and extents are sane."""
-    if len(shape) > MAX_RANK or any(not 0 <= extent < 1 << 31 for extent in shape):
+    """The shape itself when its rank and extents are sane.
+
+    Zeros do not count: NumPy refuses an empty array, too, whose other extents are too large.
+    """
+    if len(shape) > MAX_RANK or min(shape, default=0) < 0 or prod(filter(None, shape)) > MAX_FILE_BYTES:
         raise damaged(path, f"impossible shape {shape[:MAX_RANK]}", place)
     return shape
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npmnv2.errors import WeightsError
-from npmnv2.weights.bounds import MAX_NAME_BYTES, Budget, read_bytes
+from npmnv2.weights.bounds import MAX_NAME_BYTES, Budget, checked_shape, read_bytes
 from npmnv2.weights.repack import repack
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -259,7 +259,7 @@ class File:
             raise self._unsupported(f"an array ({path}) that is compressed")
         if (space.flags | kind.flags) & _SHARED:
             raise self._unsupported(f"an array ({path}) of a shared type")
-        shape = self._shape(space.at)
+        shape = checked_shape(self.path, self._shape(space.at), f"array {path!r}")
         dtype, itemsize = self._numbers(kind.at)
         size = itemsize
         for length in shape:

@@ -26,17 +26,18 @@ def test_a_budget_grows_with_the_file(size: int) -> None:
         budget.take(1)
 
 
-@pytest.mark.parametrize("shape", [(1,) * (MAX_RANK + 1), (-1,), (1 << 31,), (0, 2**63 - 1)])
+@pytest.mark.parametrize("shape", [(1,) * (MAX_RANK + 1), (-1,), ((1 << 30) + 1,), (0, 2**63 - 1), (0, *[1 << 20] * 4)])
 def test_impossible_shapes(shape) -> None:
     with pytest.raises(WeightsError, match="impossible shape"):
         checked_shape(PATH, shape, "x")
-    assert checked_shape(PATH, (1,) * MAX_RANK, "x") == (1,) * MAX_RANK
+    for possible in ((1,) * MAX_RANK, (), (0,), (0, 1 << 30), (1 << 15, 1 << 15)):
+        assert checked_shape(PATH, possible, "x") == possible
 
 
 def test_arrays_have_exactly_their_bytes() -> None:
     data = np.arange(6, dtype="<f4").tobytes()
     assert np.array_equal(array_from_bytes(PATH, data, "<f4", (2, 3), "x"), [[0, 1, 2], [3, 4, 5]])
-    for shape in ((2, 2), (7,), (1 << 20, 1 << 20, 1 << 20)):
+    for shape in ((2, 2), (7,), (0, 6)):
         with pytest.raises(WeightsError, match="24 bytes of data for shape"):
             array_from_bytes(PATH, data, "<f4", shape, "x")
 

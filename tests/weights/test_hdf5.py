@@ -109,3 +109,12 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "short.h5").write_bytes(data[:length])
         with pytest.raises(WeightsError, match=r"short\.h5"):
             File.open(tmp_path / "short.h5").arrays()
+
+
+@pytest.mark.parametrize("shape", [(0, 1 << 40), (0, *[1 << 20] * 4), (1,) * 9, (1 << 20, 1 << 20)])
+def test_impossible_shapes(tmp_path: Path, shape) -> None:
+    """Empty arrays have no bytes that could show that a shape is damaged."""
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        file.create_dataset("Conv1/kernel", shape, "f4")
+    with pytest.raises(WeightsError, match=r"file\.h5: .*array 'Conv1/kernel': impossible shape"):
+        File.open(tmp_path / "file.h5")

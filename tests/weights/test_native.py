@@ -104,7 +104,7 @@ def test_files_that_point_elsewhere_are_refused(tmp_path: Path) -> None:
 def test_absurd_sizes_are_refused_before_they_are_read(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file.create_dataset("Conv1/Conv1/kernel", (1 << 20, 1 << 20), "f4")
-    with pytest.raises(WeightsError, match="must have 4398046511104 bytes, got 0"):
+    with pytest.raises(WeightsError, match=r"impossible shape \(1048576, 1048576\)"):
         read_h5(tmp_path / "m.h5")
 
 
