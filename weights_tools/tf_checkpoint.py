@@ -167,7 +167,7 @@ class Bundle:
     @cached_property
     def _budget(self) -> Budget:
         files = (file for file in self.prefix.parent.iterdir() if file.name.startswith(f"{self.prefix.name}."))
-        return Budget(self.index, sum(file.stat().st_size for file in files))
+        return Budget(self.index, sum(file.stat().st_size for file in files if file.is_file()))
 
     @cached_property
     def _table(self) -> dict[bytes, memoryview]:

@@ -36,6 +36,9 @@ def repack(path: Path, size: int) -> bytes:
     ValueError
         If the library cannot read the file, crashes, or takes too long.
     """
+    if getattr(sys, "frozen", False) or not sys.executable:
+        # A frozen application is its own interpreter, and would start itself again.
+        raise ValueError("there is no Python interpreter to run it in a child process")
     # The child finds h5py where this process does; an empty entry would be the current folder.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, str(Path(__file__).resolve()), str(path), str(size)]

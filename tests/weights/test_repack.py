@@ -132,3 +132,10 @@ def test_the_child_has_limits(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file.h5").write_bytes(b"")
     monkeypatch.setattr(module, "__file__", str(tmp_path / "program.py"))
     assert repack(tmp_path / "file.h5", 1000) == b"[0, 0, 0]\n"
+
+
+@pytest.mark.parametrize(("name", "value"), [("frozen", True), ("executable", "")])
+def test_applications_without_an_interpreter(tmp_path: Path, monkeypatch, name: str, value: object) -> None:
+    monkeypatch.setattr(sys, name, value, raising=False)
+    with pytest.raises(ValueError, match="no Python interpreter"):
+        repack(tmp_path / "file.h5", 1000)
