@@ -22,6 +22,14 @@ def test_bench_has_a_line_per_backend() -> None:
         assert float(per_image) * float(speed) == pytest.approx(2 * 300.8, rel=1.1 * (of_image + of_speed))
 
 
+def test_one_image_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npmnv2.lab.bench.median_seconds", lambda run, seconds: 0.1 * seconds)
+    header, *lines = bench().splitlines()
+    assert "batch 1)" in header
+    assert all(line.split()[1:3] == ["200.00", "5.0"] for line in lines)
+    assert all(line.split()[1:3] == ["25.00", "40.0"] for line in bench(8).splitlines()[1:])
+
+
 def test_impossible_batch() -> None:
     with pytest.raises(ValueError, match=r"batch \(=0\) must be at least 1"):
         bench(batch=0)
