@@ -10,8 +10,11 @@ from hypothesis.extra import numpy as arrays
 from npmnv2.kernels.quantized import dequantize, quantize
 
 from npmnv2.errors import ArgumentError
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.architecture import classifier
 from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.layers import AveragePool
+from npmnv2.weights.checkpoint import fold_batch_norms
 from npmnv2.weights.quantize import kernel_quantization, quantize_network, value_quantization
 
 numbers = st.floats(-1000, 1000, width=32)
@@ -63,3 +66,13 @@ def test_a_channel_without_weights_leaves_room_for_its_bias() -> None:
 def test_unknown_type() -> None:
     with pytest.raises(ArgumentError, match="dtype"):
         quantize_network(classifier(MobileNetV2Config()), {}, {}, "int4")
+
+
+def test_a_pool_keeps_the_scale_of_its_input() -> None:
+    """It only averages, so LiteRT gives its result the input's scale, whatever the range that was seen."""
+    plan = classifier(MobileNetV2Config(depth_multiplier=0.05, image_size=64, pooling_window=2, num_labels=3))
+    ranges = {name: (0.0, 1.0 + n) for n, name in enumerate(["image", *(part.name for part in plan.parts())])}
+    _, quantization = quantize_network(plan, fold_batch_norms(plan, unit_gain_weights(plan)), ranges)
+    (pool,) = (part for part in plan.parts() if isinstance(part.layer, AveragePool))
+    kept, given = quantization.values[pool.name], quantization.values[pool.inputs[0]]
+    assert (kept.scale, kept.zero_point) == (given.scale, given.zero_point)
