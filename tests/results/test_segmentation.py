@@ -213,3 +213,10 @@ def test_colors():
     many = Segmentation(np.zeros((2, 2), np.int32), tuple(map(str, range(300))), photo(2, 2))
     with pytest.raises(ValueError, match="256 classes, got 300"):
         many.to_image()
+
+
+def test_a_saved_overlay_shows_photo_and_colors_alike(result, tmp_path):
+    """Without `alpha`, files hold what `overlay(0.5)` gives."""
+    result.save(overlay=tmp_path / "overlay.png")
+    with Image.open(tmp_path / "overlay.png") as image:
+        npt.assert_array_equal(np.asarray(image), np.asarray(result.overlay(0.5)))
