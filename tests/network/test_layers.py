@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from npmnv2.kernels import Geometry
 from npmnv2.network.layers import (
     Add,
     AveragePool,
@@ -78,3 +79,7 @@ def test_the_parts_of_a_block() -> None:
         "add": Add(),
     }
     assert [*InvertedResidual(6, None).parts()] == ["depthwise", "project"]
+
+
+def test_a_window_moves_by_one_pixel_and_is_not_dilated_unless_told_otherwise() -> None:
+    assert Depthwise().geometry(8, 9) == Geometry(1, 1, ((1, 1), (1, 1)))

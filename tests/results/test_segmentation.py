@@ -215,8 +215,11 @@ def test_colors():
         many.to_image()
 
 
-def test_a_saved_overlay_shows_photo_and_colors_alike(result, tmp_path):
+def test_a_saved_overlay_shows_photo_and_colors_alike(tmp_path):
     """Without `alpha`, files hold what `overlay(0.5)` gives."""
+    label_map = np.zeros((40, 60), np.int32)
+    label_map[8:32, 10:50] = 15
+    result = Segmentation(label_map, segmentation_labels("voc"), photo(40, 60))
     result.save(overlay=tmp_path / "overlay.png")
     with Image.open(tmp_path / "overlay.png") as image:
         npt.assert_array_equal(np.asarray(image), np.asarray(result.overlay(0.5)))
