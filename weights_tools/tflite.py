@@ -401,6 +401,8 @@ class Walk:
 
     def _implied_activation(self, layer: str, operator: Operator) -> int:
         """Quantized files often leave an activation to the range of the output: 0 … 6 is a ReLU6."""
+        if not operator.outputs:
+            raise damaged(self.model.path, f"{operator.kind} without a result", f"layer {layer}")
         scales, dtype = self.model.scales(operator.outputs[0]), self.model.dtype(operator.outputs[0])
         if scales is None or dtype not in ("uint8", "int8") or layer.endswith("project"):
             return _LINEAR

@@ -31,7 +31,7 @@ from npmnv2.network.quantization import (
     value_parts,
 )
 from npmnv2.weights.assemble import in_order, plan_for
-from npmnv2.weights.bounds import Array
+from npmnv2.weights.bounds import Array, damaged
 from npmnv2.weights.checkpoint import Checkpoint
 
 from .tflite import _ACTIVATIONS, _VALID_PADDING, Model, Operator, Walk, _canonical_kernel
@@ -64,7 +64,11 @@ def with_integers(walk: Walk, checkpoint: Checkpoint) -> Checkpoint:
     assert checkpoint.config is not None
     plan = plan_for(checkpoint.config, checkpoint.weights)
     match = Match(walk, plan)
-    quantization = match.run()
+    try:
+        quantization = match.run()
+    except (IndexError, OverflowError) as error:
+        # Operators without inputs or results, maps without height and width.
+        raise damaged(walk.model.path, f"an operator of the graph is incomplete: {error}") from None
     weights = in_order(plan, match.weights)
     check_quantization(plan, weights, quantization, str(walk.model.path))
     match.check_biases()

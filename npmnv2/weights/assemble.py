@@ -100,7 +100,8 @@ def _fields_of_task(weights: Mapping[str, Array], known: Mapping[str, Any]) -> d
         return {"image_size": TRAINING_SIZES[task]} if task in TRAINING_SIZES else {}
     layers = layers_of(weights)
     branches = sum(f"aspp{i}_depthwise" in layers for i in (1, 2, 3))
-    rate = 96 // known.get("output_stride", TRAINING_OUTPUT_STRIDE)
+    # A damaged graph may have a stride of 0, which the comparison with the network reports.
+    rate = 96 // max(1, known.get("output_stride", TRAINING_OUTPUT_STRIDE))
     return {
         "output_stride": TRAINING_OUTPUT_STRIDE,
         "image_size": TRAINING_SIZES[task],

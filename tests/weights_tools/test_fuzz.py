@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from npmnv2.weights_tools.crc32c import crc32c, masked
+from quantized_networks import quantized_checkpoint
 from weight_files import (
     block,
     field,
@@ -30,7 +31,15 @@ from weight_files import (
 )
 
 from npmnv2 import WeightsError
-from npmnv2.weights_tools import graph_def, read, write_keras, write_native, write_npz, write_transformers
+from npmnv2.weights_tools import (
+    graph_def,
+    read,
+    tflite_bytes,
+    write_keras,
+    write_native,
+    write_npz,
+    write_transformers,
+)
 
 VARIANTS = 300
 # For a long run: NPMNV2_FUZZ=20000 pytest -m slow tests/weights_tools/test_fuzz.py -k many
@@ -87,6 +96,11 @@ def _torchvision(folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
+def _quantized_native(folder: Path) -> Path:
+    write_native(quantized_checkpoint("int8"), folder / "model.h5")
+    return folder / "model.h5"
+
+
 FORMATS = {
     "tf-checkpoint": _bundle,
     "saved-model": _saved_model,
@@ -97,6 +111,11 @@ FORMATS = {
     "npz": _writer("model.npz", write_npz),
     "native": _writer("model.h5", write_native),
     "keras": _writer("keras.h5", write_keras),
+    "quantized tflite": _file("model.tflite", lambda: tflite_bytes(quantized_checkpoint("int8"))),
+    "quantized segmenter": _file(
+        "model.tflite", lambda: tflite_bytes(quantized_checkpoint("uint8", task="segmentation", output_stride=16))
+    ),
+    "quantized native": _quantized_native,
 }
 
 
