@@ -126,7 +126,8 @@ def _sleep(team, worker, seen):
 @njit(cached=False)
 def _wake(team, worker):
     about = _about_worker(team, worker)
-    if atomic_exchange(about + STATE, _AWAKE) == _ASLEEP:
+    # Read first: it is cheaper, and nearly always all are awake.
+    if atomic_load(about + STATE) == _ASLEEP and atomic_exchange(about + STATE, _AWAKE) == _ASLEEP:
         _unlock(team, atomic_load(about + LOCK))
 
 
@@ -213,8 +214,9 @@ def make_entry(count_items: Any, count_shares: Any, run_share: Any, variant: str
             shares = count_shares(about.call, workers, item)
         atomic_store(team + DONE, 0)
         atomic_store(team + OPENED, _pack(serial, workers, shares))
-        if shares == 0:
-            _wake(team, ZERO64)
+        # The end of a call concerns only its caller, an item all workers: some may have waited long for this one.
+        for worker in range(workers if shares > 0 else ONE64):
+            _wake(team, worker)
 
     @njit(variant=variant, cached=False, inline=True)
     def work(team, opened, worker):
@@ -251,8 +253,6 @@ def make_entry(count_items: Any, count_shares: Any, run_share: Any, variant: str
         about.call, about.n_items = call, count_items(call, workers)
         opened = atomic_load(team + OPENED)
         open_item(team, _serial_of(opened) + 1, workers, ZERO64)
-        for worker in range(1, workers):
-            _wake(team, worker)
         while True:
             opened = _wait(team, ZERO64, opened)
             if _shares_of(opened) == 0:

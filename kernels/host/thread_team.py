@@ -51,8 +51,6 @@ WORKER = np.dtype({"names": ["state", "lock"], "formats": [np.int64] * 2, "offse
 SHARE = np.dtype({"names": ["taken"], "formats": [np.int64], "itemsize": LINE})
 _SIZE = TEAM.itemsize + MAX_WORKERS * WORKER.itemsize + MAX_SHARES * SHARE.itemsize
 
-_MAX_WAIT_SECONDS = 0.1
-
 
 class ThreadTeam:
     """The threads of this process that serve one engine: started when first needed, then kept, asleep when idle.
@@ -62,10 +60,13 @@ class ThreadTeam:
     serve : callable
         Compiled code: ``serve(address, n_workers)`` makes the calling thread a worker of the team at `address` and
         works for ever; it returns only if the team has `n_workers` already.
+    patience : float
+        Seconds to wait for a new thread. On a busy machine the next call may be the first that it helps.
     """
 
-    def __init__(self, serve: Callable[[int, int], Any]) -> None:
+    def __init__(self, serve: Callable[[int, int], Any], patience: float = 0.1) -> None:
         self._serve = serve
+        self._patience = patience
         self._memory = _new_team()
         renew_in_children(self)
 
@@ -101,8 +102,8 @@ class ThreadTeam:
         self._serve(memory.ctypes.data, wanted)
 
     def _grows_beyond(self, size: int) -> bool:
-        """Wait for a new thread; on a busy machine the next call may be the first that it helps."""
-        end = time.monotonic() + _MAX_WAIT_SECONDS
+        """Wait for a new thread; return whether it came in time."""
+        end = time.monotonic() + self._patience
         while self.size == size:
             if time.monotonic() > end:
                 return False
