@@ -196,6 +196,8 @@ def build(key: str, out: Path) -> Path:
             _emit_in_new_process(key, "cpuid", work, None)
         objects = sorted(work.glob("*.o"))
         subprocess.run([*_linker(key, platform), "-o", str(library), *map(str, objects)], check=True)
+        for unused in out.glob("*.lib"):  # for programs that link to the DLL; nobody does
+            unused.unlink()
         manifest = {
             "file": library.name,
             "sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
