@@ -5,11 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
-import shutil
-import socket
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -146,6 +142,8 @@ def _take_over(temporary: Path, existing: os.stat_result) -> bool:
 
 def _create_temporary(target: Path, existing: os.stat_result | None) -> Path:
     """Make an empty file beside the target: private where it replaces one, else with what the umask allows."""
+    import secrets
+
     _remove_abandoned(target.parent)
     name = f".{target.name[:40]}.npmnv2-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix[:40]}"
     temporary = target.with_name(name)
@@ -155,17 +153,23 @@ def _create_temporary(target: Path, existing: os.stat_result | None) -> Path:
 
 def _create_elsewhere(target: Path) -> Path:
     """Make an empty private file in the system's folder of temporary files."""
+    import tempfile
+
     handle, name = tempfile.mkstemp(suffix=target.suffix)
     os.close(handle)
     return Path(name)
 
 
 def _copy_into(source: Path, target: Path) -> None:
+    import shutil
+
     with source.open("rb") as content, target.open("wb") as file:
         shutil.copyfileobj(content, file)
 
 
 def _host() -> str:
+    import socket
+
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import logging
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,6 @@ from typing import Any, NamedTuple
 from .abi import layout_digest, source_digest
 from .instruction_sets import Bits, InstructionSet, instruction_sets
 from .target import Target
-
-_log = logging.getLogger("npmnv2")
 
 FOLDER = Path(__file__).parents[1] / "native"
 MANIFEST = "manifest.json"
@@ -46,7 +43,10 @@ def load(name: str = "", folder: Path = FOLDER) -> NativeKernels | None:
         return _kernels(opened, chosen, manifest["instruction_sets"][chosen]) if chosen in usable else None
     # Whatever is wrong with the files, there is another engine.
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as reason:
-        _log.warning("The native kernels in %s are not used: %s. Reinstalling npmnv2 mends it.", folder, reason)
+        import logging
+
+        log = logging.getLogger("npmnv2")
+        log.warning("The native kernels in %s are not used: %s. Reinstalling npmnv2 mends it.", folder, reason)
         return None
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npmnv2.backends.integers import QuantizedBackend
 from npmnv2.backends.interface import Backend
 from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, MissingPackageError
 from npmnv2.kernels.host.engine import find_engine
-from npmnv2.network.quantization import Quantization
 
-_log = logging.getLogger("npmnv2")
-
+if TYPE_CHECKING:
+    from npmnv2.backends.integers import QuantizedBackend
+    from npmnv2.network.quantization import Quantization
 
 BACKENDS = ("auto", "compiled", "numba", "numpy")
 # Far above any machine's CPUs that this could be of use on, and what the compiled kernels have room for.
@@ -72,6 +70,8 @@ def get_quantized_backend(
         raise ArgumentError(f"backend (={name!r}) must be 'auto' or 'numpy' for a quantized network")
     if np.dtype(dtype) != np.float32:
         raise ArgumentError(f"dtype (={np.dtype(dtype).name}) must be float32 for a quantized network")
+    from npmnv2.backends.integers import QuantizedBackend
+
     return QuantizedBackend(quantization, arithmetic or quantization.arithmetic)
 
 
@@ -94,7 +94,9 @@ def check_threads(n_threads: int | None) -> int | None:
 def _hint_once() -> None:
     global _hinted
     if not _hinted:
-        _log.warning(
+        import logging
+
+        logging.getLogger("npmnv2").warning(
             "Running on NumPy alone, without native kernels. pip install 'npmnv2[numba]' is several times as fast."
         )
         _hinted = True

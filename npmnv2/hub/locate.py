@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from npmnv2.errors import ArgumentError
-from npmnv2.hub.fetch import fetch
-from npmnv2.hub.registry import advice, is_name
+from npmnv2.hub.registry import advice, entry, is_name
 
 # What has one of these is meant as a file, and one that is missing should not be reported as an unknown name.
 _SUFFIXES = {".h5", ".hdf5", ".keras", ".npz", ".pb", ".tflite", ".safetensors", ".index", ".ckpt", ".bin", ".pth"}
@@ -48,6 +47,11 @@ def locate(
     if not is_name(name_or_path):
         what = f"{name_or_path!r} is neither an existing file nor the name of a checkpoint"
         raise ArgumentError(f"{what}. {advice(name_or_path, source)}")
+    if (packaged := entry(name_or_path, source).packaged) is not None:
+        return packaged
+    # Half of what `load` would import, and of no use to those who have a file.
+    from npmnv2.hub.fetch import fetch
+
     return fetch(name_or_path, source=source, cache_dir=cache_dir, local_files_only=local_files_only)
 
 

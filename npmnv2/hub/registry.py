@@ -5,7 +5,6 @@ The tables come first; the rest turns them into one :class:`Entry` for each chec
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -243,6 +242,8 @@ def advice(name: str, source: str | None = None) -> str:
 
 def _nearest(text: str, known: Sequence[str]) -> list[str]:
     """The three nearest names; of those that begin or are spelled alike, the usual width and largest size first."""
+    import difflib
+
     completions = sorted((name for name in known if name.startswith(text) and text), key=_unusualness)
     similar = difflib.get_close_matches(text, sorted(known, key=_unusualness), n=3)
     return list(dict.fromkeys([*completions, *similar]))[:3]

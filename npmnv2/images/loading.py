@@ -22,17 +22,20 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import threading
 from functools import cache
 from io import BytesIO
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from npmnv2.errors import ArgumentTypeError, ImageError
 from npmnv2.forks import renew_in_children
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Pixels = NDArray[Any]
 
@@ -51,7 +54,7 @@ class SupportsDLPack(Protocol):
         """Its memory, for another library."""
 
 
-ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | SupportsArray | SupportsDLPack
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | SupportsArray | SupportsDLPack"
 
 # The formats in which files are read, where this Pillow has them. Left out are EPS, which starts Ghostscript, WMF,
 # which calls Windows, and the containers of scientific data, which hold more than a picture.
@@ -66,15 +69,15 @@ MAX_FILE_BYTES = 1 << 30
 # Twice Pillow's warning level, where Pillow refuses by itself: 13,377 × 13,377 pixels, half a gigabyte as RGB.
 MAX_PIXELS = 178_956_970
 
-# How to turn a photo upright, by the value of its EXIF orientation tag (1 is upright).
+# How to turn a photo upright, by the value of its EXIF orientation tag (1 is upright): Pillow's names.
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
 }
 _ORIENTATION_TAG = 0x0112
 
@@ -90,20 +93,26 @@ class _PillowLimit:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._limit = Image.MAX_IMAGE_PIXELS
+        self._limit: int | None = None
         renew_in_children(self)
 
     def __enter__(self) -> None:
+        from PIL import Image
+
         self._lock.acquire()
         self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
 
     def __exit__(self, *_: object) -> None:
+        from PIL import Image
+
         Image.MAX_IMAGE_PIXELS = self._limit
         self._lock.release()
 
     def renew_after_fork(self) -> None:
         """In a child that was forked while another thread was reading a header."""
         if self._lock.locked():
+            from PIL import Image
+
             Image.MAX_IMAGE_PIXELS = self._limit
         self._lock = threading.Lock()
 
@@ -155,7 +164,7 @@ def load_image(
         If `source` is none of the above.
     """
     name = describe(source)
-    if isinstance(source, Image.Image):
+    if is_pillow(source):
         pixels = _pillow_to_array(_decoded(source, name, exif_orientation), name, convert_rgb)
     elif isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read"):
         image = _open(_file_content(source, name), name, max_pixels)
@@ -175,7 +184,7 @@ def describe(source: object) -> str:
     """What error messages call an image: its path or its kind."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
-    if isinstance(source, Image.Image):
+    if is_pillow(source):
         return getattr(source, "filename", "") or f"PIL image of mode {source.mode}"
     if is_array(source):
         return f"array of shape {tuple(getattr(source, 'shape', ()))}"
@@ -183,9 +192,15 @@ def describe(source: object) -> str:
     return name if isinstance(name, str) else type(source).__name__
 
 
+def is_pillow(source: object) -> TypeGuard[Image.Image]:
+    """Whether `source` is a Pillow image, which nothing is before Pillow was imported."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(source, pillow.Image)
+
+
 def is_array(source: object) -> bool:
     """Whether `source` is an array or a tensor of some library."""
-    return not isinstance(source, Image.Image) and (hasattr(source, "__array__") or hasattr(source, "__dlpack__"))
+    return not is_pillow(source) and (hasattr(source, "__array__") or hasattr(source, "__dlpack__"))
 
 
 def is_column(source: Any) -> bool:
@@ -246,9 +261,11 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
     """Read the header only."""
     if not content:
         raise ImageError(f"{name} is empty (0 bytes)")
+    from PIL import UnidentifiedImageError
+
     with _without_pillow_limit:
         try:
-            image = Image.open(BytesIO(content), formats=_formats())
+            image = _identified(content)
         except UnidentifiedImageError:
             raise ImageError(
                 f"{name} is not an image in one of the formats that are read ({', '.join(_formats())})"
@@ -265,21 +282,43 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
     return image
 
 
+def _identified(content: bytes) -> Image.Image:
+    """Try the usual formats first: those of all plugins take as long to import as everything else here."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.preinit()
+    try:
+        return Image.open(BytesIO(content), formats=_imported())
+    except UnidentifiedImageError:
+        return Image.open(BytesIO(content), formats=_formats())
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow reads."""
+    from PIL import Image
+
     Image.init()
+    return _imported()
+
+
+def _imported() -> tuple[str, ...]:
+    """Those of `FORMATS` whose plugins are imported."""
+    from PIL import Image
+
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _decoded(image: Image.Image, name: str, exif_orientation: bool) -> Image.Image:
     """Decode the pixels and turn them upright."""
+    from PIL import Image
+
     try:
         image.load()
     except Exception as error:  # as above: OSError when cut short, but also SyntaxError, ValueError, struct.error…
         raise ImageError(f"{name} is damaged or cut short: {error}") from error
     turn = _UPRIGHT.get(_orientation(image)) if exif_orientation else None
-    return image if turn is None else image.transpose(turn)
+    return image if turn is None else image.transpose(getattr(Image.Transpose, turn))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -329,6 +368,8 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
     rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")

@@ -29,12 +29,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, ov
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from npmnv2.errors import ArgumentError, ArgumentTypeError, ImageError, MissingPackageError
 from npmnv2.files import write_atomically
 from npmnv2.images.loading import ImageSource, Pixels, describe, is_array, is_column, load_image, to_numpy
 from npmnv2.images.steps import (
+    BILINEAR,
+    LANCZOS,
+    NEAREST,
     CenterCrop,
     CentralFraction,
     PadAfter,
@@ -129,7 +131,7 @@ def _raw(height: int, width: int) -> dict[str, Any]:
 def _deeplab(height: int, width: int) -> dict[str, Any]:
     return {
         "size": {"max_height": height, "max_width": width},
-        "resample": Image.Resampling.LANCZOS,
+        "resample": LANCZOS,
         "do_center_crop": False,
         "pad_size": {"height": height, "width": width},
         "pad_value": 127.5,  # becomes 0
@@ -229,7 +231,7 @@ class MobileNetV2ImageProcessor:
 
     do_resize: bool = True
     size: Any = field(default_factory=lambda: {"shortest_edge": 256})
-    resample: Any = Image.Resampling.BILINEAR
+    resample: Any = BILINEAR
     do_center_crop: bool = True
     crop_size: Any = field(default_factory=lambda: {"height": 224, "width": 224})
     do_rescale: bool = True
@@ -531,9 +533,7 @@ class MobileNetV2ImageProcessor:
             raise ImageError(f"labels must lie in 0…255, got {values.min()}…{values.max()}")
         if self.do_reduce_labels:
             values = np.where((values == 0) | (values == 255), 255, values - 1)
-        for_labels = dataclasses.replace(
-            self, resample=Image.Resampling.NEAREST, do_rescale=False, do_normalize=False, pad_value=255
-        )
+        for_labels = dataclasses.replace(self, resample=NEAREST, do_rescale=False, do_normalize=False, pad_value=255)
         return for_labels._run(values.astype(np.uint8), convert_rgb=False)[:, :, 0].astype(np.int64)
 
     # -- the network's output -----------------------------------------------------------------------------------------
@@ -637,6 +637,10 @@ def _size(name: str, value: Any, forms: Sequence[set[str]]) -> dict[str, int]:
 def _resample(name: str, value: Any) -> int | str:
     if value in VARIANTS:
         return str(value)
+    if isinstance(value, int) and value in (NEAREST, LANCZOS, BILINEAR):
+        return int(value)
+    from PIL import Image
+
     try:
         return int(Image.Resampling(value))
     except ValueError:

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from npmnv2.errors import ImageError
 from npmnv2.images.loading import MAX_PIXELS, Pixels
 from npmnv2.kernels import Variant, lerp, linear_weights
 
 Pair = tuple[int, int]
+
+# Pillow's numbers of the filters that are named here, `PIL.Image.Resampling`.
+NEAREST, LANCZOS, BILINEAR = 0, 1, 2
 
 
 class Placement(NamedTuple):
@@ -129,6 +131,8 @@ class PillowResize:
     unit_range: bool = False
 
     def __call__(self, pixels: Pixels) -> Pixels:
+        from PIL import Image
+
         height, width = resized_size((pixels.shape[0], pixels.shape[1]), self.target)
         is_float = pixels.dtype != np.uint8
         values = self._eight_bits(pixels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby, islice
@@ -23,8 +22,6 @@ OnError = Literal["raise", "skip", "return"]
 
 # What an image can cause. Anything else is a bug, and no setting hides it.
 IMAGE_ERRORS = (Npmnv2Error, OSError)
-
-_log = logging.getLogger("npmnv2")
 
 
 def map_images(
@@ -85,7 +82,9 @@ def _checked(results: Iterator[Result | Exception], errors: OnError) -> Iterator
         elif errors == "raise":
             raise result
         else:
-            _log.warning("an image was skipped: %s", result)
+            import logging
+
+            logging.getLogger("npmnv2").warning("an image was skipped: %s", result)
 
 
 def _stream(

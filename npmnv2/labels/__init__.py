@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -167,7 +167,7 @@ def _segmentation_dataset(dataset: str) -> str:
 
 
 def _rows(table: str) -> list[list[str]]:
-    text = resources.files(__package__).joinpath(f"{table}.tsv").read_text(encoding="utf-8")
+    text = Path(__file__).with_name(f"{table}.tsv").read_text(encoding="utf-8")
     return [line.split("\t") for line in text.splitlines() if not line.startswith("# ")]
 
 

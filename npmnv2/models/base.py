@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, ov
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from npmnv2.backends.integers import IntegerExecutable
 from npmnv2.backends.interface import Backend, Executable
 from npmnv2.backends.selection import check_threads, get_backend, get_quantized_backend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
@@ -23,11 +22,9 @@ from npmnv2.images.streams import OnError, map_images
 from npmnv2.kernels import Array, global_average_pool
 from npmnv2.labels import labels_for
 from npmnv2.models.outputs import HiddenStatesOutput
-from npmnv2.models.quantization import quantized_checkpoint, value_names
 from npmnv2.network.architecture import POOL
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
 from npmnv2.network.plan import Plan
-from npmnv2.network.quantization import Quantization, check_quantization, quantization_table
 from npmnv2.results.profile import Profile
 from npmnv2.results.tables import plan_table
 from npmnv2.weights.checkpoint import Checkpoint, FoldedWeights, check_weights, initialize
@@ -36,6 +33,9 @@ from npmnv2.weights.readers import read_checkpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from npmnv2.backends.integers import IntegerExecutable
+    from npmnv2.network.quantization import Quantization
 
 DTYPES = ("float32", "float64")
 
@@ -120,6 +120,8 @@ class MobileNetV2PreTrainedModel:
         self.weights = dict(weights) if weights is not None else initialize(self.plan, config, seed)
         check_weights(self.plan, self.weights, where)
         if quantization is not None:
+            from npmnv2.network.quantization import check_quantization
+
             check_quantization(self.plan, self.weights, quantization, where)
         self.dtype = _checked_dtype(dtype)
         self.quantization = quantization
@@ -178,6 +180,8 @@ class MobileNetV2PreTrainedModel:
         table = plan_table(self.plan, self.config.image_size if height is None else height, width)
         if self.quantization is None:
             return table
+        from npmnv2.network.quantization import quantization_table
+
         return f"{table}\n\n{quantization_table(self.plan, self.quantization)}"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -299,6 +303,8 @@ class MobileNetV2PreTrainedModel:
         WeightsError
             If the ranges are impossible, as those of photos that show nothing.
         """
+        from npmnv2.models.quantization import quantized_checkpoint, value_names
+
         if self.quantization is not None:
             raise ArgumentError("quantize needs a network of real numbers; this one is quantized")
         chosen = photos if isinstance(photos, (list, tuple)) else [photos]
@@ -336,6 +342,8 @@ class MobileNetV2PreTrainedModel:
         return self._integer_executable("invoke").invoke(x)
 
     def _integer_executable(self, purpose: str) -> IntegerExecutable:
+        from npmnv2.backends.integers import IntegerExecutable
+
         executable = self.executable
         if not isinstance(executable, IntegerExecutable):
             raise ArgumentError(f"{purpose} needs a network in integers; this one runs in real numbers")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from npmnv2.errors import ArgumentError
@@ -195,6 +194,8 @@ class Plan:
         name = self.aliases.get(name, name)
         known = self.endpoints
         if name not in known:
+            from difflib import get_close_matches
+
             near = get_close_matches(name, [*known, *self.aliases], 3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ArgumentError(f"endpoint (={name!r}) must be one of {', '.join(known)} or an alias{hint}")

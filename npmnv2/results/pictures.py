@@ -6,11 +6,13 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
 
 # Rows of a photo are counted and colored in pieces of this many pixels, so that nothing wider is held as a whole.
 _BLOCK_PIXELS = 1 << 20
@@ -95,6 +97,8 @@ def outline(label_map: NDArray[np.integer], width: int) -> NDArray[np.bool_]:
         edge[after] |= differs
     if width == 1 or min(edge.shape) < 3:
         return edge
+    from PIL import Image, ImageFilter
+
     picture = Image.fromarray(edge)
     for _ in range(width - 1):
         picture = picture.convert("L").filter(ImageFilter.MaxFilter(3))
@@ -111,6 +115,8 @@ def draw_legend(picture: Image.Image, entries: Sequence[Entry], free: NDArray[np
 
     A picture that is too small gets none.
     """
+    from PIL import Image, ImageDraw
+
     if not entries or min(picture.size) < _MIN_LEGEND_SIDE:
         return
     entries = [*entries[:_MAX_ENTRIES], *([_rest(len(entries) - _MAX_ENTRIES)] if len(entries) > _MAX_ENTRIES else [])]
@@ -138,6 +144,8 @@ def _rest(count: int) -> Entry:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
     try:
         return ImageFont.load_default(size)
     except TypeError:  # Pillow before 10.1 has one size
@@ -164,6 +172,8 @@ def thumbnail_of_file(path: str | None) -> str | None:
     """Thumbnail of a file; None if there is none that can be read."""
     if path is None or not Path(path).is_file():
         return None
+    from PIL import Image
+
     try:
         with Image.open(path, formats=_THUMBNAIL_FORMATS) as picture:
             # Lets JPEG decode at a fraction of its size.

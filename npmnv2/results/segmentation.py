@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from npmnv2.errors import ArgumentError, MissingPackageError
 from npmnv2.files import write_atomically
@@ -28,6 +26,9 @@ from npmnv2.results.pictures import (
     thumbnail,
 )
 from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Palette = Literal["display", "dataset"]
 
@@ -168,6 +169,8 @@ class Segmentation:
             # A line in the color of the class and, where it meets the background, one of white around it.
             edge = outline(self.label_map, outline_width(*self.label_map.shape))
             picture[edge] = np.where(free[edge, None], np.uint8(255), colors[self.label_map[edge]])
+        from PIL import Image
+
         image = Image.fromarray(picture)
         if legend:
             draw_legend(image, self._entries(colors), free)
@@ -232,6 +235,8 @@ class Segmentation:
         PIL.Image.Image
             RGBA.
         """
+        from PIL import Image
+
         mask = self.mask(label)
         if not mask.any():
             found = ", ".join(region.label for region in self.legend)
@@ -248,6 +253,8 @@ class Segmentation:
         ValueError
             If there are more classes than a palette has colors.
         """
+        from PIL import Image
+
         if len(self.labels) > MAX_COLORS:
             raise ArgumentError(f"a palette holds {MAX_COLORS} classes, got {len(self.labels)}; store label_map itself")
         image = Image.fromarray(self.label_map.astype(np.uint8))
@@ -266,6 +273,8 @@ class Segmentation:
         alpha : float
             As in `overlay`.
         """
+        from PIL import Image
+
         if mask is None and overlay is None:
             raise ArgumentError("save needs a file name for the mask, for the overlay or for both, got none")
         if mask is not None and Path(mask).suffix.lower() != ".png":
@@ -291,6 +300,8 @@ class Segmentation:
             return self.labels.index(label)
         if isinstance(label, (int, np.integer)) and not isinstance(label, bool) and 0 <= label < len(self.labels):
             return int(label)
+        import difflib
+
         near = difflib.get_close_matches(str(label), self.labels, 3) or self.labels[:3]
         raise ArgumentError(
             f"label (={label!r}) must be the name or number of one of the {len(self.labels)} classes, "
@@ -358,5 +369,7 @@ def _hex(color: Iterable[int]) -> str:
 
 
 def _write(image: Image.Image, path: Path) -> None:
+    from PIL import Image as Pillow
+
     with write_atomically(path) as part:
-        image.save(part, format=Image.registered_extensions()[path.suffix.lower()])
+        image.save(part, format=Pillow.registered_extensions()[path.suffix.lower()])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import html
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +34,8 @@ def json_line(values: Mapping[str, Any]) -> str:
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]], header: bool) -> str:
     """Lines of CSV; floats have six decimals."""
+    import csv
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if header:
@@ -50,6 +50,8 @@ def html_figure(caption: str, picture: str | None, rows: Iterable[Sequence[str]]
 
     A cell that is a color, ``#rrggbb``, becomes a swatch.
     """
+    import html
+
     image = f'<img src="{html.escape(picture)}" alt="" style="max-height: 256px">' if picture else ""
     lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return (
@@ -62,4 +64,6 @@ def html_figure(caption: str, picture: str | None, rows: Iterable[Sequence[str]]
 def _cell(text: str) -> str:
     if len(text) == 7 and text.startswith("#") and set(text[1:]) <= set("0123456789abcdef"):
         return f'<td><span style="background: {text}">&emsp;</span></td>'
+    import html
+
     return f'<td style="text-align: left">{html.escape(text)}</td>'

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -19,7 +19,9 @@ from npmnv2.kernels import Array
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.layers import Conv, Dense, Depthwise, Shape
 from npmnv2.network.plan import BATCH_NORM_VARIABLES, Plan, batch_norm_name
-from npmnv2.network.quantization import Quantization
+
+if TYPE_CHECKING:
+    from npmnv2.network.quantization import Quantization
 
 TASKS = ("classification", "segmentation", "detection", "features")
 

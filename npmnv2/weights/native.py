@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.files import sha256, write_atomically
 from npmnv2.kernels import Array
 from npmnv2.network.config import MobileNetV2Config
-from npmnv2.network.quantization import Quantization, check_quantization
 from npmnv2.weights import hdf5
 from npmnv2.weights.assemble import in_order, plan_for
 from npmnv2.weights.checkpoint import TASKS, Checkpoint, check_weights
 from npmnv2.weights.keras import checkpoint_from_keras, model_config, named_arrays, refuse_integers
+
+if TYPE_CHECKING:
+    from npmnv2.network.quantization import Quantization
 
 FORMAT_VERSION = 1
 # What save_pretrained calls the native file in its directory, and the configuration beside it.
@@ -223,9 +225,15 @@ def _stated(metadata: dict[str, Any], arrays: dict[str, Array]) -> Checkpoint:
         config = MobileNetV2Config.from_dict(config)
         if labels is not None and len(labels) == config.classes:
             config = config.replace(id2label=dict(enumerate(labels)))
-    quantization = Quantization.from_json(metadata["quantization"]) if "quantization" in metadata else None
+    quantization = _quantization(metadata["quantization"]) if "quantization" in metadata else None
     facts = dict(metadata["preprocessing"]), dict(metadata["source"])
     return Checkpoint(arrays, metadata["task"], config, labels, *facts, quantization)
+
+
+def _quantization(stated: Any) -> Quantization:
+    from npmnv2.network.quantization import Quantization
+
+    return Quantization.from_json(stated)
 
 
 def _check(checkpoint: Checkpoint, path: Path) -> None:
@@ -235,6 +243,8 @@ def _check(checkpoint: Checkpoint, path: Path) -> None:
         plan = plan_for(checkpoint.config, checkpoint.weights)
         check_weights(plan, checkpoint.weights, str(path))
         if checkpoint.quantization is not None:
+            from npmnv2.network.quantization import check_quantization
+
             check_quantization(plan, checkpoint.weights, checkpoint.quantization, str(path))
     except WeightsError:
         raise

@@ -8,8 +8,6 @@ and sends the plain file back through a pipe.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,8 @@ def repack(path: Path, size: int) -> bytes:
     ValueError
         If the library cannot read the file, crashes, or takes too long.
     """
+    import subprocess
+
     if getattr(sys, "frozen", False) or not sys.executable:
         # A frozen application is its own interpreter, and would start itself again.
         raise ValueError("there is no Python interpreter to run it in a child process")
@@ -54,6 +54,8 @@ def repack(path: Path, size: int) -> bytes:
 
 
 def _ending(code: int) -> str:
+    import signal
+
     if -code in (getattr(signal, "SIGPROF", 0), getattr(signal, "SIGALRM", 0)):
         return "it took too long"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -84,6 +86,8 @@ def main() -> None:
 
 def _limit(file_size: int, size: int) -> None:
     """Give up the right to write files, to start processes, and to take much time and memory."""
+    import signal
+
     try:
         import resource
     except ModuleNotFoundError:  # Windows has none of this; the parent's timeout remains.
