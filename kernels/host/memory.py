@@ -48,17 +48,22 @@ class ArenaPlanner:
 
 
 class Constants:
-    """Collects arrays in one block and tells where each lies."""
+    """Collects arrays in one block and tells where each lies.
 
-    def __init__(self) -> None:
-        self._block = aligned(0)
+    Parameters
+    ----------
+    capacity : int
+        Bytes that are expected. What is not written to takes no memory; a block that has to grow is copied.
+    """
+
+    def __init__(self, capacity: int = 0) -> None:
+        self._block = aligned(capacity)
         self._size = 0
 
     def add(self, array: NDArray[Any]) -> int:
         """Append an array; return its offset."""
         offset, end = self._size, round_up(self._size + array.nbytes)
         if end > self._block.nbytes:
-            # Twice as large as needed: what is not written to takes no memory.
             grown = aligned(2 * end)
             grown[:offset] = self._block[:offset]
             self._block = grown

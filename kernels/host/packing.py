@@ -25,8 +25,11 @@ def pack_matrix(target: Target, kernel: Floats) -> Floats:
     lanes, count = target.lanes, target.vectors(kernel.shape[1])
     padded = _fill_half(target, _pad_columns(kernel, count * lanes), kernel.shape[1])
     starts = range(0, max(1, count // 2) * 2, 2)
-    ends = [*starts[1:], count]
-    return np.concatenate([padded[:, a * lanes : b * lanes].ravel() for a, b in zip(starts, ends)])
+    packed = np.empty(padded.size, np.float32)
+    for start, stop in zip(starts, [*starts[1:], count]):
+        panel = padded[:, start * lanes : stop * lanes]
+        packed[start * lanes * len(panel) :][: panel.size].reshape(panel.shape)[:] = panel
+    return packed
 
 
 def pack_filters(target: Target, kernel: Floats) -> Floats:
@@ -43,7 +46,9 @@ def pack_bias(target: Target, bias: Floats) -> Floats:
 
 
 def _pad_columns(matrix: Floats, columns: int) -> Floats:
-    return np.pad(matrix.astype(np.float32, copy=False), ((0, 0), (0, columns - matrix.shape[1])))
+    values = matrix.astype(np.float32, copy=False)
+    missing = columns - matrix.shape[1]
+    return np.pad(values, ((0, 0), (0, missing))) if missing else values
 
 
 def _fill_half(target: Target, padded: Floats, channels: int) -> Floats:

@@ -192,4 +192,4 @@ def _apply_function(subgraph: Subgraph, values: dict[str, Array]) -> None:
 def _only_for_numpy(plan: Plan, weights: Weights) -> Weights:
     """The weights of what compiled kernels do not cover. The others are packed by now; keeping them doubles them."""
     names = {part.name for node in plan.nodes if not is_compiled(node.layer) for part in parts_of(node)}
-    return {name: array for name, array in weights.items() if name.rpartition("/")[0] in names}
+    return {name: weights[name] for name in weights if name.rpartition("/")[0] in names}

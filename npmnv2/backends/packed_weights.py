@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from npmnv2.backends.fusion import find_broadcast_concat, operations_of
@@ -9,7 +10,7 @@ from npmnv2.backends.partition import is_compiled
 from npmnv2.kernels import Array, Clip
 from npmnv2.kernels.host.build import Builder, Packed
 from npmnv2.kernels.host.memory import Bytes, Constants
-from npmnv2.kernels.host.target import Target
+from npmnv2.kernels.host.target import FLOAT_BYTES, Target
 from npmnv2.network.activations import activation
 from npmnv2.network.layers import AnyLayer, Conv, Depthwise
 from npmnv2.network.plan import Plan
@@ -29,7 +30,9 @@ class PackedWeights:
     """
 
     def __init__(self, plan: Plan, weights: Weights, target: Target) -> None:
-        constants = Constants()
+        # Padding to whole vectors adds to thin layers, never as much again to a network.
+        numbers = sum(math.prod(shape) for shape in plan.parameter_shapes().values())
+        constants = Constants(2 * numbers * FLOAT_BYTES)
         self.build = Builder(target)
         self._packed: dict[str, Packed] = {}
         self._split: dict[str, tuple[Packed, Packed]] = {}

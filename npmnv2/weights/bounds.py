@@ -86,10 +86,25 @@ def damaged(path: Path, what: str, place: str | int | None = None) -> WeightsErr
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """The whole file, or a WeightsError when it has more than `limit` bytes."""
+    _check_size(path, limit)
+    return path.read_bytes()
+
+
+def read_buffer(path: Path) -> memoryview:
+    """The whole file in memory that arrays can share and their owner may change."""
+    buffer = np.empty(_check_size(path, MAX_FILE_BYTES), np.uint8)
+    with path.open("rb", buffering=0) as file:
+        done = 0
+        while done < len(buffer) and (count := file.readinto(buffer[done:].data)):
+            done += count
+    return buffer[:done].data
+
+
+def _check_size(path: Path, limit: int) -> int:
     size = file_size(path)
     if size > limit:
         raise WeightsError(f"{path}: has {size:,} bytes, more than the {limit:,} that are read of such a file")
-    return path.read_bytes()
+    return size
 
 
 def file_size(path: Path) -> int:

@@ -11,6 +11,7 @@ Format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t11.html
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npmnv2.errors import WeightsError
-from npmnv2.weights.bounds import MAX_NAME_BYTES, Budget, checked_shape, read_bytes
+from npmnv2.weights.bounds import MAX_NAME_BYTES, Budget, checked_shape, read_buffer
 from npmnv2.weights.repack import repack
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -36,6 +37,7 @@ _DATASPACE, _NEW_LINKS, _DATATYPE, _EXTERNAL, _LAYOUT, _FILTERS, _ATTRIBUTE, _CO
     0x01, 0x02, 0x03, 0x07, 0x08, 0x0B, 0x0C, 0x10, 0x11,
 )  # fmt: skip
 _SHARED = 0x02
+_MESSAGE = struct.Struct("<HHB")  # a message's type, size and flags
 
 _INTEGER, _FLOAT, _STRING, _VARIABLE_LENGTH = 0, 1, 3, 9
 # Position and size of the exponent, then of the mantissa: what tells the IEEE types from all others.
@@ -60,7 +62,7 @@ class Array(NamedTuple):
     data: memoryview
 
     def values(self) -> NDArray[Any]:
-        """The numbers, as a read-only view of the file's bytes."""
+        """The numbers, as a view of the file's bytes in memory."""
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
 
@@ -95,12 +97,12 @@ class File:
         WeightsError
             If the file is damaged, or neither this reader nor the library reads it.
         """
-        file = cls(path, memoryview(read_bytes(path)))
+        file = cls(path, read_buffer(path))
         try:
             file.arrays()
         except UnsupportedLayoutError as unsupported:
             try:
-                file = cls(path, memoryview(repack(path, file._budget.bytes_left)))
+                file = cls(path, memoryview(bytearray(repack(path, file._budget.bytes_left))))
             except ValueError as error:
                 raise WeightsError(f"{unsupported}; the HDF5 library says: {error}") from None
         return file
@@ -125,7 +127,9 @@ class File:
         return self._data[at : at + size]
 
     def _number(self, at: int, size: int = 8) -> int:
-        return int.from_bytes(self._bytes(at, size), "little")
+        if at < 0 or at + size > len(self._data):
+            raise self._wrong(f"{size} bytes are not there", at)
+        return int.from_bytes(self._data[at : at + size], "little")
 
     def _expect(self, at: int, signature: bytes) -> None:
         if bytes(self._bytes(at, len(signature))) != signature:
@@ -206,7 +210,8 @@ class File:
             end = at + size
             while at + 8 <= end and len(messages) < count:
                 self._budget.step()
-                message = Message(self._number(at, 2), self._number(at + 4, 1), at + 8, self._number(at + 2, 2))
+                kind, length, flags = _MESSAGE.unpack(self._bytes(at, _MESSAGE.size))
+                message = Message(kind, flags, at + 8, length)
                 self._bytes(message.at, message.size)
                 messages.append(message)
                 at = message.at + message.size

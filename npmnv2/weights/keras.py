@@ -38,13 +38,13 @@ def named_arrays(file: hdf5.File) -> Iterator[tuple[str, Array]]:
 
 
 def _values(array: hdf5.Array) -> Array:
-    """Floats as float32; the integers of quantized networks as they are."""
+    """Floats as float32; the integers of quantized networks as they are. Without a copy where that is possible."""
     values = array.values()
     if values.dtype.kind != "f":
-        return values.astype(values.dtype.newbyteorder("="))
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
     # A float64 too large for float32 becomes infinite, which strict loading reports with all other problems.
     with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+        return values.astype(np.float32, copy=False)
 
 
 def refuse_integers(arrays: Mapping[str, Array], path: Path) -> None:

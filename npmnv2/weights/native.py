@@ -184,7 +184,9 @@ def read_h5(path: str | Path) -> Checkpoint:
         checkpoint = _native(attribute, arrays, path)
     else:
         checkpoint = checkpoint_from_keras(arrays, model_config(file.text("", "model_config")), path)
-    checkpoint.source = {"file": path.name, "sha256": sha256(path), **checkpoint.source}
+    # A file that was converted says what it was converted from.
+    own = {} if "sha256" in checkpoint.source else {"sha256": sha256(path)}
+    checkpoint.source = {"file": path.name, **own, **checkpoint.source}
     return checkpoint
 
 
