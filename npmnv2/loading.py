@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from numpy.typing import DTypeLike
@@ -10,22 +11,26 @@ from numpy.typing import DTypeLike
 from npmnv2.errors import ArgumentError, WeightsError
 from npmnv2.hub.locate import locate
 from npmnv2.hub.registry import PACKAGED
-from npmnv2.models.base import MobileNetV2PreTrainedModel
-from npmnv2.models.classification import MobileNetV2ForImageClassification
-from npmnv2.models.features import MobileNetV2Model
-from npmnv2.models.segmentation import MobileNetV2ForSemanticSegmentation
 from npmnv2.weights.readers import read_checkpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from npmnv2.models.base import MobileNetV2PreTrainedModel
+    from npmnv2.models.classification import MobileNetV2ForImageClassification
+    from npmnv2.models.features import MobileNetV2Model
+    from npmnv2.models.segmentation import MobileNetV2ForSemanticSegmentation
 
 Task = Literal["classification", "segmentation", "features"]
 Backend = Literal["auto", "compiled", "numba", "numpy"]
 Arithmetic = Literal["xnnpack", "reference", "fakequant"]
 Source = Literal["tensorflow", "keras", "huggingface", "pypi", "package"]
 
-_CLASSES: dict[str, type[MobileNetV2PreTrainedModel]] = {
-    cls.task: cls for cls in (MobileNetV2Model, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation)
+# Module and class by task, imported when a file needs it.
+_CLASSES = {
+    "features": ("npmnv2.models.features", "MobileNetV2Model"),
+    "classification": ("npmnv2.models.classification", "MobileNetV2ForImageClassification"),
+    "segmentation": ("npmnv2.models.segmentation", "MobileNetV2ForSemanticSegmentation"),
 }
 
 # The registry's names, so that a type checker and an editor know what `load` returns for each.
@@ -152,4 +157,10 @@ def load(
     if checkpoint.task not in _CLASSES:
         raise WeightsError(f"{path} must hold a model for {' or '.join(_CLASSES)}, got {checkpoint.task}")
     options = {"backend": backend, "dtype": dtype, "n_threads": n_threads, "arithmetic": arithmetic}
-    return _CLASSES[task or checkpoint.task].from_checkpoint(checkpoint, str(path), **options)
+    return _class_for(task or checkpoint.task).from_checkpoint(checkpoint, str(path), **options)
+
+
+def _class_for(task: str) -> type[MobileNetV2PreTrainedModel]:
+    module, name = _CLASSES[task]
+    found: type[MobileNetV2PreTrainedModel] = getattr(import_module(module), name)
+    return found

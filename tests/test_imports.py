@@ -16,8 +16,9 @@ DOWNLOADS = ("requests", "pooch", "tqdm", "platformdirs", "tarfile", "zipfile", 
 FILES = ("h5py", "subprocess", "tempfile", "shutil", "npmnv2.weights_tools", "npmnv2.hub.fetch")
 PICTURES = ("PIL", "matplotlib", "csv", "html")
 QUANTIZED = ("npmnv2.backends.integers", "npmnv2.network.quantization", "npmnv2.weights.calibration")
+TASKS = ("npmnv2.models.segmentation", "npmnv2.models.features", "npmnv2.results.segmentation")
 OTHERS = ("numba", "llvmlite", "logging", "difflib", "importlib.metadata", "importlib.resources", "npmnv2.lab")
-LEFT_OUT = (*DOWNLOADS, *FILES, *PICTURES, *QUANTIZED, *OTHERS)
+LEFT_OUT = (*DOWNLOADS, *FILES, *PICTURES, *QUANTIZED, *TASKS, *OTHERS)
 
 # Prints which of the modules that the arguments name are imported by what stands before it, beyond NumPy's.
 REPORT = "print(*[name for name in sys.argv[2:] if name in sys.modules and name not in known], sep='\\n')"

@@ -37,7 +37,13 @@ _DATASPACE, _NEW_LINKS, _DATATYPE, _EXTERNAL, _LAYOUT, _FILTERS, _ATTRIBUTE, _CO
     0x01, 0x02, 0x03, 0x07, 0x08, 0x0B, 0x0C, 0x10, 0x11,
 )  # fmt: skip
 _SHARED = 0x02
-_MESSAGE = struct.Struct("<HHB")  # a message's type, size and flags
+
+# Numbers that lie side by side.
+_BYTES = struct.Struct("<BB")
+_PAIR = struct.Struct("<QQ")
+_HEADER = struct.Struct("<BxH4xI")  # of an object: version, number of messages, bytes of the first block
+_MESSAGE = struct.Struct("<HHB")  # its type, size and flags
+_ENTRY = struct.Struct("<QQI")  # of a group: where its name is, the object's address, and of what kind it is
 
 _INTEGER, _FLOAT, _STRING, _VARIABLE_LENGTH = 0, 1, 3, 9
 # Position and size of the exponent, then of the mantissa: what tells the IEEE types from all others.
@@ -131,6 +137,12 @@ class File:
             raise self._wrong(f"{size} bytes are not there", at)
         return int.from_bytes(self._data[at : at + size], "little")
 
+    def _fields(self, layout: struct.Struct, at: int) -> tuple[Any, ...]:
+        """Numbers that lie side by side: one check for all, since a file has thousands."""
+        if at < 0 or at + layout.size > len(self._data):
+            raise self._wrong(f"{layout.size} bytes are not there", at)
+        return layout.unpack_from(self._data, at)
+
     def _expect(self, at: int, signature: bytes) -> None:
         if bytes(self._bytes(at, len(signature))) != signature:
             raise self._wrong(f"{signature.decode()} is missing", at)
@@ -200,25 +212,25 @@ class File:
         """The messages of an object's header, which may continue elsewhere."""
         if bytes(self._bytes(address, 4)) == b"OHDR":
             raise self._unsupported("HDF5's newer object headers")
-        if self._number(address, 1) != 1:
+        version, count, first_size = self._fields(_HEADER, address)
+        if version != 1:
             raise self._wrong("no object header", address)
-        count = self._number(address + 2, 2)
-        blocks = [(address + 16, self._number(address + 8, 4))]
+        blocks = [(address + 16, first_size)]
         messages: list[Message] = []
         # Each block begins with a message, so there are no more blocks than messages.
         for at, size in blocks:
             end = at + size
             while at + 8 <= end and len(messages) < count:
                 self._budget.step()
-                kind, length, flags = _MESSAGE.unpack(self._bytes(at, _MESSAGE.size))
-                message = Message(kind, flags, at + 8, length)
-                self._bytes(message.at, message.size)
-                messages.append(message)
-                at = message.at + message.size
-                if message.kind == _CONTINUATION:
-                    blocks.append((self._number(message.at), self._number(message.at + 8)))
-        if any(message.kind == _NEW_LINKS for message in messages):
-            raise self._unsupported("HDF5's newer groups")
+                kind, length, flags = self._fields(_MESSAGE, at)
+                messages.append(Message(kind, flags, at + 8, length))
+                if kind == _CONTINUATION:
+                    blocks.append(self._fields(_PAIR, at + 8))
+                elif kind == _NEW_LINKS:
+                    raise self._unsupported("HDF5's newer groups")
+                at += 8 + length
+                if at > len(self._data):
+                    raise self._wrong(f"{length} bytes are not there", at - length)
         return messages
 
     def _links(self, table: Message, visited: set[int]) -> Iterator[tuple[str, int]]:
@@ -230,9 +242,10 @@ class File:
             self._expect(leaf, b"SNOD")
             for entry in range(leaf + 8, leaf + 8 + 40 * self._number(leaf + 6, 2), 40):
                 self._budget.step()
-                if self._number(entry + 16, 4) == 2:
+                name, address, kind = self._fields(_ENTRY, entry)
+                if kind == 2:
                     raise self._unsupported("symbolic links")
-                yield self._name(names + self._number(entry)), self._number(entry + 8)
+                yield self._name(names + name), address
 
     def _leaves(self, tree: int, visited: set[int]) -> Iterator[int]:
         """Addresses of the leaves of a group's B-tree."""
@@ -272,13 +285,13 @@ class File:
         return Array(path, shape, dtype, self._contiguous(path, layout, size))
 
     def _contiguous(self, path: str, layout: Message, size: int) -> memoryview:
-        version, kind = self._number(layout.at, 1), self._number(layout.at + 1, 1)
+        version, kind = self._fields(_BYTES, layout.at)
         if version != 3 or kind > 1:
             raise self._unsupported(f"an array ({path}) in chunks or pieces")
         if kind == 0:
             at, held = layout.at + 4, self._number(layout.at + 2, 2)
         else:
-            at, held = self._number(layout.at + 2), self._number(layout.at + 10)
+            at, held = self._fields(_PAIR, layout.at + 2)
         if size == 0:
             return memoryview(b"")
         if at == _UNDEFINED or held != size:
@@ -288,7 +301,7 @@ class File:
         return self._bytes(at, size)
 
     def _shape(self, at: int) -> tuple[int, ...]:
-        version, rank = self._number(at, 1), self._number(at + 1, 1)
+        version, rank = self._fields(_BYTES, at)
         if version not in (1, 2) or rank > 32:
             raise self._wrong("no dataspace", at)
         start = at + (8 if version == 1 else 4)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from npmnv2 import WeightsError
-from npmnv2.weights.bounds import MAX_RANK, Budget, array_from_bytes, checked_shape, read_bytes
+from npmnv2.weights import bounds
+from npmnv2.weights.bounds import MAX_RANK, Budget, array_from_bytes, checked_shape, read_buffer, read_bytes
 
 PATH = Path("file")
 
@@ -51,3 +52,16 @@ def test_reading_whole_files(tmp_path: Path) -> None:
         read_bytes(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path / "absent")
+
+
+def test_memory_for_arrays_belongs_to_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"123456")
+    buffer = read_buffer(tmp_path / "file")
+    assert bytes(buffer) == b"123456"
+    buffer[0] = 0
+    assert (tmp_path / "file").read_bytes() == b"123456"
+    (tmp_path / "empty").touch()
+    assert bytes(read_buffer(tmp_path / "empty")) == b""
+    monkeypatch.setattr(bounds, "MAX_FILE_BYTES", 5)
+    with pytest.raises(WeightsError, match="6 bytes, more than the 5"):
+        read_buffer(tmp_path / "file")
