@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 from numpy.typing import DTypeLike
 
 from npmnv2.errors import ArgumentError, WeightsError
+from npmnv2.hub import PACKAGED
 from npmnv2.hub.locate import locate
-from npmnv2.hub.registry import PACKAGED
 from npmnv2.weights.readers import read_checkpoint
 
 if TYPE_CHECKING:

@@ -13,9 +13,14 @@ from npmnv2.weights.native import WEIGHTS_FILE
 
 # By who needs them: downloads, foreign files, pictures, quantized networks, messages.
 DOWNLOADS = ("requests", "pooch", "tqdm", "platformdirs", "tarfile", "zipfile", "ssl", "socket", "urllib.request")
-FILES = ("h5py", "subprocess", "tempfile", "shutil", "npmnv2.weights_tools", "npmnv2.hub.fetch")
-PICTURES = ("PIL", "matplotlib", "csv", "html")
-QUANTIZED = ("npmnv2.backends.integers", "npmnv2.network.quantization", "npmnv2.weights.calibration")
+FILES = ("h5py", "subprocess", "tempfile", "shutil", "npmnv2.weights_tools", "npmnv2.hub.fetch", "npmnv2.hub.registry")
+PICTURES = ("npmnv2.results.pictures", "PIL", "matplotlib", "csv", "html")
+QUANTIZED = (
+    "npmnv2.kernels.quantized",
+    "npmnv2.backends.integers",
+    "npmnv2.network.quantization",
+    "npmnv2.weights.calibration",
+)
 TASKS = ("npmnv2.models.segmentation", "npmnv2.models.features", "npmnv2.results.segmentation")
 OTHERS = ("numba", "llvmlite", "logging", "difflib", "importlib.metadata", "importlib.resources", "npmnv2.lab")
 LEFT_OUT = (*DOWNLOADS, *FILES, *PICTURES, *QUANTIZED, *TASKS, *OTHERS)

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from npmnv2.backends.selection import BACKENDS
-from npmnv2.hub.registry import PACKAGED, names
+from npmnv2.hub import PACKAGED
+from npmnv2.hub.registry import names
 
 DEFAULT_MODEL = PACKAGED
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from npmnv2.errors import ArgumentError
-from npmnv2.hub.registry import advice, entry, is_name
 
 # What has one of these is meant as a file, and one that is missing should not be reported as an unknown name.
 _SUFFIXES = {".h5", ".hdf5", ".keras", ".npz", ".pb", ".tflite", ".safetensors", ".index", ".ckpt", ".bin", ".pth"}
@@ -42,6 +41,8 @@ def locate(
     path = Path(name_or_path).expanduser()
     if path.exists() or Path(f"{path}.index").is_file():
         return path
+    from npmnv2.hub.registry import advice, entry, is_name
+
     if not isinstance(name_or_path, str) or (_looks_like_a_path(name_or_path) and not is_name(name_or_path)):
         raise FileNotFoundError(f"weights (={str(name_or_path)!r}) must be an existing file or directory")
     if not is_name(name_or_path):

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from npmnv2.errors import ArgumentError
+from npmnv2.hub import PACKAGED
 from npmnv2.labels import imagenet_labels, labels_for
 
 __all__ = ["ENTRIES", "SOURCES", "Entry", "advice", "entry", "is_name", "names"]
 
 SOURCES = ("tensorflow", "keras", "huggingface", "pypi", "package")
-# The checkpoint that comes with the package, and that is used where no other is named.
-PACKAGED = "mobilenet_v2_1.0_224_quant"
-_DATA = Path(__file__).parents[1] / "data"
 """Where checkpoints come from. A name that several of them have means the first one here."""
+
+_DATA = Path(__file__).parents[1] / "data"
 
 # ImageNet accuracy in percent of the TF-slim checkpoints, evaluated by TF-slim's own preprocessing
 # (research/slim/nets/mobilenet/README.md): depth multiplier, image size, top-1, top-5.

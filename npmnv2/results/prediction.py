@@ -9,7 +9,6 @@ from typing import TypedDict, overload
 import numpy as np
 
 from npmnv2.kernels import Array, softmax
-from npmnv2.results.pictures import thumbnail_of_file
 from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
 
 # Candidates that a repr shows.
@@ -122,6 +121,8 @@ class Prediction(Sequence[Candidate]):
 
     def _repr_html_(self) -> str:
         """The photo, if it is a file that is still there, and the table: what notebooks show."""
+        from npmnv2.results.pictures import thumbnail_of_file
+
         rows = [(percent(c.score), str(c.index), c.wnid or "", c.label) for c in self.candidates]
         return html_figure(self.source or "", thumbnail_of_file(self.source), rows)
 

@@ -12,8 +12,9 @@ from children import run_python
 import npmnv2
 from npmnv2 import OfflineError
 from npmnv2.files import sha256
+from npmnv2.hub import PACKAGED
 from npmnv2.hub.fetch import catalog
-from npmnv2.hub.registry import PACKAGED, entry
+from npmnv2.hub.registry import entry
 from npmnv2.weights_tools import read
 
 
