@@ -38,6 +38,18 @@ def test_native_file_keeps_everything(tmp_path: Path, checkpoint: Checkpoint) ->
     assert len(again.source["sha256"]) == 64
 
 
+def test_weights_stay_where_the_file_was_read_and_may_be_changed(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    write_h5(checkpoint, tmp_path / "m.h5")
+    before = (tmp_path / "m.h5").read_bytes()
+    arrays = read_h5(tmp_path / "m.h5").weights.values()
+    addresses = [array.ctypes.data for array in arrays]
+    assert max(addresses) - min(addresses) < len(before)
+    assert not any(array.flags.owndata for array in arrays)
+    for array in arrays:
+        array[...] = 0
+    assert (tmp_path / "m.h5").read_bytes() == before
+
+
 @settings(max_examples=8)
 @given(
     multiplier=st.sampled_from([0.1, 0.35, 0.5]),
