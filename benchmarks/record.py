@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recorded import COLD_START, KERNELS, NODES, RESULTS, ROOT, WORKS
+from recorded import COLD_START, KERNELS, MEMORY, NODES, RESULTS, ROOT, WORKS
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
         run("kernels.py", "--task=classify", f"--json={KERNELS}")
     if chosen(COLD_START):
         run("cold_start.py", f"--json={COLD_START}")
+    if chosen(MEMORY):
+        run("memory.py", f"--json={MEMORY}")
     run("plot.py")
     for page in ("README.md", "docs/performance.md"):
         run("table.py", "--update", str(ROOT / page))

@@ -42,7 +42,7 @@ WORKS = (
 OURS, RIVALS, OTHERS = "npmnv2", ("litert", "openvino", "onnxruntime"), ("tensorflow", "transformers")
 SPLIT_OPENVINO = "openvino, 2 streams"
 
-NODES, KERNELS, COLD_START = (RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start"))
+NODES, KERNELS, COLD_START, MEMORY = (RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory"))
 
 
 def read(file: Path) -> Any:

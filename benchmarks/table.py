@@ -2,8 +2,8 @@
 
     python benchmarks/table.py --update README.md
 
-A table NAME stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a page may have any of performance, nodes, kernels
-and cold-start.
+A table NAME stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a page may have any of performance, footprint,
+nodes and kernels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import harness
 import recorded
-from recorded import COLD_START, KERNELS, NODES, OTHERS, OURS, RIVALS
+from recorded import COLD_START, KERNELS, MEMORY, NODES, OTHERS, OURS, RIVALS
 
 
 def performance() -> str:
@@ -75,22 +75,27 @@ def kernels() -> str:
     return f"{harness.table(header, rows)}\n\nPeak of one core: {measured['peak_gflops']:.0f} GFLOP/s."
 
 
-def cold_start() -> str:
-    """Seconds to the first prediction in a new process, and megabytes installed."""
-    results = recorded.read(COLD_START)["results"]
+def footprint() -> str:
+    """Seconds to the first prediction in a new process, memory beyond Python and NumPy, and megabytes installed."""
+    memory = recorded.read(MEMORY)["results"]
     rows = []
-    for name, r in results.items():
-        rows.append([name, f"{r['seconds']:.2f}", f"{r['mb']:.0f}"])
+    for name, r in recorded.read(COLD_START)["results"].items():
+        used = [f"{memory[name][work]:.0f}" if work in memory[name] else "–" for work in MEMORY_WORKS]
+        rows.append([name, f"{r['seconds']:.2f}", *used, f"{r['mb']:.0f}"])
         if "cold_seconds" in r:
-            rows.append([f"{name}, nothing compiled yet", f"{r['cold_seconds']:.1f}", ""])
-    return harness.table(["runtime", "first prediction, s", "installed, MB"], rows)
+            rows.append([f"{name}, nothing compiled yet", f"{r['cold_seconds']:.1f}", "", "", ""])
+    header = ["runtime", "first prediction, s", "memory of 1.0_224, MB", "of DeepLabV3 513, MB", "installed, MB"]
+    return harness.table(header, rows)
+
+
+MEMORY_WORKS = ("classify 1.0_224", "segment 1.0_513")
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "performance": performance,
+    "footprint": footprint,
     "nodes": nodes,
     "kernels": kernels,
-    "cold-start": cold_start,
 }
 
 
