@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from npmnv2.errors import ArgumentError
+from npmnv2.kernels.host.cpus import default_threads
 from npmnv2.kernels.host.engine import find_engine
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.lab.timing import median_seconds
@@ -26,9 +27,12 @@ def warmup(n_threads: int | None = None) -> str:
 
     Raises
     ------
+    ValueError
+        If `n_threads` is impossible.
     ModuleNotFoundError
         If Numba is not installed.
     """
+    default_threads(n_threads)  # refuses, before a missing Numba is blamed
     start = time.perf_counter()
     config = MobileNetV2Config(depth_multiplier=0.35, image_size=MINIMUM_IMAGE_SIZE)
     _runner(config, "numba", 1, n_threads)()
