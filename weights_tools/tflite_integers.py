@@ -137,6 +137,13 @@ class Match:
     def _error(self, problem: str) -> WeightsError:
         return WeightsError(f"{self.model.path}: {problem}")
 
+    def _map_size(self, number: int) -> tuple[int, int]:
+        """Height and width of a tensor, which must be a map."""
+        shape = self.model.shape(number)
+        if len(shape) != 4:
+            raise self._error(f"{self.model.name(number)!r} must be a map (1, H, W, C), has the shape {shape}")
+        return shape[1], shape[2]
+
     # --- tensors and operators ---------------------------------------------------------------------------------------
 
     def _quantization(self, number: int, activation: str = "linear") -> TensorQuantization:
@@ -266,7 +273,7 @@ class Match:
     def _global_pool(self, part: Part) -> None:
         sources = self._sources(part)
         operator = self._only(part, ("AVERAGE_POOL_2D", "MEAN"), sources)
-        height, width = self.model.shape(sources[0])[1:3]
+        height, width = self._map_size(sources[0])
         self.pooling = "mean" if operator.kind == "MEAN" else "average_pool"
         # Slots of Pool2DOptions: padding, strides, then the window's width and height.
         if operator.kind == "AVERAGE_POOL_2D" and (operator.option(4), operator.option(3)) != (height, width):
@@ -315,8 +322,7 @@ class Match:
 
     def _resize(self, operator: Operator) -> Step:
         self._check_resize(operator)
-        height, width = self.model.shape(operator.outputs[0])[1:3]
-        return Resize((height, width), _variant(operator))
+        return Resize(self._map_size(operator.outputs[0]), _variant(operator))
 
     def _arg_max(self, operator: Operator) -> Step:
         rank = len(self.model.shape(operator.inputs[0]))

@@ -89,6 +89,10 @@ def scales_along_another_axis(graph, tensors, model) -> None:
     tensors["block_3_depthwise/kernel"].quantization.quantizedDimension = 0
 
 
+def map_without_a_shape(graph, tensors, model) -> None:
+    tensors["Conv_1"].shape = []
+
+
 def second_output(graph, tensors, model) -> None:
     graph.outputs = [*graph.outputs, 3]
 
@@ -132,6 +136,7 @@ def large_bias(graph, tensors, model) -> None:
         (drop_scale, "'block_3_expand' has no scale"),
         (drop_bias, "Conv1 has no bias"),
         (scales_along_another_axis, "scales along axis 0"),
+        (map_without_a_shape, r"'Conv_1' must be a map \(1, H, W, C\), has the shape \(\)"),
         (second_output, "has 1 inputs and 2 outputs, not one each"),
         (left_over, "has operators that are no part of a quantized MobileNetV2: operator 28"),
         (large_bias, r"the sums of Conv1 can reach \d+, beyond int32"),
