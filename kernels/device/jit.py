@@ -33,6 +33,8 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
+from npmnv2.files import write_atomically
+
 from .notice import announce_compilation
 
 # Numba's settings (NUMBA_… in the environment) that change machine code.
@@ -123,7 +125,7 @@ class _Cache(NullCache):
             return
         content = dumps(compiled._reduce())
         with suppress(OSError):
-            _replace(path, hashlib.sha256(content).digest() + content)
+            _write_own(path, hashlib.sha256(content).digest() + content)
 
     def _path(self, signature: Any, codegen: Any) -> Path | None:
         folder = cache_folder()
@@ -148,17 +150,12 @@ def _read_own(path: Path) -> bytes:
         return file.read()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that other processes see all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _write_own(path: Path, content: bytes) -> None:
+    """Write a file that this user alone can write, so that other processes see all of it or nothing."""
+    path.unlink(missing_ok=True)  # one that others can write to would pass its mode on
+    with write_atomically(path) as temporary:
+        temporary.chmod(0o600)
+        temporary.write_bytes(content)
 
 
 @functools.cache

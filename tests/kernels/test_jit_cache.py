@@ -260,6 +260,18 @@ def test_files_that_others_can_write_to_are_compiled_anew(package: Path, warm_ho
     for file in _files(warm_home):
         file.chmod(0o666)
     assert _run(package, warm_home) == (RESULTS, COMPILED)
+    assert _run(package, warm_home) == (RESULTS, CACHED)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs owners and modes")
+def test_what_is_written_is_this_users_own_under_any_umask(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        jit._write_own(tmp_path / "code.bin", b"code")
+    finally:
+        os.umask(before)
+    assert jit._read_own(tmp_path / "code.bin") == b"code"
+    assert [file.name for file in tmp_path.iterdir()] == ["code.bin"]
 
 
 def test_a_copied_home_runs_no_code(package: Path, warm_home: Path, tmp_path: Path) -> None:
