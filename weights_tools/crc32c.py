@@ -57,7 +57,7 @@ def _crc_of_lanes(words: UInt32s, crc: int) -> int:
         state = state ^ column
         state = low[state & 0xFFFF] ^ high[state >> 16]
     shift = _zeros_matrix(steps * 32)
-    while len(state) > 1:
+    for _ in range(lanes.bit_length() - 1):
         state = _apply(shift, state[0::2]) ^ state[1::2]
         shift = _apply(shift, shift)
     return int(state[0])

@@ -356,7 +356,7 @@ class Walk:
         self.dilations[layer] = max(source.dilation, operator.dilation) if is_depthwise(layer) else 1
         self.activations[layer] = operator.activation or self._implied_activation(layer, operator)
         self.operators[layer] = operator
-        self._note_padding(operator, source)
+        self._note_padding(layer, operator, source)
         return Value((layer,))
 
     def _kernel(self, operator: Operator) -> Array:
@@ -449,9 +449,12 @@ class Walk:
         """Whether the file is a DeepLab: only DeepLab resizes a pooled map and concatenates it."""
         return {"CONCATENATION", "RESIZE_BILINEAR"} <= {operator.kind for operator in self.model.operators}
 
-    def _note_padding(self, operator: Operator, source: Value) -> None:
-        before, after = source.pads
-        if operator.option(0, "int8") == _VALID_PADDING and operator.stride == 2 and before == after == 1:
+    def _note_padding(self, layer: str, operator: Operator, source: Value) -> None:
+        if operator.kind == "FULLY_CONNECTED" or operator.option(0, "int8") != _VALID_PADDING:
+            return
+        if source.pads == (0, 0) and source.dilation == 1 and self.weights[f"{layer}/kernel"].shape[0] == 3:
+            raise WeightsError(f"{self.model.path}: layer {layer} is not padded, a MobileNetV2 pads all of 3×3")
+        if operator.stride == 2 and source.pads == (1, 1):
             height = self.model.shape(operator.inputs[0])[1] - 2
             self.symmetric |= height % 2 == 0
 

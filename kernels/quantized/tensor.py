@@ -29,7 +29,7 @@ class TensorQuantization:
     """
 
     scale: tuple[float, ...]
-    zero_point: int = 0
+    zero_point: int
     dtype: str = "uint8"
     activation: str = "linear"
 

@@ -134,6 +134,19 @@ def test_the_child_has_limits(tmp_path: Path, monkeypatch) -> None:
     assert repack(tmp_path / "file.h5", 1000) == b"[0, 0, 0]\n"
 
 
+def test_limits_are_not_needed(tmp_path: Path, monkeypatch) -> None:
+    """Windows has none: the parent's timeout remains."""
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    program = source.replace("    import signal\n", "    import signal\n\n    sys.modules['resource'] = None\n")
+    assert program != source
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    with h5py.File(tmp_path / "file.h5", "w", libver="latest") as file:
+        file["kernel"] = VALUES
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "program.py"))
+    (array,) = File.open(tmp_path / "file.h5").arrays()
+    assert np.array_equal(array.values(), VALUES)
+
+
 @pytest.mark.parametrize(("name", "value"), [("frozen", True), ("executable", "")])
 def test_applications_without_an_interpreter(tmp_path: Path, monkeypatch, name: str, value: object) -> None:
     monkeypatch.setattr(sys, name, value, raising=False)

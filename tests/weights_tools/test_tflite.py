@@ -198,6 +198,22 @@ def test_network_without_residuals_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "model.tflite")
 
 
+def test_network_without_padding_is_refused(tmp_path: Path) -> None:
+    flatbuffers = pytest.importorskip("flatbuffers")
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tflite_model(folded(random_checkpoint()))))
+    (graph,) = model.subgraphs
+    for operator in graph.operators:
+        if operator.builtinOptionsType == schema.BuiltinOptions.Conv2DOptions:
+            operator.builtinOptions.padding = schema.Padding.VALID
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    (tmp_path / "model.tflite").write_bytes(bytes(builder.Output()))
+    # All but the first are 1×1, where it makes no difference.
+    with pytest.raises(WeightsError, match="layer Conv1 is not padded"):
+        read(tmp_path / "model.tflite")
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     checkpoint = folded(random_checkpoint())
     data = bytearray(tflite_model(checkpoint))
