@@ -6,7 +6,6 @@ archive says, before anything is allocated, and object arrays (pickles) are refu
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import zipfile
@@ -20,7 +19,6 @@ import numpy as np
 
 from npmnv2.errors import WeightsError
 from npmnv2.files import write_atomically
-from npmnv2.network.config import MobileNetV2Config
 from npmnv2.weights.assemble import assemble
 from npmnv2.weights.bounds import (
     MAX_FILE_BYTES,
@@ -36,6 +34,7 @@ from npmnv2.weights.bounds import (
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.names import split
 
+from .metadata import from_json, to_json
 from .names import slim_name, to_slim_layout
 from .variables import content
 
@@ -165,17 +164,7 @@ def _metadata(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str,
     if info.file_size > MAX_JSON_BYTES:
         raise damaged(path, f"{info.file_size:,} bytes", METADATA)
     _allow(path, info, budget)
-    try:
-        values = json.loads(archive.read(info))
-        labels = values["labels"]
-        return {
-            "config": MobileNetV2Config.from_dict(values["config"]) if values["config"] else None,
-            "labels": tuple(map(str, labels)) if labels is not None else None,
-            "preprocessing": dict(values["preprocessing"]),
-            "source": dict(values["source"]),
-        }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-        raise damaged(path, repr(error), METADATA) from None
+    return from_json(path, archive.read(info), METADATA)
 
 
 def write(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -195,15 +184,9 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
         slim_name(*split(name), detection): np.asarray(to_slim_layout(name, value), np.float32)
         for name, value in checkpoint.weights.items()
     }
-    metadata = {
-        "config": checkpoint.config.to_dict() if checkpoint.config else None,
-        "labels": checkpoint.labels,
-        "preprocessing": checkpoint.preprocessing,
-        "source": checkpoint.source,
-    }
     archive = BytesIO()
     np.savez(archive, **arrays)  # type: ignore[arg-type]  # its stubs take allow_pickle for all of them
     with zipfile.ZipFile(archive, "a") as opened:
-        opened.writestr(METADATA, json.dumps(metadata, ensure_ascii=False))
+        opened.writestr(METADATA, to_json(checkpoint))
     with write_atomically(Path(path)) as temporary:
         temporary.write_bytes(archive.getbuffer())
