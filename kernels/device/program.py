@@ -11,16 +11,19 @@ import functools
 from typing import Any
 
 from ..host import steps
-from ..host.calls import CALL
+from ..host.calls import CALL, SPAN
 from ..host.target import Target
 from ..host.thread_team import MAX_SHARES
 from .addressing import ONE64, ZERO64
 from .jit import njit
-from .machine import make_record_at, numbers_at
+from .machine import call_at, make_record_at, numbers_at
 from .operations import make_run_step
 from .thread_team import make_entry
 
-_STEP_BYTES = steps.STEP.itemsize
+_STEP_BYTES, _SPAN_BYTES = steps.STEP.itemsize, SPAN.itemsize
+_END_OF_SPAN = SPAN["begin"].itemsize
+# What `timespec_get` is asked for: the time of day.
+_TIME_UTC = 1
 _call_at, _step_at = make_record_at(CALL), make_record_at(steps.STEP)
 
 
@@ -63,6 +66,19 @@ def make_enter(target: Target) -> Any:
     """Return the function through which threads enter, to run a call or to serve a team; see `make_entry`."""
     run_step = make_run_step(target)
 
+    @njit(cached=False, variant=target.name)
+    def run_numbered(call, number, bases, share, workers):
+        """Run a share of a step, and note when if the host wants to know; the epilogue's numbers follow the body's."""
+        step = call.steps + number * _STEP_BYTES
+        if number >= call.n_steps:
+            step = call.epilogue + (number - call.n_steps) * _STEP_BYTES
+        span = call.spans + (number * workers + share) * _SPAN_BYTES
+        if call.clock != 0:
+            call_at(call.clock, span, _TIME_UTC)
+        run_step(_step_at(step), bases, share, workers)
+        if call.clock != 0:
+            call_at(call.clock, span + _END_OF_SPAN, _TIME_UTC)
+
     @njit(cached=False, inline=True, variant=target.name)
     def run_share(address, workers, item, share, worker):
         """Compute one share of an item."""
@@ -70,17 +86,16 @@ def make_enter(target: Target) -> Any:
         images, items = _image_items(call, workers)
         if item < items:
             bases = find_bases(call, worker, worker, item * MAX_SHARES + share)
-            for i in range(call.n_steps):
-                run_step(_step_at(call.steps + i * _STEP_BYTES), bases, ZERO64, ONE64)
+            for number in range(call.n_steps):
+                run_numbered(call, number, bases, ZERO64, ONE64)
             return
         item -= items
         in_body = (call.batch - images) * call.n_steps
         if item < in_body:
             bases = find_bases(call, worker, ZERO64, images + item // call.n_steps)
-            step = call.steps + item % call.n_steps * _STEP_BYTES
+            run_numbered(call, item % call.n_steps, bases, share, workers)
         else:
             bases = find_bases(call, worker, ZERO64, ZERO64)
-            step = call.epilogue + (item - in_body) * _STEP_BYTES
-        run_step(_step_at(step), bases, share, workers)
+            run_numbered(call, call.n_steps + item - in_body, bases, share, workers)
 
     return make_entry(count_items, count_shares, run_share, target.name)

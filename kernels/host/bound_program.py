@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from . import steps
 from .build import Program
 from .calls import CALL
+from .clock import Clock, StepTime
 from .engine import Engine
 from .memory import Bytes, aligned, round_up
 
@@ -62,11 +63,12 @@ class _Layout(NamedTuple):
     epilogue: Any
     batch: int
 
-    def call(self, body: Any, epilogue: Any) -> _Call:
-        """The record of a call that runs some steps."""
+    def call(self, body: Any, epilogue: Any, clock: Clock | None = None) -> _Call:
+        """The record of a call, timed or not."""
         record = np.array((
             body.ctypes.data, len(body), epilogue.ctypes.data, len(epilogue), self.buffers.ctypes.data,
             self.strides.ctypes.data, self.bases.ctypes.data, len(self.strides), self.batch,
+            clock.function if clock else 0, clock.spans.ctypes.data if clock else 0,
         ), CALL)  # fmt: skip
         return _Call(record, record.ctypes.data)
 
@@ -104,19 +106,13 @@ class BoundProgram:
         layout, call = self._layout(len(inputs[0]), len(inputs) + len(outputs))
         self._run(call, layout, (*inputs, *outputs))
 
-    def time_steps(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> list[float]:
-        """Run on one image, step by step, and return the seconds of each step in the order of the program's names."""
+    def time_steps(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> list[StepTime]:
+        """Run on one image, and return what each step took in the order of the program's names."""
         layout, _ = self._layout(1, len(inputs) + len(outputs))
-        body, epilogue = self.program.steps, layout.epilogue
-        pieces = [(body[i : i + 1], epilogue[:0]) for i in range(len(body))]
-        pieces += [(body[:0], epilogue[i : i + 1]) for i in range(len(epilogue))]
-        seconds = []
-        for piece in pieces:
-            call = layout.call(*piece)
-            start = time.perf_counter()
-            self._run(call, layout, (*inputs, *outputs))
-            seconds.append(time.perf_counter() - start)
-        return seconds
+        clock = Clock(len(self.program.names), self._workspace.n_threads)
+        call = layout.call(self.program.steps, layout.epilogue, clock)
+        started = time.time_ns()
+        return clock.read(started, self._run(call, layout, (*inputs, *outputs)))
 
     @property
     def nbytes(self) -> int:
@@ -145,10 +141,10 @@ class BoundProgram:
         self._layouts = {batch: (layout, layout.call(self.program.steps, epilogue))}
         return self._layouts[batch]
 
-    def _run(self, call: _Call, layout: _Layout, arrays: Sequence[Floats]) -> None:
+    def _run(self, call: _Call, layout: _Layout, arrays: Sequence[Floats]) -> int:
         for at, array in enumerate(arrays, start=steps.EXTERNAL):
             layout.buffers[:, at] = array.__array_interface__["data"][0]
             layout.strides[at] = array.strides[0]
         team, n_threads = self._engine.team, self._workspace.n_threads
         team.resize(n_threads)
-        self._engine.run(call.address, team.address, n_threads)
+        return self._engine.run(call.address, team.address, n_threads)

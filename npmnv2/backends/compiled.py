@@ -18,6 +18,7 @@ from npmnv2.backends.partition import Subgraph, has_functions_inside, is_compile
 from npmnv2.forks import renew_in_children
 from npmnv2.kernels import Array
 from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
+from npmnv2.kernels.host.clock import StepTime, add_times
 from npmnv2.kernels.host.cpus import default_threads
 from npmnv2.kernels.host.engine import Engine
 from npmnv2.network.layers import Shape
@@ -115,16 +116,16 @@ class CompiledExecutable:
         self(x, outputs)
         with self._lock:
             program = self._program(x.shape[1:], outputs)
-            seconds: dict[str, float] = {}
+            times: dict[str, list[StepTime]] = {}
             for image in np.ascontiguousarray(x, np.float32):
                 values = {IMAGE: image[None]}
                 for stage in program.stages:
                     for name, took in self._timed(stage, values, program.shapes):
-                        seconds[name] = seconds.get(name, 0.0) + took
+                        times.setdefault(name, []).append(took)
         counts = {node.name: multiply_adds(node, program.shapes) for node in program.schedule.nodes}
         return [
-            Timing(name, took, len(x) * sum(counts[node] for node in name.split(SEPARATOR)))
-            for name, took in seconds.items()
+            Timing(name, total.seconds, len(x) * sum(counts[node] for node in name.split(SEPARATOR)), total.busy)
+            for name, total in ((name, add_times(steps)) for name, steps in times.items())
         ]
 
     def _program(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
@@ -167,18 +168,24 @@ class CompiledExecutable:
 
     def _timed(
         self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]
-    ) -> list[tuple[str, float]]:
-        """Run one stage for one image, step by step."""
+    ) -> list[tuple[str, StepTime]]:
+        """Run one stage for one image, and tell what every step took."""
         start = time.perf_counter()
         self._run(stage, values, shapes)
         if stage.program is None:
-            return [(stage.subgraph.nodes[0].name, time.perf_counter() - start)]
+            return [(stage.subgraph.nodes[0].name, _alone(start))]
         inputs, outputs = ([values[name] for name in names] for names in stage.subgraph[1:3])
         timings = list(zip(stage.program.program.names, stage.program.time_steps(inputs, outputs)))
         start = time.perf_counter()
         _apply_function(stage.subgraph, values)
-        timings.append((timings[-1][0], time.perf_counter() - start))
+        timings.append((timings[-1][0], _alone(start)))
         return timings
+
+
+def _alone(start: float) -> StepTime:
+    """What one thread did from `start` until now."""
+    seconds = time.perf_counter() - start
+    return StepTime(seconds, (seconds,))
 
 
 def _apply_function(subgraph: Subgraph, values: dict[str, Array]) -> None:

@@ -187,7 +187,7 @@ def test_profile_prints_a_table(model, photos) -> None:
     assert profile[0].name == {"numpy": "Conv1", "compiled": "Conv1 + expanded_conv"}[model.backend.name]
     assert sum(t.multiply_adds for t in profile) == model.plan.multiply_adds(64)
     lines = str(profile).splitlines()
-    assert lines[0].split() == ["layer", "ms", "GFLOP/s", "share"]
+    assert lines[0].split()[:4] == ["layer", "ms", "GFLOP/s", "share"]
     assert lines[-1].startswith("total")
 
 

@@ -23,3 +23,8 @@ def test_repr_is_short():
 
 def test_nothing_took_no_time():
     assert str(Profile([Timing("a", 0.0, 7)])).splitlines()[-1].split() == ["total", "0.000", "0.0", "0.0%"]
+
+
+def test_busy_threads():
+    profile = Profile([Timing("Conv1", 0.001, 0, (0.001, 0.0005)), Timing("block_1", 0.003, 0, (0.002,))])
+    assert [line.split()[-1] for line in str(profile).splitlines()] == ["busy", "75.0%", "33.3%", "43.8%"]
