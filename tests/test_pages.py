@@ -25,7 +25,7 @@ if not (snippets.ROOT / "docs").is_dir():
 
 ALL_PAGES = sorted(
     str(file.relative_to(snippets.ROOT).as_posix())
-    for pattern in ("*.md", ".github/*.md", "docs/*.md", "kernels/*.md")
+    for pattern in ("*.md", ".github/*.md", "docs/**/*.md", "kernels/*.md")
     for file in snippets.ROOT.glob(pattern)
 )
 
