@@ -21,8 +21,9 @@ LEVELS = (
     ("results",),
     ("backends", "images", "weights"),
     ("models", "weights_tools"),
-    ("hub", "lab"),
+    ("hub",),
     ("loading",),
+    ("lab",),
     ("cli",),
     ("__main__",),
 )

@@ -34,8 +34,7 @@ def add_to(commands: Any) -> None:
 
 def compare(options: argparse.Namespace) -> int:
     """Compare two models, or two backends of one, layer by layer."""
-    from npmnv2.lab.numerics import compare as compare_traces
-    from npmnv2.lab.numerics import difference_table, not_comparable, verdict
+    from npmnv2.lab.comparison import Comparison, compare_traces, not_comparable
     from npmnv2.loading import load
 
     if options.steps:
@@ -44,11 +43,11 @@ def compare(options: argparse.Namespace) -> int:
     second = load(options.second or options.first, backend=options.against)
     x = first.prepare([options.photo])
     traces = first.trace(x), second.trace(x)
-    differences = compare_traces(*traces)
-    print(difference_table(differences))
-    agree, sentence = verdict(differences, not_comparable(*traces), options.tolerance)
-    log_stderr(sentence)
-    return 0 if agree else 1
+    layers = compare_traces(*traces)
+    names = options.first, options.second or options.first
+    found = Comparison(*names, layers, left_out=not_comparable(*traces), tolerance=options.tolerance)
+    print(found)
+    return 0 if found.agree else 1
 
 
 def _compare_steps(options: argparse.Namespace) -> int:

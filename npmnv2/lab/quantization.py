@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npmnv2.kernels import Array, quantized
+from npmnv2.lab.comparison import decibels
 from npmnv2.network.plan import IMAGE
 from npmnv2.network.quantization import value_parts
 
@@ -78,8 +79,8 @@ def quantization_report(reference: Any, model: Any, photos: Sequence[Any]) -> Qu
         LayerCost(
             name,
             model.quantization.values[name].scale[0],
-            _decibels(signal[name], noise[name]),
-            _decibels(signal[name], own[name]),
+            decibels(signal[name], noise[name]),
+            decibels(signal[name], own[name]),
             beyond[name] / size[name],
         )
         for name in names
@@ -90,9 +91,3 @@ def quantization_report(reference: Any, model: Any, photos: Sequence[Any]) -> Qu
 
 def _energy(x: Array) -> float:
     return float(np.square(x, dtype=np.float64).sum())
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return float("inf")
-    return float(10 * np.log10(signal / noise)) if signal else float("-inf")
