@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .add import add, concat
+from .add import add, concat, concat_rows
 from .clip import NO_CLIP, RELU, RELU6, Clip, clip_in_place
 from .conv import conv
 from .dense import dense, softmax
@@ -40,6 +40,7 @@ __all__ = [
     "average_pool",
     "clip_in_place",
     "concat",
+    "concat_rows",
     "conv",
     "dense",
     "depthwise",

@@ -6,6 +6,7 @@ nothing here depends on addresses. `EMITTERS` has one function for each type of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -13,13 +14,14 @@ from typing import NamedTuple
 from npmnv2.backends.fusion import BroadcastConcatConv, Operation, StemBlock
 from npmnv2.backends.packed_weights import PackedWeights
 from npmnv2.backends.partition import Subgraph
-from npmnv2.kernels.host.build import ExpandedMap, Step, TensorView
+from npmnv2.kernels.host.build import ExpandedMap, Step, TensorView, external
 from npmnv2.kernels.host.memory import Constants
 from npmnv2.kernels.host.target import FLOAT_BYTES
 from npmnv2.network.layers import (
     Add,
     AveragePool,
     Concat,
+    ConcatRows,
     Conv,
     Dense,
     Depthwise,
@@ -104,7 +106,7 @@ class Emitter:
         for operation in operations:
             self._label = operation.label
             EMITTERS[type(operation.layer)](self, operation, operation.layer)
-            if operation.output in self._outputs:
+            if operation.output in self._outputs and self.value(operation.output).storage is not Storage.EXTERNAL:
                 outside = self._value(operation.output, Storage.EXTERNAL)
                 self.add(self.build.copy, self.value(operation.output), to=outside)
 
@@ -133,8 +135,8 @@ class Emitter:
 
 
 def as_map(shape: Shape) -> tuple[int, int, int]:
-    """The shape of a feature map: one pixel where pooling has dropped height and width."""
-    height, width, channels = shape if len(shape) == 3 else (1, 1, shape[-1])
+    """The shape of a feature map: of one row where there is no height, of one pixel where there is no width."""
+    height, width, channels = (*(1,) * (3 - len(shape)), *shape)
     return height, width, channels
 
 
@@ -203,6 +205,24 @@ def _concat(emit: Emitter, operation: Operation, _: Concat) -> None:
 
 def _copy_to_channel(emit: Emitter, first: int) -> Callable[[TensorView, TensorView], Step]:
     return lambda source, output: emit.build.copy(source, output._replace(ref=output.ref + first * FLOAT_BYTES))
+
+
+def _concat_rows(emit: Emitter, operation: Operation, _: ConcatRows) -> None:
+    # Nothing that is compiled follows, and rows without gaps are those of the caller's array.
+    result, first = emit.new(operation.output, Storage.EXTERNAL), 0
+    for name in operation.inputs:
+        source = emit.value(name)
+        emit.add(_copy_to_rows(emit, first), source, to=result)
+        first += math.prod(source.shape)
+
+
+def _copy_to_rows(emit: Emitter, first: int) -> Callable[[TensorView, TensorView], Step]:
+    """A copy of all pixels, one after the other without gaps, to the numbers from `first` on."""
+
+    def make(source: TensorView, output: TensorView) -> Step:
+        return emit.build.copy(source, external(output.ref + first * FLOAT_BYTES, *source[2:]))
+
+    return make
 
 
 def _resize_like(emit: Emitter, operation: Operation, layer: ResizeLike) -> None:
@@ -321,6 +341,7 @@ EMITTERS: dict[type, Callable[..., None]] = {
     AveragePool: _average_pool,
     Add: _add,
     Concat: _concat,
+    ConcatRows: _concat_rows,
     ResizeLike: _resize_like,
     InvertedResidual: _inverted_residual,
     StemBlock: _stem_block,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.files import write_atomically
 from npmnv2.network.activations import Function, activation
+from npmnv2.network.detection import SSDLITE, SSDConfig
 from npmnv2.network.layers import BATCH_NORM_EPSILON
 
 MINIMUM_IMAGE_SIZE = 32
@@ -102,6 +103,8 @@ class MobileNetV2Config:
         Dilations of the segmentation head's atrous branches; none in the published MobileNetV2 checkpoints.
     decoder : bool
         Give the segmentation head DeepLabV3+'s decoder, which the published ADE20K checkpoint has.
+    ssd : SSDConfig
+        Head, anchors and post-processing of a detector, by default those of the published SSDLite.
 
     Raises
     ------
@@ -133,6 +136,7 @@ class MobileNetV2Config:
     width_rule: str = "transformers"
     atrous_rates: tuple[int, ...] = ()
     decoder: bool = False
+    ssd: SSDConfig = SSDLITE
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -231,6 +235,8 @@ class MobileNetV2Config:
         if given.get("id2label") is not None:
             given["id2label"] = _numbered(given["id2label"])
             given.pop("num_labels", None)
+        if "ssd" in given:
+            given["ssd"] = SSDConfig.from_dict(given["ssd"])
         return cls(**given, extra=rest)
 
     def to_dict(self) -> dict[str, Any]:
@@ -249,6 +255,10 @@ class MobileNetV2Config:
         for name, default in defaults.items():
             if values[name] == default:
                 del values[name]
+        if values["ssd"] == SSDLITE:
+            del values["ssd"]
+        else:
+            values["ssd"] = values["ssd"].to_dict()
         values["id2label"] = {str(key): label for key, label in values["id2label"].items()}
         return {"model_type": "mobilenet_v2", **self.extra, **values}
 
@@ -359,6 +369,11 @@ def _output_stride(name: str, value: Any) -> None:
         raise ArgumentError(f"{name} (={value}) must be one of 2, 4, 8, 16, 32")
 
 
+def _ssd(name: str, value: Any) -> None:
+    if not isinstance(value, SSDConfig):
+        raise ArgumentTypeError(f"{name} must be an SSDConfig, got {type(value).__name__}")
+
+
 def _rates(name: str, value: Any) -> None:
     if not isinstance(value, (list, tuple)) or len(value) > 3:
         raise ArgumentTypeError(f"{name} (={value!r}) must be a tuple of at most three integers")
@@ -395,4 +410,5 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "width_rule": _one_of(*WIDTH_RULES),
     "atrous_rates": _rates,
     "decoder": _boolean,
+    "ssd": _ssd,
 }

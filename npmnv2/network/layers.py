@@ -123,6 +123,19 @@ class Concat(_NoParameters):
 
 
 @dataclass(frozen=True)
+class ConcatRows(_NoParameters):
+    """Cut the pixels of maps of several sizes into rows of `columns` numbers, and join them to one table.
+
+    An SSD's predictions: each pixel of a map has one row for every anchor.
+    """
+
+    columns: int
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return sum(math.prod(shape) for shape in inputs) // self.columns, self.columns
+
+
+@dataclass(frozen=True)
 class InvertedResidual:
     """Expand → depthwise → project, and add the input where shapes allow it (paper, section 3.3 and figure 3).
 
@@ -213,5 +226,5 @@ class ResizeLike(_NoParameters):
         return target[0], target[1], source[-1]
 
 
-SimpleLayer = Conv | Depthwise | Add | Concat | GlobalAveragePool | AveragePool | Dense | ResizeLike
+SimpleLayer = Conv | Depthwise | Add | Concat | ConcatRows | GlobalAveragePool | AveragePool | Dense | ResizeLike
 AnyLayer = SimpleLayer | InvertedResidual
