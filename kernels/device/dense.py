@@ -6,9 +6,9 @@ import functools
 from typing import Any
 
 from ..host.target import FLOAT_BYTES, Target
-from .addressing import ONE64, ZERO64, Area, Segments, View, address, product_at, share
+from .addressing import address, product_at, share
 from .jit import njit
-from .pointwise import make_multiply, make_run_pointwise, panels, tile_kind
+from .pointwise import ONE, THREE, TWO, make_run_pointwise, panel_vectors, panels
 from .simd import INT64, Loop, emitted
 
 # Panels of weights that are read side by side: enough sums in flight to hide the latency of an FMA. The processor sees
@@ -16,8 +16,8 @@ from .simd import INT64, Loop, emitted
 STREAMS = 4
 
 
-def make_row(target: Target) -> Any:
-    """Return a function that computes `STREAMS` panels of two vectors for one pixel of `length` floats.
+def make_row(target: Target, streams: int, vectors: int) -> Any:
+    """Return a function that computes `streams` panels, each of so many vectors, for one pixel of `length` floats.
 
     It is called as ``row(source, length, panel_bytes, product: Product, output)``, where `panel_bytes` is the size of
     one panel's weights.
@@ -27,16 +27,14 @@ def make_row(target: Target) -> Any:
     def row(emit, source, length, panel_bytes, product, output):
         builder = emit.builder
         stop = builder.add(source, builder.mul(length, INT64(FLOAT_BYTES)))
-        streams = [builder.add(product.weights, builder.mul(panel_bytes, INT64(i))) for i in range(STREAMS)]
-        loop = Loop(builder, [source, INT64(0), *emit.load_all(product.bias, 2 * STREAMS)])
+        starts = [builder.add(product.weights, builder.mul(panel_bytes, INT64(i))) for i in range(streams)]
+        loop = Loop(builder, [source, INT64(0), *emit.load_all(product.bias, streams * vectors)])
         at, offset, *sums = loop.values
         value = emit.broadcast(at)
-        following = []
-        for i, stream in enumerate(streams):
-            weights = emit.load_all(builder.add(stream, offset), 2)
-            following += [emit.fma(value, weights[j], sums[2 * i + j]) for j in range(2)]
+        weights = [each for start in starts for each in emit.load_all(builder.add(start, offset), vectors)]
+        following = [emit.fma(value, weight, total) for weight, total in zip(weights, sums)]
         at = builder.add(at, INT64(FLOAT_BYTES))
-        offset = builder.add(offset, INT64(2 * target.vector_bytes))
+        offset = builder.add(offset, INT64(vectors * target.vector_bytes))
         loop.repeat(builder.icmp_signed("<", at, stop), [at, offset, *following])
         low, high = emit.splat(product.low), emit.splat(product.high)
         for i, total in enumerate(loop.values[2:]):
@@ -47,12 +45,16 @@ def make_row(target: Target) -> Any:
 
 @functools.cache
 def make_run_dense(target: Target) -> Any:
-    """Return the function that multiplies every image's features.
+    """Return the function that multiplies every image's features; workers share the panels.
 
     Several images share the weights, a single one streams them.
     """
-    row, multiply, run_pointwise = make_row(target), make_multiply(target), make_run_pointwise(target)
-    panel_bytes = 2 * target.vector_bytes
+    by_one, by_two, by_three = (make_row(target, 1, kind) for kind in (ONE, TWO, THREE))
+    many_by_two, run_pointwise, panel_bytes = (
+        make_row(target, STREAMS, TWO),
+        make_run_pointwise(target),
+        2 * target.vector_bytes,
+    )
 
     @njit(cached=False, variant=target.name)
     def run_dense(step, bases, worker, workers):
@@ -62,19 +64,24 @@ def make_run_dense(target: Target) -> Any:
         product, length = step.product, step.input.channels
         source, output = address(bases, step.input.ref), address(bases, step.output.ref)
         count = panels(product.vectors)
-        # The last panel may be of another kind.
-        groups = (count - 1) // STREAMS
-        first, last = share(groups, worker, workers)
-        for group in range(first, last):
-            offset = group * STREAMS * panel_bytes
-            row(source, length, panel_bytes * length, product_at(product, bases, offset, length), output + offset)
-        if worker == 0:
-            for panel in range(groups * STREAMS, count):
-                offset = panel * panel_bytes
-                multiply(
-                    View(source, ZERO64, ZERO64), Segments(ONE64, ZERO64, length),
-                    product_at(product, bases, offset, length), ZERO64, View(output + offset, ZERO64, ZERO64),
-                    Area(ONE64, ONE64), tile_kind(panel, product.vectors, product.half),
-                )  # fmt: skip
+        panel, last = share(count, worker, workers)
+        size = panel_bytes * length
+        while panel < last:
+            offset = panel * panel_bytes
+            weights, to = product_at(product, bases, offset, length), output + offset
+            # A last panel of one and a half vectors is laid out like one of two, and nobody reads what is beyond.
+            vectors = panel_vectors(panel, product.vectors)
+            # The last panel of all may be of another kind.
+            if panel + STREAMS <= min(last, count - 1):
+                many_by_two(source, length, size, weights, to)
+                panel += STREAMS
+                continue
+            if vectors == TWO:
+                by_two(source, length, size, weights, to)
+            elif vectors == THREE:
+                by_three(source, length, size, weights, to)
+            else:
+                by_one(source, length, size, weights, to)
+            panel += 1
 
     return run_dense
