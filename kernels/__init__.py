@@ -6,10 +6,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .add import add, concat, concat_rows
+from .anchors import AnchorRules, anchor_shapes, grid_anchors, ssd_anchors
+from .boxes import CODER_SCALES, box_areas, clip_boxes, decode_boxes, decode_boxes_tflite, encode_boxes, overlaps
 from .clip import NO_CLIP, RELU, RELU6, Clip, clip_in_place
 from .conv import conv
-from .dense import dense, softmax
+from .dense import dense, sigmoid, softmax
 from .depthwise import depthwise
+from .detections import (
+    CLIPPINGS,
+    SCORE_FUNCTIONS,
+    Clipping,
+    DetectionRules,
+    Detections,
+    ScoreFunction,
+    TfliteRules,
+    class_scores,
+    detections_of,
+    find_detections,
+    scores_above,
+    tflite_detection_postprocess,
+)
+from .nms import Candidates, Selected, greedy_suppression, non_max_suppression, padded
 from .padding import Geometry, output_size, same_padding, symmetric_padding
 from .pointwise import pointwise
 from .pool import average_pool, global_average_pool
@@ -22,38 +39,67 @@ if TYPE_CHECKING:
     from .quantized import Arithmetic, Integers, TensorQuantization
 
 __all__ = [
+    "CLIPPINGS",
+    "CODER_SCALES",
     "NO_CLIP",
     "REGISTRY",
     "RELU",
     "RELU6",
+    "SCORE_FUNCTIONS",
     "VARIANTS",
+    "AnchorRules",
     "Arithmetic",
     "Array",
+    "Candidates",
     "Clip",
+    "Clipping",
+    "DetectionRules",
+    "Detections",
     "Geometry",
     "Integers",
     "Kernel",
     "LinearWeights",
+    "ScoreFunction",
+    "Selected",
     "TensorQuantization",
+    "TfliteRules",
     "Variant",
     "add",
+    "anchor_shapes",
     "average_pool",
+    "box_areas",
+    "class_scores",
+    "clip_boxes",
     "clip_in_place",
     "concat",
     "concat_rows",
     "conv",
+    "decode_boxes",
+    "decode_boxes_tflite",
     "dense",
     "depthwise",
+    "detections_of",
+    "encode_boxes",
+    "find_detections",
     "global_average_pool",
+    "greedy_suppression",
+    "grid_anchors",
     "lerp",
     "linear_weights",
+    "non_max_suppression",
     "output_size",
+    "overlaps",
+    "padded",
     "pointwise",
     "quantized",
     "resize_bilinear",
     "same_padding",
+    "scores_above",
+    "sigmoid",
     "softmax",
+    "ssd_anchors",
     "symmetric_padding",
+    "tflite_detection_postprocess",
 ]
 
 

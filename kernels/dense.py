@@ -18,3 +18,10 @@ def softmax(x: Array) -> Array:
     exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
     shares: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return shares
+
+
+def sigmoid(x: Array) -> Array:
+    """Logistic function, element by element; the exponential is never of a positive number, so nothing overflows."""
+    power = np.exp(-np.abs(x))
+    shares: Array = np.where(x >= 0, x.dtype.type(1), power) / (1 + power)
+    return shares

@@ -199,3 +199,72 @@ def integer_average_pool(x, window, stride):
         size = (abs(total) + count // 2) // count
         out[at, i, j, channel] = size if total > 0 else -size
     return out
+
+
+# --- detection -------------------------------------------------------------------------------------------------------
+
+
+def ssd_anchors(sizes):
+    """The anchors of the published detectors, in float64."""
+    scales = [0.2 + 0.75 / (len(sizes) - 1) * k for k in range(len(sizes))] + [1.0]
+    out = []
+    for k, (height, width) in enumerate(sizes):
+        shapes = [(scales[k], ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 0.3333)]
+        shapes.append((math.sqrt(scales[k] * scales[k + 1]), 1.0))
+        if k == 0:
+            shapes = [(0.1, 1.0), (scales[0], 2.0), (scales[0], 0.5)]
+        for i, j, (scale, ratio) in itertools.product(range(height), range(width), shapes):
+            out.append([(i + 0.5) / height, (j + 0.5) / width, scale / math.sqrt(ratio), scale * math.sqrt(ratio)])
+    return np.array(out)
+
+
+def decode_box(code, anchor):
+    """One box, in float64."""
+    (ty, tx, th, tw), (y, x, height, width) = map(float, code), map(float, anchor)
+    y, x = y + ty / 10 * height, x + tx / 10 * width
+    height, width = height * math.exp(th / 5), width * math.exp(tw / 5)
+    return [y - height / 2, x - width / 2, y + height / 2, x + width / 2]
+
+
+def overlap(a, b):
+    """Intersection over union of two boxes, in the numbers that they have."""
+    a, b = ([min(box[0], box[2]), min(box[1], box[3]), max(box[0], box[2]), max(box[1], box[3])] for box in (a, b))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    if min(areas) <= 0:
+        return a[0] * 0
+    height, width = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(height, height * 0) * max(width, width * 0)
+    return shared / (areas[0] + areas[1] - shared)
+
+
+def non_max_suppression(boxes, scores, max_outputs, iou_threshold, score_threshold, or_equal=False):
+    """One box after the other by descending score; of equal ones the first."""
+    passed = [i for i, s in enumerate(scores) if s > score_threshold or (or_equal and s == score_threshold)]
+    selected = []
+    for i in sorted(passed, key=lambda i: (-scores[i], i)):
+        if len(selected) < max_outputs and all(overlap(boxes[i], boxes[j]) <= iou_threshold for j in selected):
+            selected.append(i)
+    return selected
+
+
+def detections(boxes, scores, rules):
+    """Boxes, classes and scores, with one suppression for every class and a sort of what they leave."""
+    count, classes = scores.shape
+    never, first = rules.clipping == "never", rules.clipping == "first"
+    clipped = [box if never else [min(max(v, v * 0), v * 0 + 1) for v in box] for box in boxes]
+    visible = [never or (box[2] - box[0]) * (box[3] - box[1]) > 0 for box in clipped]
+    anchors = [i for i in range(count) if visible[i] or not first]
+    suppressed = np.array(clipped if first else boxes).reshape(-1, 4)[anchors]
+    found = []
+    if rules.agnostic:
+        best = [max(range(classes), key=lambda c: (scores[i, c], -c)) for i in anchors]
+        values = [scores[i, c] for i, c in zip(anchors, best)]
+        limits = (rules.max_total, np.float32(rules.iou_threshold), np.float32(rules.score_threshold))
+        kept = non_max_suppression(suppressed, values, *limits)
+        found = [(values[k], best[k], anchors[k]) for k in kept]
+    for c in range(0 if rules.agnostic else classes):
+        values = [scores[i, c] for i in anchors]
+        limits = (rules.max_per_class, np.float32(rules.iou_threshold), np.float32(rules.score_threshold))
+        found += [(values[k], c, anchors[k]) for k in non_max_suppression(suppressed, values, *limits)]
+    found = [f for f in sorted(found, key=lambda f: -f[0]) if visible[f[2]]][: rules.max_total]
+    return [clipped[i] for _, _, i in found], [c for _, c, _ in found], [score for score, _, _ in found]

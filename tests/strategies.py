@@ -109,3 +109,22 @@ KERNEL_ARGUMENTS = {
     "softmax": softmax_arguments(),
     "resize_bilinear": resize_arguments(),
 }
+
+
+@st.composite
+def box_arrays(draw):
+    """Corners on a coarse grid, so that boxes coincide, touch and are empty, or anywhere; some are upside down."""
+    rng, size = np.random.default_rng(draw(seeds)), draw(st.integers(0, 24))
+    if draw(st.booleans()):
+        return (rng.integers(-1, 6, (size, 4)) / 4).astype(np.float32)
+    center, half = rng.uniform(0, 1, (size, 2)), rng.uniform(0, 0.4, (size, 2))
+    return np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+
+
+@st.composite
+def score_arrays(draw, *shape):
+    """Scores with many ties and some that are no numbers, or all different."""
+    rng = np.random.default_rng(draw(seeds))
+    if draw(st.booleans()):
+        return rng.choice(np.array([0, 0.25, 0.5, 0.75, 1, np.nan], np.float32), shape)
+    return rng.uniform(0, 1, shape).astype(np.float32)

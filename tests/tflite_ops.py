@@ -23,7 +23,7 @@ class Tensor(NamedTuple):
 
 
 class Op(NamedTuple):
-    """An operator between tensors, by their positions in the list."""
+    """An operator between tensors, by their positions in the list; a custom one has bytes for options."""
 
     kind: str
     inputs: Sequence[int]
@@ -67,7 +67,9 @@ def _tensor(schema, model, number: int, tensor: Tensor) -> Any:
 def _operator(schema, model, op: Op) -> Any:
     made = schema.OperatorT()
     code = schema.OperatorCodeT()
-    builtin = getattr(schema.BuiltinOperator, op.kind)
+    builtin = getattr(schema.BuiltinOperator, op.kind, schema.BuiltinOperator.CUSTOM)
+    if builtin == schema.BuiltinOperator.CUSTOM:
+        code.customCode, made.customOptions = op.kind, np.frombuffer(op.options, np.uint8)
     code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), _VERSIONS.get(op.kind, 1)
     made.opcodeIndex, made.inputs, made.outputs = len(model.operatorCodes), list(op.inputs), list(op.outputs)
     model.operatorCodes.append(code)
