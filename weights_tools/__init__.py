@@ -14,6 +14,8 @@ from .convert import WRITERS, convert, with_classes, with_labels, write
 from .inspection import inspect
 from .keras import write as write_keras
 from .npz import write as write_npz
+from .onnx_writer import onnx_bytes
+from .onnx_writer import write as write_onnx
 from .tflite_writer import tflite_bytes
 from .tflite_writer import write as write_tflite
 from .transformers import write as write_transformers
@@ -24,6 +26,7 @@ __all__ = [
     "convert",
     "detect_format",
     "inspect",
+    "onnx_bytes",
     "read",
     "tflite_bytes",
     "with_classes",
@@ -32,6 +35,7 @@ __all__ = [
     "write_keras",
     "write_native",
     "write_npz",
+    "write_onnx",
     "write_tflite",
     "write_transformers",
 ]

@@ -15,7 +15,7 @@ from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.native import write_h5
 from npmnv2.weights.readers import read_checkpoint as read
 
-from . import keras, npz, tflite_writer, transformers
+from . import keras, npz, onnx_writer, tflite_writer, transformers
 
 WRITERS: dict[str, Callable[[Checkpoint, Path], None]] = {
     "native": write_h5,
@@ -23,8 +23,9 @@ WRITERS: dict[str, Callable[[Checkpoint, Path], None]] = {
     "transformers": transformers.write,
     "npz": npz.write,
     "tflite": tflite_writer.write,
+    "onnx": onnx_writer.write,
 }
-_SUFFIXES = {".h5": "native", ".hdf5": "native", ".npz": "npz", ".tflite": "tflite"}
+_SUFFIXES = {".h5": "native", ".hdf5": "native", ".npz": "npz", ".tflite": "tflite", ".onnx": "onnx"}
 _INTEGER_FORMATS = ("native", "tflite")
 # What the name of a file of each format may end in; names without a known file type are the caller's business.
 _ENDINGS = {
@@ -32,9 +33,10 @@ _ENDINGS = {
     "keras": (".h5", ".hdf5"),
     "npz": (".npz",),
     "tflite": (".tflite",),
+    "onnx": (".onnx",),
     "transformers": (),
 }
-_FILE_TYPES = (*_SUFFIXES, ".keras", ".pb", ".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".onnx")
+_FILE_TYPES = (*_SUFFIXES, ".keras", ".pb", ".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 IMAGENET_CLASSES = 1000
 # The logit of a background class that nobody trained: its probability is 0 in float32, and it fits into a
 # float16.
@@ -54,9 +56,9 @@ def convert(
     ----------
     src, dst : str or Path
         In any of the formats that are read; in one of those that are written.
-    to : {"native", "keras", "transformers", "npz", "tflite"}, optional
-        By default what the suffix of `dst` means: ``.h5`` native, ``.npz`` npz, none a directory for
-        transformers.
+    to : {"native", "keras", "transformers", "npz", "tflite", "onnx"}, optional
+        By default what the suffix of `dst` means: ``.h5`` native, ``.npz`` npz, ``.tflite`` tflite, ``.onnx`` onnx,
+        none a directory for transformers.
     labels : sequence of str, optional
         One per class, in place of those that `src` states.
     num_classes : {1000, 1001}, optional
@@ -96,10 +98,6 @@ def write(checkpoint: Checkpoint, dst: str | Path, to: str | None = None) -> Non
     to = _target(Path(dst), to)
     if checkpoint.quantization is not None and to not in _INTEGER_FORMATS:
         raise WeightsError(f"the network is quantized, and only {' and '.join(_INTEGER_FORMATS)} files hold integers")
-    if checkpoint.quantization is None and to == "tflite":
-        raise WeightsError(
-            "the network is not quantized, and TFLite files are written of integers only; see `quantize`"
-        )
     WRITERS[to](checkpoint, Path(dst))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -207,14 +207,17 @@ class Model:
             scale.astype(np.float32), zero_point.astype(np.int64), table.scalar(_QUANTIZATION_AXIS, "int32", 0)
         )
 
+    def buffer(self, number: int) -> memoryview:
+        """The bytes of one buffer."""
+        if number >= len(self.buffers):
+            raise damaged(self.path, f"buffer {number} of {len(self.buffers)}")
+        return self.buffers[number].bytes(0)
+
     def constant(self, number: int) -> Array | None:
         """The value of a constant tensor, None for one that is computed."""
         if self.tensor(number).table(_TENSOR_SPARSITY) is not None:
             raise WeightsError(f"{self.path}: tensor {self.name(number)!r} is sparse, which is not read")
-        buffer = self.tensor(number).scalar(_TENSOR_BUFFER, "uint32", 0)
-        if buffer >= len(self.buffers):
-            raise damaged(self.path, f"buffer {buffer} of {len(self.buffers)}", f"tensor {self.name(number)!r}")
-        data = self.buffers[buffer].bytes(0)
+        data = self.buffer(self.tensor(number).scalar(_TENSOR_BUFFER, "uint32", 0))
         if not len(data):
             return None
         dtype = self.dtype(number)
@@ -574,6 +577,7 @@ def read(path: str | Path) -> Checkpoint:
         If the file is damaged, not a MobileNetV2, or quantized in a way that is not supported.
     """
     from .tflite_integers import is_quantized, with_integers
+    from .tflite_metadata import stated
 
     path = Path(path)
     model = Model.open(path)
@@ -596,7 +600,7 @@ def read(path: str | Path) -> Checkpoint:
     # transformers' rule is the only one by which the first block adds nothing where it could.
     maker = "slim" if "expanded_conv_project" in walk.residuals else "transformers"
     content = Content(walk.weights, known, maker, labels=labels, preprocessing=_preprocessing(walk))
-    checkpoint = assemble(path, "tflite", content)
+    checkpoint = assemble(path, "tflite", replace(content, **stated(model)))
     _check_graph(walk, checkpoint)
     return with_integers(walk, checkpoint) if is_quantized(walk) else checkpoint
 
@@ -625,8 +629,12 @@ def _hidden_act(walk: Walk) -> str:
 
 
 def _check_graph(walk: Walk, checkpoint: Checkpoint) -> None:
-    """Check that strides, dilations and residuals are those of the configuration."""
+    """Check that activations, strides, dilations and residuals are those of the configuration."""
     assert checkpoint.config is not None
+    if (act := _hidden_act(walk)) != checkpoint.config.hidden_act:
+        raise WeightsError(
+            f"{walk.model.path}: its activation is {act}, and its metadata states {checkpoint.config.hidden_act!r}"
+        )
     plan = backbone(checkpoint.config)
     residuals = {f"{node.name}_project" for node in plan.nodes if getattr(node.layer, "residual", False)}
     if walk.residuals != residuals:

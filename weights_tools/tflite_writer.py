@@ -1,4 +1,4 @@
-"""Quantized networks as TFLite files, which LiteRT runs to the same bits.
+"""TFLite files; here those of quantized networks, which LiteRT runs to the same bits.
 
 Every part of the plan becomes one operator; the network's `Interface` says what the file takes and what it ends in.
 Schema: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
@@ -44,16 +44,20 @@ from npmnv2.weights.assemble import plan_for
 from npmnv2.weights.checkpoint import Checkpoint
 
 from .flatbuffer_writer import Scalar, Table
+from .tflite_float_writer import float_tflite_bytes
 from .tflite_graph import TYPES, Graph, convolution, explicit_padding, integer, integers, pool, resize, stored_kernel
+from .tflite_metadata import archive, entries
 
 
 def write(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Write a quantized network as a TFLite file. Atomic.
+    """Write a network as a TFLite file, of integers if it is quantized, else of float32. Atomic.
 
     Raises
     ------
     ArgumentError
-        If the network is not quantized, or has no interface.
+        If the network is quantized and has no interface.
+    WeightsError
+        If it has a layer or an activation that is not written.
     OSError
     """
     data = tflite_bytes(checkpoint)
@@ -64,10 +68,13 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
 def tflite_bytes(checkpoint: Checkpoint, every_value: bool = False) -> bytes:
     """The bytes of `write`'s file; with `every_value` of one that returns the result of every part instead."""
     quantization = checkpoint.quantization
-    if quantization is None or quantization.interface is None or checkpoint.config is None:
-        raise ArgumentError("checkpoint must be quantized and have an interface to be written as a TFLite file")
+    if quantization is None:
+        return float_tflite_bytes(checkpoint, every_value)
+    if quantization.interface is None or checkpoint.config is None:
+        raise ArgumentError("checkpoint must have an interface to be written as a quantized TFLite file")
     plan = plan_for(checkpoint.config, checkpoint.weights)
-    return _Graph(plan, checkpoint.weights, quantization, quantization.interface).file(every_value)
+    graph = _Graph(plan, checkpoint.weights, quantization, quantization.interface)
+    return graph.file(checkpoint, every_value) + archive(checkpoint)
 
 
 @dataclass
@@ -82,7 +89,7 @@ class _Graph:
     values: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
 
-    def file(self, every_value: bool) -> bytes:
+    def file(self, checkpoint: Checkpoint, every_value: bool) -> bytes:
         """Build everything."""
         _, height, width, channels = self.interface.shape
         self.shapes = self.plan.shapes(height, width)
@@ -91,11 +98,11 @@ class _Graph:
             self.values[part.name] = _PARTS[type(part.layer)](self, part)
         last, meaning = self.values[part.name], self.quantization.values[part.name]
         shape = (1, *((1, 1) if len(self.shapes[part.name]) == 1 else ()), *self.shapes[part.name])
-        outputs = [self.values[part.name] for part in value_parts(self.plan)]
+        names = [part.name for part in value_parts(self.plan)] if every_value else [part.name]
         for number, step in enumerate(() if every_value else self.interface.steps):
             last, meaning, shape = self._step(f"output_{number}", step, last, meaning, shape)
-        ends = outputs if every_value else [last]
-        return self.graph.file([first], ends)
+        ends = [self.values[name] for name in names] if every_value else [last]
+        return self.graph.file([first], ends, entries(checkpoint, names))
 
     # --- tensors and operators ---------------------------------------------------------------------------------------
 

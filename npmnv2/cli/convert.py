@@ -13,6 +13,7 @@ _EXAMPLES = (
     "convert model.tflite model.h5",
     "convert mobilenet_v2_1.0_224 my_model --to transformers",
     "convert model.h5 keras.h5 --to keras --num-classes 1000",
+    "convert model.h5 model.onnx",
 )
 
 

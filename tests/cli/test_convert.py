@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from npmnv2.cli.main import main
 from npmnv2.weights.native import read_h5, write_h5
 
@@ -25,3 +27,10 @@ def test_a_registered_name_is_converted_from_the_cache(model, home, tmp_path, ca
     shutil.copy(model, target)
     assert main(["convert", "1.0_96", str(tmp_path / "out.npz")]) == 0
     assert (tmp_path / "out.npz").is_file()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
+def test_formats_of_other_runtimes_are_known_by_their_suffix(model, tmp_path, capsys, name):
+    assert main(["convert", model, str(tmp_path / name)]) == 0
+    assert f"wrote {tmp_path / name}" in capsys.readouterr().err
+    assert (tmp_path / name).stat().st_size > 100_000

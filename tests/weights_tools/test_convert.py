@@ -180,9 +180,9 @@ def test_the_target_says_the_format(tmp_path: Path, name, format_) -> None:
 def test_unknown_targets(tmp_path: Path) -> None:
     write_npz(random_checkpoint(), tmp_path / "source.npz")
     with pytest.raises(ValueError, match=r"must end in \.h5"):
-        convert(tmp_path / "source.npz", tmp_path / "x.onnx")
-    with pytest.raises(ValueError, match=r"to \(='onnx'\) must be one of native"):
-        convert(tmp_path / "source.npz", tmp_path / "x", to="onnx")
+        convert(tmp_path / "source.npz", tmp_path / "x.pb")
+    with pytest.raises(ValueError, match=r"to \(='caffe'\) must be one of native"):
+        convert(tmp_path / "source.npz", tmp_path / "x", to="caffe")
 
 
 @pytest.mark.parametrize("to", TARGETS)
@@ -237,7 +237,8 @@ def test_what_save_pretrained_writes_is_a_format_too(tmp_path: Path) -> None:
         ("out.npz", "native", "must end in .h5 or .hdf5 for the format native,"),
         ("out.h5", "npz", "must end in .npz for the format npz,"),
         ("out.tflite", "native", "must end in .h5 or .hdf5"),
-        ("out.onnx", None, "must end in .h5, .hdf5, .npz"),
+        ("out.pb", None, "must end in .h5, .hdf5, .npz"),
+        ("out.onnx", "tflite", "must end in .tflite for the format tflite"),
     ],
 )
 def test_a_name_that_says_something_else_is_refused(tmp_path: Path, name, to, words) -> None:

@@ -10,7 +10,6 @@ import pytest
 from npmnv2.weights_tools.tflite_writer import tflite_bytes, write
 from quantized_networks import integer_image, quantized_checkpoint
 from tflite_ops import ARITHMETICS, run
-from weight_files import random_checkpoint
 
 import npmnv2
 from npmnv2.errors import ArgumentError
@@ -93,6 +92,7 @@ def test_the_published_file_survives(shared_data: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(found.weights[name], value) for name, value in original.weights.items())
 
 
-def test_networks_of_real_numbers_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="must be quantized"):
-        tflite_bytes(random_checkpoint())
+def test_a_quantized_network_without_interface_is_refused() -> None:
+    checkpoint = quantized_checkpoint("int8")
+    with pytest.raises(ArgumentError, match="must have an interface"):
+        tflite_bytes(replace(checkpoint, quantization=replace(checkpoint.quantization, interface=None)))
