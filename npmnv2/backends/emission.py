@@ -252,10 +252,22 @@ def _broadcast_concat_conv(emit: Emitter, operation: Operation, _: BroadcastConc
 
 
 class _Expansion(NamedTuple):
-    """What the depthwise convolution of a block reads: a value, the shape it is expanded to, and how it is expanded."""
+    """What the depthwise convolution of a block reads.
+
+    Attributes
+    ----------
+    source : Value
+    shape : (height, width, channels)
+        What it is expanded to.
+    multiply_adds : int
+        For each value of the expanded map.
+    expand : callable
+        Says how.
+    """
 
     source: Value
     shape: tuple[int, int, int]
+    multiply_adds: int
     expand: Callable[[TensorView], ExpandedMap]
 
 
@@ -268,18 +280,21 @@ def _stem_block(emit: Emitter, operation: Operation, layer: StemBlock) -> None:
             source, packed, layer.conv.kernel, layer.conv.geometry(source.height, source.width)
         )
 
-    expansion = _Expansion(emit.value(operation.inputs[0]), as_map(emit.shapes[stem]), expand)
+    source = emit.value(operation.inputs[0])
+    window = layer.conv.kernel**2 * source.shape[2]
+    expansion = _Expansion(source, as_map(emit.shapes[stem]), window, expand)
     _block(emit, operation, layer.block, expansion)
 
 
 def _inverted_residual(emit: Emitter, operation: Operation, layer: InvertedResidual) -> None:
     source = emit.resident(operation.inputs[0])
     if layer.expansion is None:
-        expansion = _Expansion(source, source.shape, emit.build.expanded_copy)
+        expansion = _Expansion(source, source.shape, 0, emit.build.expanded_copy)
     else:
         packed = emit.weights[f"{operation.output}_expand"]
-        shape = (*source.shape[:2], layer.expansion)
-        expansion = _Expansion(source, shape, lambda source: emit.build.expanded_pointwise(source, packed))
+        height, width, channels = source.shape
+        shape = (height, width, layer.expansion)
+        expansion = _Expansion(source, shape, channels, lambda source: emit.build.expanded_pointwise(source, packed))
     _block(emit, operation, layer, expansion)
 
 
@@ -290,7 +305,7 @@ def _block(emit: Emitter, operation: Operation, layer: InvertedResidual, expansi
     assert isinstance(depthwise, Depthwise)
     filters, project = emit.weights[f"{name}_depthwise"], emit.weights[f"{name}_project"]
     geometry = depthwise.geometry(*expansion.shape[:2])
-    height, width, _ = emit.shapes[name]
+    height, width, channels = emit.shapes[name]
 
     def whole(source: TensorView, output: TensorView) -> Step:
         expanded = expansion.expand(source)
@@ -303,7 +318,7 @@ def _block(emit: Emitter, operation: Operation, layer: InvertedResidual, expansi
         return emit.build.pointwise(filtered, output, project, source if layer.residual else None)
 
     source = expansion.source
-    if not _shares_channels(expansion.shape[2], depthwise, height, emit):
+    if not _shares_channels(expansion, depthwise, (height, channels), emit):
         emit.add(whole, source, to=emit.new(name))
         return
     filtered = Value(f"{name}/filtered", (height, width, expansion.shape[2]), Storage.ARENA)
@@ -311,25 +326,29 @@ def _block(emit: Emitter, operation: Operation, layer: InvertedResidual, expansi
     emit.add(project_filtered, filtered, source, to=emit.new(name))
 
 
-# What it costs to fetch the filtered map from the other workers' caches, as a part of a block's work (estimated).
-_SHARING = 1.05
+# What it costs to fetch a value of the filtered map from another worker's cache, in multiply-adds (measured on Zen 4:
+# 6 to 8 ns for 16 of them, half of which are a worker's own already).
+_FETCH = 25
 
 
-def _shares_channels(channels: int, depthwise: Depthwise, height: int, emit: Emitter) -> bool:
-    """Whether workers share the panels of the expanded map rather than the rows of the result.
+def _shares_channels(expansion: _Expansion, depthwise: Depthwise, output: tuple[int, int], emit: Emitter) -> bool:
+    """Whether workers share the panels of the expanded map rather than the rows of the output (height, channels).
 
-    Rows at the edge of a worker's share are computed twice; panels may not divide evenly, and the filtered map goes
-    from one worker's cache to another's.
+    Rows of the expanded map at the edge of a worker's share are computed twice; panels may not divide evenly, and the
+    filtered map goes from one worker's cache to another's.
     """
-    workers = emit.n_threads
+    workers, (height, channels) = emit.n_threads, output
     if workers == 1:
         return False
+    # Multiply-adds for each value of the filtered map.
+    expand = expansion.multiply_adds * depthwise.stride**2
+    work = expand + depthwise.kernel**2 + channels
     rows = -(-height // workers)
-    overlap = 2 * depthwise.dilation + 1 - depthwise.stride
-    twice = max(overlap, 0) / (rows * depthwise.stride) * (workers - 1) / workers
-    by_rows = rows * workers / height * (1 + twice)
-    panels = max(1, emit.build.target.vectors(channels) // 2)
-    by_panels = -(-panels // workers) * workers / panels * _SHARING
+    overlap = max(2 * depthwise.dilation + 1 - depthwise.stride, 0)
+    twice = overlap / (rows * depthwise.stride) * (workers - 1) / workers
+    by_rows = rows * workers / height * (1 + twice * expand / work)
+    panels = max(1, emit.build.target.vectors(expansion.shape[2]) // 2)
+    by_panels = -(-panels // workers) * workers / panels * (1 + _FETCH / work)
     return bool(by_panels < by_rows)
 
 
