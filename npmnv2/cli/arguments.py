@@ -15,7 +15,7 @@ from npmnv2.hub.registry import names
 DEFAULT_MODEL = PACKAGED
 
 # The presets of the image processor; a test compares them, so that --help need not import it.
-TRANSFORMS = ("deeplab", "hf", "keras", "raw", "slim")
+TRANSFORMS = ("deeplab", "hf", "keras", "raw", "slim", "ssd")
 
 
 class Parser(argparse.ArgumentParser):

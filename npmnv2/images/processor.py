@@ -11,6 +11,7 @@ preset     what it does                                                         
 `keras`    resize to the size (Pillow); ``do_resize=False`` for ``preprocess_input`` alone          −1 … 1
 `raw`      nothing: the caller has done it all                                                      as given
 `deeplab`  longest side to the size (Lanczos), mid-gray padding below and on the right               −1 … 1
+`ssd`      TensorFlow 1 resize to the size, aspect ratio not kept; the Object Detection API's        −1 … 1
 ========== ======================================================================================== ==============
 """
 
@@ -62,7 +63,7 @@ __all__ = [
     "load_image",
 ]
 
-Preset = Literal["hf", "slim", "keras", "raw", "deeplab"]
+Preset = Literal["hf", "slim", "keras", "raw", "deeplab", "ssd"]
 
 PROCESSOR_FILE = "preprocessor_config.json"
 
@@ -141,6 +142,19 @@ def _deeplab(height: int, width: int) -> dict[str, Any]:
     }
 
 
+def _ssd(height: int, width: int) -> dict[str, Any]:
+    return {
+        "size": {"height": height, "width": width},
+        "resample": "tf1",
+        "do_center_crop": False,
+        # The graph's own number, which is a float32, and its order.
+        "rescale_factor": float(np.float32(0.007843138)),
+        "rescale_first": False,
+        "image_mean": 1.0,
+        "image_std": 1.0,
+    }
+
+
 # Settings of a processor for a network input of (height, width).
 PRESETS: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "hf": _hf,
@@ -148,8 +162,9 @@ PRESETS: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "keras": _keras,
     "raw": _raw,
     "deeplab": _deeplab,
+    "ssd": _ssd,
 }
-_PRESET_SIZES = {"deeplab": 513}
+_PRESET_SIZES = {"deeplab": 513, "ssd": 300}
 
 
 class BatchFeature(dict[str, Any], Generic[_Values]):
@@ -221,6 +236,8 @@ class MobileNetV2ImageProcessor:
         …with this value, on the scale of the photo (0…255).
     exif_orientation : bool
         Turn photos upright as their EXIF tag says.
+    rescale_first : bool
+        With a resize of TensorFlow's: rescale before it, as slim does, or after it, as the Object Detection API.
 
     Examples
     --------
@@ -245,6 +262,7 @@ class MobileNetV2ImageProcessor:
     pad_size: Any = field(default=None, kw_only=True)
     pad_value: float = field(default=0.0, kw_only=True)
     exif_orientation: bool = field(default=True, kw_only=True)
+    rescale_first: bool = field(default=True, kw_only=True)
 
     model_input_names = ("pixel_values",)
 
@@ -266,10 +284,10 @@ class MobileNetV2ImageProcessor:
 
         Parameters
         ----------
-        name : {"hf", "slim", "keras", "raw", "deeplab"}
+        name : {"hf", "slim", "keras", "raw", "deeplab", "ssd"}
             A key of `PRESETS`.
         size : int or (height, width), optional
-            Size of the network's input; 224, or 513 for `deeplab`.
+            Size of the network's input; 224, or 513 for `deeplab` and 300 for `ssd`.
         **overrides
             Arguments of the class.
         """
@@ -476,9 +494,10 @@ class MobileNetV2ImageProcessor:
         if self.central_fraction is not None:
             steps.append(CentralFraction(self.central_fraction))
         if self.do_resize and self.resample in VARIANTS:
-            # TensorFlow's graphs scale first, then resize in float32; Pillow resizes bytes.
-            steps.append(TensorFlowResize(self.size, self.resample, 1.0 if factor is None else factor))
-            factor = None
+            # TensorFlow resizes in float32, before it rescales or after; Pillow resizes bytes.
+            first = factor if self.rescale_first else None
+            steps.append(TensorFlowResize(self.size, self.resample, 1.0 if first is None else first))
+            factor = None if self.rescale_first else factor
         elif self.do_resize:
             steps.append(PillowResize(self.size, self.resample, self._expects_unit_range))
         if self.do_center_crop:
@@ -690,6 +709,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "pad_size": lambda name, value: _size(name, value, _CROP_FORMS),
     "pad_value": _number,
     "exif_orientation": _flag,
+    "rescale_first": _flag,
 }
 
 

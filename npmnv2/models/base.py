@@ -537,7 +537,7 @@ class MobileNetV2PreTrainedModel:
             What becomes of an image that cannot be used, where there are several: raise its exception, after the
             results of all images before it; leave it out, with a warning in the log ``npmnv2``; or return its
             exception in the result's place.
-        transform : {"hf", "slim", "keras", "raw", "deeplab"} or MobileNetV2ImageProcessor, optional
+        transform : {"hf", "slim", "keras", "raw", "deeplab", "ssd"} or MobileNetV2ImageProcessor, optional
             How a photo becomes the network's input: a preset at the model's size or an image processor; the model's
             own if not given.
         batch_size : int

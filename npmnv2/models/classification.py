@@ -168,7 +168,7 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
             How many classes to return, best first.
         errors : {"raise", "skip", "return"}
             What becomes of an image that cannot be used, as in `features`.
-        transform : {"hf", "slim", "keras", "raw", "deeplab"} or MobileNetV2ImageProcessor, optional
+        transform : {"hf", "slim", "keras", "raw", "deeplab", "ssd"} or MobileNetV2ImageProcessor, optional
             How a photo becomes the network's input, as in `features`.
         batch_size : int
             How many images run at once.

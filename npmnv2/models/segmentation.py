@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npmnv2.errors import ArgumentError, ArgumentTypeError, ImageError
-from npmnv2.images.loading import ImageSource, Pixels, describe, load_image
+from npmnv2.images.loading import ImageSource
 from npmnv2.images.processor import MobileNetV2ImageProcessor
 from npmnv2.images.steps import Pair, Placement
 from npmnv2.images.streams import OnError, map_images
@@ -20,6 +18,7 @@ from npmnv2.kernels import Array, LinearWeights, resize_bilinear
 from npmnv2.models.base import DataFormat, HiddenStates, MobileNetV2PreTrainedModel, Transform, layout
 from npmnv2.models.losses import segmentation_loss
 from npmnv2.models.outputs import HiddenStatesOutput, SemanticSegmenterOutput
+from npmnv2.models.photo import Photo
 from npmnv2.network.architecture import LAST_CONV
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.deeplab import IMAGE_POOL, LOGITS, segmenter
@@ -197,7 +196,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
             One image (path, PIL image, uint8 array (H, W, 3)), a list of them, or an iterator. Sizes may differ.
         errors : {"raise", "skip", "return"}
             What becomes of an image that cannot be used, as in `features`.
-        transform : {"deeplab", "hf", "slim", "keras", "raw"} or MobileNetV2ImageProcessor
+        transform : {"deeplab", "hf", "slim", "keras", "raw", "ssd"} or MobileNetV2ImageProcessor
             How a photo becomes the network's input, and the result a map of the photo. "deeplab" shrinks the longest
             side to the model's size, pads, and afterwards takes the padding off again. "hf" does as transformers does:
             it crops the center and stretches its map over the whole photo, which shifts everything but the center. Any
@@ -231,15 +230,15 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         processor, stretch = self._processor(transform), transform == "hf"
         scales = _checked_scales(scales)
 
-        def prepare(image: Any) -> tuple[Array, _Photo]:
-            photo = _Photo.load(image, processor, stretch)
+        def prepare(image: Any) -> tuple[Array, Photo]:
+            photo = Photo.load(image, processor, stretch)
             if scores:
                 self._check_score_size(photo)
             return photo.network_input(processor), photo
 
-        def finish(maps: list[Array], at: int, photo: _Photo) -> Segmentation:
+        def finish(maps: list[Array], at: int, photo: Photo) -> Segmentation:
             logits = [values[at] for values in maps]
-            grids = [photo.grid((values.shape[0], values.shape[1])) for values in logits]
+            grids = [logits_grid(photo, (values.shape[0], values.shape[1])) for values in logits]
             label_map, kept = assign_labels(logits, grids, scores)
             return Segmentation(label_map, self.labels, photo.rgb(), photo.source, kept)
 
@@ -252,7 +251,7 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
             return self.processor
         return super()._processor(transform)
 
-    def _check_score_size(self, photo: _Photo) -> None:
+    def _check_score_size(self, photo: Photo) -> None:
         height, width = photo.pixels.shape[:2]
         size = height * width * self.config.classes * 4
         if size > MAX_SCORE_BYTES:
@@ -278,52 +277,11 @@ class MobileNetV2ForSemanticSegmentation(MobileNetV2PreTrainedModel):
         return _scaled_size((x.shape[1], x.shape[2]), max(1.0, scale) / stride)
 
 
-@dataclass(frozen=True)
-class _Photo:
-    """A photo on its way through `predict`.
-
-    Attributes
-    ----------
-    pixels : array [shape=(height, width, channels)]
-    placement : Placement or None
-        Where it lies on the network's input; None if the map of the input is stretched over it.
-    name, source : str
-        For messages, and for the result (files only).
-    """
-
-    pixels: Pixels
-    placement: Placement | None
-    name: str
-    source: str | None
-
-    @classmethod
-    def load(cls, image: Any, processor: MobileNetV2ImageProcessor, stretch: bool) -> _Photo:
-        options = {"exif_orientation": processor.exif_orientation, "convert_rgb": processor.do_convert_rgb}
-        pixels = load_image(image, **options)
-        placement = None if stretch else processor.placement((pixels.shape[0], pixels.shape[1]))
-        return cls(
-            pixels, placement, describe(image), os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-        )
-
-    def network_input(self, processor: MobileNetV2ImageProcessor) -> Array:
-        """The network's input (1, H, W, C)."""
-        # Padding makes an input of the narrowest photo.
-        return processor.to_array([self.pixels], min_side=1)
-
-    def grid(self, logits: Pair) -> Grid:
-        """Where the photo's pixels lie on logits of this (height, width)."""
-        if self.placement is None:
-            return Grid.resize(logits, (self.pixels.shape[0], self.pixels.shape[1]), "half_pixel")
-        return unpadding_grid(self.placement, logits)
-
-    def rgb(self) -> NDArray[np.uint8]:
-        """The photo as 8-bit RGB, to draw on."""
-        pixels = self.pixels
-        if pixels.dtype != np.uint8:
-            # Some image processors expect floats of 0…1.
-            factor = 255 if pixels.max() <= 1 else 1
-            pixels = np.clip(np.rint(pixels * factor), 0, 255).astype(np.uint8)
-        return pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., :1], 3, axis=-1)
+def logits_grid(photo: Photo, logits: Pair) -> Grid:
+    """Where the pixels of a photo lie on logits of this (height, width)."""
+    if photo.placement is None:
+        return Grid.resize(logits, photo.size, "half_pixel")
+    return unpadding_grid(photo.placement, logits)
 
 
 def unpadding_grid(placement: Placement, logits: Pair) -> Grid:

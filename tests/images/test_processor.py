@@ -411,3 +411,14 @@ def test_integers_and_pairs_for_sizes():
     assert processor.size == {"shortest_edge": 300}
     assert processor.crop_size == {"height": 96, "width": 128}
     assert MobileNetV2ImageProcessor(size=None, do_resize=None) == MobileNetV2ImageProcessor()
+
+
+@pytest.mark.parametrize("size", [(40, 60), (1, 500), (333, 300)])
+def test_ssd_prepares_as_its_graph_does(size: tuple[int, int]) -> None:
+    """Bit-equal: resized in float32, then scaled."""
+    tf = pytest.importorskip("tensorflow")
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    resized = tf.compat.v1.image.resize_bilinear(photo[None].astype(np.float32), (300, 300), align_corners=False)
+    reference = 0.007843138 * resized - 1.0
+    comp = MobileNetV2ImageProcessor.preset("ssd").to_array([photo], min_side=1)
+    npt.assert_array_equal(comp, reference.numpy())
