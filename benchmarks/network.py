@@ -99,14 +99,17 @@ class Network:
 
 
 def network(task: str, model: str) -> Network:
-    """Return the network of a task, "classify" or "segment", with a depth multiplier and image size as in "1.0_224"."""
-    multiplier, size = model.split("_")
+    """Return the network of a task, "classify" or "segment".
+
+    A model is its depth multiplier and image size as in "1.0_224"; "1.0_513_8" has an output stride of 8, not 16.
+    """
+    multiplier, size, *stride = model.split("_")
     options = {"depth_multiplier": float(multiplier), "image_size": int(size)}
     if task == "classify":
         config = MobileNetV2Config(**options, num_labels=1001)
         plan = classifier(config)
     else:
-        config = MobileNetV2Config(**options, num_labels=21, output_stride=16)
+        config = MobileNetV2Config(**options, num_labels=21, output_stride=int(*stride or [16]))
         plan = segmenter(config)
     return Network(f"{task} {model}", config, plan, int(size))
 

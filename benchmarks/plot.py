@@ -1,10 +1,17 @@
-"""Draw the recorded comparisons, one panel each: docs/images/performance.png."""
+"""Draw the recorded figures into docs/images/.
+
+The comparisons become performance.png, one panel each, and the grid becomes grid.png, one square for each cell.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import recorded
 
 mpl.use("agg")
@@ -13,7 +20,7 @@ import matplotlib.pyplot as plt
 OURS_COLOR, OTHERS_COLOR = "#d1495b", "#8d99ae"
 # A bar that is longer than this many times the shortest would make all others unreadable. It is cut off and says so.
 LONGEST_BAR = 4
-TARGET = recorded.ROOT / "docs" / "images" / "performance.png"
+TARGET, GRID_TARGET = (recorded.ROOT / "docs" / "images" / f"{name}.png" for name in ("performance", "grid"))
 
 
 def labels() -> dict[str, list[str]]:
@@ -25,6 +32,12 @@ def labels() -> dict[str, list[str]]:
 
 
 def main() -> None:
+    draw_comparisons()
+    if recorded.GRID.exists():
+        draw_grid(recorded.read(recorded.GRID))
+
+
+def draw_comparisons() -> None:
     measured = recorded.recorded()
     columns = 4
     lines = -(-len(measured) // columns)
@@ -53,6 +66,31 @@ def draw(axis: plt.Axes, title: str, timings: dict[str, recorded.Timing]) -> Non
     axis.set_xlim(0, 1.5 * max(lengths))
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def draw_grid(cells: dict[str, Any]) -> None:
+    """One line for each network, one column for each batch and number of threads; white is a draw."""
+    networks, columns = (list(dict.fromkeys(part)) for part in zip(*(name.split(", ", 1) for name in cells)))
+    columns.sort(key=lambda column: [int(number) for number in re.findall(r"\d+", column)])
+    ratios = np.full((len(networks), len(columns)), np.nan)
+    for name, cell in cells.items():
+        network, column = name.split(", ", 1)
+        ratios[networks.index(network), columns.index(column)] = cell["ratio"]
+    figure, axis = plt.subplots(figsize=(6.5, 0.27 * len(networks) + 1.2), layout="constrained")
+    axis.imshow(np.log(ratios), cmap="RdBu_r", vmin=-math.log(3), vmax=math.log(3), aspect="auto")
+    for (line, column), ratio in np.ndenumerate(ratios):
+        text = "" if np.isnan(ratio) else f"{ratio:.2f}"
+        axis.text(column, line, text, ha="center", va="center", fontsize=7, weight="bold" if ratio >= 1 else "normal")
+    axis.set_xticks(range(len(columns)), [column.replace(", ", "\n") for column in columns], fontsize=7)
+    axis.set_yticks(range(len(networks)), networks, fontsize=7)
+    axis.xaxis.tick_top()
+    axis.set_xlabel("time of npmnv2 / time of the best of LiteRT, OpenVINO and ONNX Runtime", fontsize=8)
+    figure.savefig(GRID_TARGET, dpi=110, metadata={"Software": None, "Description": json.dumps(ratios_of(cells))})
+
+
+def ratios_of(cells: dict[str, Any]) -> dict[str, float]:
+    """What the picture of the grid shows."""
+    return {name: cell["ratio"] for name, cell in cells.items()}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ WORKS = (
 OURS, RIVALS, OTHERS = "npmnv2", ("litert", "openvino", "onnxruntime"), ("tensorflow", "transformers")
 SPLIT_OPENVINO = "openvino, 2 streams"
 
-NODES, KERNELS, COLD_START, MEMORY = (RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory"))
+NODES, KERNELS, COLD_START, MEMORY, GRID = (
+    RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory", "grid")
+)
 
 
 def read(file: Path) -> Any:
@@ -67,3 +69,15 @@ def shown(figures: dict[str, Any]) -> dict[str, Timing]:
 def recorded() -> dict[Work, dict[str, Any]]:
     """Figures of all comparisons that have been made."""
     return {work: read(work.file) for work in WORKS if work.file.exists()}
+
+
+def sentence(cells: dict[str, Any]) -> str:
+    """In how many cells of the grid we are ahead, and by how much; a cell is lost from 1.00 up."""
+    ratios = sorted((cell["ratio"], name) for name, cell in cells.items())
+    lost = [f"{name} ({ratio:.2f})" for ratio, name in ratios if ratio >= 1]
+    middle, (last, where) = ratios[len(ratios) // 2][0], ratios[-1]
+    text = (
+        f"Ahead of the best of LiteRT, OpenVINO and ONNX Runtime in {len(ratios) - len(lost)} of {len(ratios)} cells, "
+        f"at a median of {middle:.2f} of its time"
+    )
+    return f"{text}; behind in {', '.join(lost)}." if lost else f"{text}, at most {last:.2f} ({where})."

@@ -2,8 +2,8 @@
 
     python benchmarks/table.py --update README.md
 
-A table NAME stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a page may have any of performance, footprint,
-nodes and kernels.
+A table NAME stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a page may have any of performance, grid,
+footprint, nodes and kernels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import harness
 import recorded
-from recorded import COLD_START, KERNELS, MEMORY, NODES, OTHERS, OURS, RIVALS
+from recorded import COLD_START, GRID, KERNELS, MEMORY, NODES, OTHERS, OURS, RIVALS
 
 
 def performance() -> str:
@@ -75,6 +75,13 @@ def kernels() -> str:
     return f"{harness.table(header, rows)}\n\nPeak of one core: {measured['peak_gflops']:.0f} GFLOP/s."
 
 
+def grid() -> str:
+    """In how many cells of the grid npmnv2 is ahead, and where they were measured."""
+    cells = recorded.read(GRID)
+    processors = sorted({f"{cell['processor']}, {cell['date']}" for cell in cells.values()})
+    return f"{recorded.sentence(cells)} {'; '.join(processors)}."
+
+
 def footprint() -> str:
     """Seconds to the first prediction in a new process, memory beyond Python and NumPy, and megabytes installed."""
     memory = recorded.read(MEMORY)["results"]
@@ -93,6 +100,7 @@ MEMORY_WORKS = ("classify 1.0_224", "segment 1.0_513")
 
 TABLES: dict[str, Callable[[], str]] = {
     "performance": performance,
+    "grid": grid,
     "footprint": footprint,
     "nodes": nodes,
     "kernels": kernels,

@@ -79,6 +79,62 @@ def test_every_comparison_is_recorded_with_what_is_needed_to_judge_it(benchmarks
         assert {"npmnv2", "litert", "openvino", "onnxruntime"} <= set(figures["results"])
 
 
+def test_the_picture_of_the_grid_shows_the_recorded_ratios(benchmarks: None) -> None:
+    from plot import GRID_TARGET, ratios_of
+    from recorded import GRID, read
+
+    if not GRID.exists():
+        pytest.skip("no grid is recorded")
+    with Image.open(GRID_TARGET) as image:
+        assert json.loads(image.info["Description"]) == ratios_of(read(GRID)), "run python benchmarks/plot.py"
+
+
+def test_the_grid_goes_on_where_it_stopped(benchmarks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import grid
+
+    def measure(work, rounds: int) -> dict[str, object]:
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(work)
+        results = {
+            name: {"ms_per_image": ms, "rounds_ms_per_image": [ms, 2 * ms]}
+            for name, ms in {"npmnv2": 1.0, "litert": 2.0, "openvino": 3.0, "onnxruntime": 4.0}.items()
+        }
+        versions = dict.fromkeys(("ai-edge-litert", "openvino", "onnxruntime"), "1")
+        return {"results": results, "date": "today", "machine": {"processor": "P"}, "versions": versions}
+
+    monkeypatch.setattr(grid, "GRID", tmp_path / "grid.json")
+    monkeypatch.setattr(grid, "measure", measure)
+    for words, count in (((), 3), ((), 6), (("0.35_96, batch 1, 1 thread",), 6)):
+        asked: list[object] = []
+        monkeypatch.setattr(sys, "argv", ["grid.py", *words])
+        if words:
+            grid.main()
+            assert asked == [grid.CELLS[0]]
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                grid.main()
+            assert asked == list(grid.CELLS[count - 3 : count])
+        assert [*grid.load()] == [str(work) for work in grid.CELLS[:count]]
+    assert grid.load()[str(grid.CELLS[0])]["ratio"] == 0.5
+
+
+def test_the_grid_says_where_it_lost(benchmarks: None) -> None:
+    from recorded import sentence
+
+    def cells(*ratios: float) -> dict[str, dict[str, float]]:
+        return {f"cell {i}": {"ratio": ratio} for i, ratio in enumerate(ratios)}
+
+    start = "Ahead of the best of LiteRT, OpenVINO and ONNX Runtime in"
+    assert (
+        sentence(cells(0.5, 0.9, 0.7))
+        == f"{start} 3 of 3 cells, at a median of 0.70 of its time, at most 0.90 (cell 1)."
+    )
+    assert sentence(cells(0.5, 1.0, 1.25)) == (
+        f"{start} 1 of 3 cells, at a median of 1.00 of its time; behind in cell 1 (1.00), cell 2 (1.25)."
+    )
+
+
 def test_no_path_of_the_machine_is_recorded() -> None:
     for file in (ROOT / "benchmarks" / "results").glob("*.json"):
         assert '"/' not in file.read_text(encoding="utf-8"), file.name
