@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array, quantized
 from npmnv2.lab.comparison import decibels
-from npmnv2.network.plan import IMAGE
-from npmnv2.network.quantization import value_parts
+from npmnv2.network.layers import Depthwise
+from npmnv2.network.plan import IMAGE, Part
+from npmnv2.network.quantization import Quantization, value_parts
 
 
 class LayerCost(NamedTuple):
@@ -87,6 +91,42 @@ def quantization_report(reference: Any, model: Any, photos: Sequence[Any]) -> Qu
     ]
     classifies = model.task == "classification" and bool(model.config.classes)
     return QuantizationReport(layers, len(photos), same / len(photos) if classifies else None)
+
+
+def dequantized(model: Any, **options: Any) -> Any:
+    """The float network whose weights are the real numbers that the integers of a quantized network stand for.
+
+    Parameters
+    ----------
+    model
+        A quantized model.
+    options
+        Of the new model: ``backend``, ``dtype``, ``n_threads``.
+
+    Raises
+    ------
+    ArgumentError
+        If the model is not quantized.
+    """
+    if model.quantization is None:
+        raise ArgumentError("model must be quantized to be dequantized; this one has real numbers")
+    weights: dict[str, Array] = {}
+    for part in value_parts(model.plan):
+        if part.name in model.quantization.kernels:
+            weights |= _real_weights(part, model.weights, model.quantization)
+    checkpoint = replace(model.to_checkpoint(), weights=weights, quantization=None)
+    return type(model).from_checkpoint(checkpoint, processor=copy.copy(model.processor), **options)
+
+
+def _real_weights(part: Part, weights: Any, quantization: Quantization) -> dict[str, Array]:
+    source, filters, _ = quantization.of_layer(part)
+    kernel, bias = weights[f"{part.name}/kernel"], weights[f"{part.name}/bias"]
+    if isinstance(part.layer, Depthwise):  # (kh, kw, C, 1); scales belong to the channels
+        real = quantized.dequantize(kernel[..., 0], filters)[..., None]
+    else:
+        real = quantized.dequantize(kernel, filters)
+    unit = source.scale[0] * filters.scales.astype(np.float64)
+    return {f"{part.name}/kernel": real, f"{part.name}/bias": (bias * unit).astype(np.float32)}
 
 
 def _energy(x: Array) -> float:

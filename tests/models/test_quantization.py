@@ -15,7 +15,8 @@ import npmnv2
 from npmnv2 import MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation, MobileNetV2Model
 from npmnv2.errors import ArgumentError
 from npmnv2.kernels import quantized
-from npmnv2.lab.quantization import quantization_report
+from npmnv2.lab.quantization import dequantized, quantization_report
+from npmnv2.weights.checkpoint import fold_batch_norms
 from npmnv2.weights_tools import write
 
 
@@ -49,6 +50,23 @@ def test_integers_stay_near_the_real_numbers(method, dtype) -> None:
     lines = str(report).splitlines()
     assert lines[1].startswith("image")
     assert lines[-1].endswith("of 3 photos")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_dequantized_weights_are_half_a_step_from_the_original_ones(dtype) -> None:
+    reference = model()
+    found = reference.quantize(photos(), dtype=dtype)
+    real = dequantized(found, backend="numpy")
+    assert real.quantization is None
+    before, after = (fold_batch_norms(reference.plan, m.weights, np.float64) for m in (reference, real))
+    for name, kernel in found.quantization.kernels.items():
+        error = np.abs(before[f"{name}/kernel"] - after[f"{name}/kernel"])
+        assert np.all(error <= kernel.scales * 0.5001), name
+        assert error.max() > 0, name
+    costs = quantization_report(real, found, photos())
+    assert {cost.name: cost.snr for cost in costs.layers}["Conv1"] > 20
+    with pytest.raises(ArgumentError, match="must be quantized to be dequantized"):
+        dequantized(reference)
 
 
 @pytest.mark.parametrize(("task", "fields"), [("classification", {}), ("segmentation", {"output_stride": 16})])
