@@ -148,9 +148,9 @@ for side in (128, 129, 192, 193, 224, 225):
 # with stride 2 and an even input, and the layers of stride 1 before it agree.
 
 # %%
-from npmnv2.lab.numerics import compare, first_divergence
+from npmnv2.lab.comparison import Comparison, compare_traces
 
-found = first_divergence(compare(a, b))
+found = Comparison("TensorFlow", "PyTorch", compare_traces(a, b)).first_divergent
 print(found.name, f"differs by {found.relative:.0%} of its largest value")
 
 # %% [markdown]
