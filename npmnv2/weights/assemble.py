@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ import numpy as np
 from npmnv2.errors import WeightsError
 from npmnv2.files import sha256
 from npmnv2.labels import labels_for
-from npmnv2.network.architecture import LAST_BLOCK, attach, backbone, classifier
+from npmnv2.network.architecture import LAST_BLOCK, backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.deeplab import segmenter
-from npmnv2.network.layers import Conv, Depthwise
-from npmnv2.network.plan import Node, Plan
+from npmnv2.network.plan import Plan
+from npmnv2.network.ssd import detector
 from npmnv2.weights.bounds import Array
 from npmnv2.weights.checkpoint import Checkpoint, check_weights
-from npmnv2.weights.infer import infer_config
+from npmnv2.weights.infer import detected_classes, infer_config, infer_ssd
 from npmnv2.weights.names import ROLES, layers_of, split
 
 # DeepLab's and SSD's checkpoints are trained at this stride and these sizes; a graph may run them at others.
@@ -72,12 +72,11 @@ def task_of(weights: Iterable[str]) -> str:
 
 def class_count(weights: Mapping[str, Array]) -> int:
     """Number of classes, 0 for a network without classifier."""
-    for layer in ("predictions", "logits_semantic", "BoxPredictor_1_ClassPredictor"):
+    for layer in ("predictions", "logits_semantic"):
         bias = weights.get(f"{layer}/bias")
         if bias is not None and bias.ndim == 1:
-            # An SSD has six anchors in each place of all maps but the first.
-            return int(bias.shape[0]) // (6 if layer.startswith("BoxPredictor") else 1)
-    return 0
+            return int(bias.shape[0])
+    return detected_classes(weights)
 
 
 def plan_for(config: MobileNetV2Config, weights: Mapping[str, Array]) -> Plan:
@@ -87,17 +86,19 @@ def plan_for(config: MobileNetV2Config, weights: Mapping[str, Array]) -> Plan:
         return classifier(config)
     if task == "segmentation":
         return segmenter(config)
-    plan = backbone(config)
     if task == "detection":
-        return attach(plan, *_detection_nodes(weights))
+        return detector(config)
+    plan = backbone(config)
     return plan if "Conv_1" in layers_of(weights) else plan.until(LAST_BLOCK)
 
 
 def _fields_of_task(weights: Mapping[str, Array], known: Mapping[str, Any]) -> dict[str, Any]:
     """Fields that the head shows, and the published training settings for those that it does not."""
     task = task_of(weights)
+    if task == "detection":
+        return {"image_size": TRAINING_SIZES[task], "ssd": infer_ssd(weights)}
     if task != "segmentation":
-        return {"image_size": TRAINING_SIZES[task]} if task in TRAINING_SIZES else {}
+        return {}
     layers = layers_of(weights)
     branches = sum(f"aspp{i}_depthwise" in layers for i in (1, 2, 3))
     # A damaged graph may have a stride of 0, which the comparison with the network reports.
@@ -108,37 +109,6 @@ def _fields_of_task(weights: Mapping[str, Array], known: Mapping[str, Any]) -> d
         "decoder": any(layer.startswith("decoder_") for layer in layers),
         "atrous_rates": tuple(rate * i for i in range(1, branches + 1)),
     }
-
-
-def _detection_nodes(weights: Mapping[str, Array]) -> Iterator[Node]:
-    """SSD's extra layers and predictors. Their number and widths differ between models."""
-    layers = layers_of(weights)
-    maps = ["block_13_expand", "Conv_1"]
-    extras = [layer for layer in layers if layer.startswith("layer_")]
-    for number in (2, 3, 4, 5):
-        last = maps[-1]
-        for form in ("_1_Conv2d_{}_1x1", "_2_Conv2d_{}_3x3"):
-            stage = [layer for layer in extras if form.format(number) in layer]
-            for layer in sorted(stage, key=lambda name: not name.endswith("_depthwise")):
-                yield Node(layer, _detection_layer(layer, weights), (last,))
-                last = layer
-        maps.append(last)
-    for number, source in enumerate(maps):
-        for kind in ("BoxEncodingPredictor", "ClassPredictor"):
-            predictor = f"BoxPredictor_{number}_{kind}"
-            last = source
-            if f"{predictor}_depthwise" in layers:
-                last = f"{predictor}_depthwise"
-                yield Node(last, Depthwise(kernel=3), (source,))
-            yield Node(predictor, _detection_layer(predictor, weights), (last,))
-
-
-def _detection_layer(layer: str, weights: Mapping[str, Array]) -> Conv | Depthwise:
-    kernel = weights.get(f"{layer}/kernel")
-    size, filters = (kernel.shape[0], kernel.shape[3]) if kernel is not None and kernel.ndim == 4 else (1, 1)
-    if layer.endswith("_depthwise"):
-        return Depthwise(kernel=3)
-    return Conv(kernel=size, filters=filters, norm=None if layer.startswith("BoxPredictor") else 1e-3)
 
 
 def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
@@ -170,14 +140,14 @@ def assemble(path: Path, file_format: str, content: Content) -> Checkpoint:
 def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
     """The configuration, stated or inferred, and its network, which the weights fit."""
     weights = content.weights
-    known = {
-        "num_labels": class_count(weights),
-        "expand_ratio": _expand_ratio(weights),
-        **_size_in_name(path),
-        **_fields_of_task(weights, content.known),
-        **content.known,
-    }
     try:
+        known = {
+            "num_labels": class_count(weights),
+            "expand_ratio": _expand_ratio(weights),
+            **_size_in_name(path),
+            **_fields_of_task(weights, content.known),
+            **content.known,
+        }
         config = content.config or infer_config(weights, str(path), content.maker, **known)
         plan = plan_for(config, weights)
         check_weights(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import product, takewhile
 from typing import Any
 
-from npmnv2.errors import WeightsError
+from npmnv2.errors import ArgumentError, WeightsError
 from npmnv2.kernels import Array
 from npmnv2.network.architecture import CLASSIFIER, STAGES, backbone
 from npmnv2.network.config import STEM_CHANNELS, WIDTH_RULES, MobileNetV2Config, make_divisible
+from npmnv2.network.detection import MAX_MAPS, AnchorOptions, Extra, SSDConfig
 from npmnv2.network.layers import Shape
+from npmnv2.network.ssd import BOX_CODE, BOX_PREDICTOR, CLASS_PREDICTOR, predictor
 
 
 def infer_config(
@@ -114,3 +116,65 @@ def _rules(maker: str) -> list[str]:
     """All width rules: the maker's own, then those that treat the first block in the same way."""
     residual = WIDTH_RULES[maker].first_residual
     return sorted(WIDTH_RULES, key=lambda rule: (rule != maker, WIDTH_RULES[rule].first_residual != residual))
+
+
+# --- detectors --------------------------------------------------------------------------------------------------------
+
+
+def infer_ssd(weights: Mapping[str, Array]) -> SSDConfig:
+    """The head of a detector with these shapes. Its anchors are those of the Object Detection API that are as many.
+
+    Raises
+    ------
+    ArgumentError
+        If the widths are impossible, or the number of anchors is none that the API's formula gives.
+    """
+    split = f"{predictor(0, BOX_PREDICTOR)}_depthwise/kernel"
+    kernel = weights.get(split, weights.get(f"{predictor(0, BOX_PREDICTOR)}/kernel"))
+    return SSDConfig(
+        extras=tuple(_extras(weights)),
+        extra_depthwise=any(name.startswith("layer_") and name.endswith("_depthwise/kernel") for name in weights),
+        predictor_kernel=3 if kernel is None or not kernel.ndim else kernel.shape[0],
+        predictor_depthwise=split in weights,
+        anchors=_anchors_of(anchors_per_cell(weights)),
+    )
+
+
+def detected_classes(weights: Mapping[str, Array]) -> int:
+    """Columns of a detector's class logits, the background included; 0 if there are none."""
+    bias, anchors = weights.get(f"{predictor(0, CLASS_PREDICTOR)}/bias"), anchors_per_cell(weights)
+    return 0 if bias is None or not anchors or not anchors[0] else bias.size // anchors[0]
+
+
+def anchors_per_cell(weights: Mapping[str, Array]) -> tuple[int, ...]:
+    """Number of anchors in each place of each map: its predictor says four numbers for each."""
+    biases = (weights.get(f"{predictor(number, BOX_PREDICTOR)}/bias") for number in range(MAX_MAPS))
+    return tuple(bias.size // BOX_CODE for bias in takewhile(lambda bias: bias is not None, biases) if bias is not None)
+
+
+def _extras(weights: Mapping[str, Array]) -> Iterator[Extra]:
+    kernels = {
+        name: array.shape[3]
+        for name, array in weights.items()
+        if array.ndim == 4 and name.startswith("layer_") and not name.endswith("_depthwise/kernel")
+    }
+    for number in range(2, MAX_MAPS):
+        starts = (f"layer_19_1_Conv2d_{number}_1x1_", f"layer_19_2_Conv2d_{number}_3x3_s2_")
+        widths = [width for start in starts for name, width in kernels.items() if name.startswith(start)]
+        if len(widths) != 2:
+            return
+        yield Extra(*widths)
+
+
+def _anchors_of(counts: tuple[int, ...]) -> AnchorOptions:
+    """The options that give these numbers of anchors: the published ones, or as few aspect ratios less as do."""
+    ratios = AnchorOptions().aspect_ratios
+    for number, interpolated, reduced in product((5, 3, 1), (1.0, 0.0), (True, False)):
+        options = AnchorOptions(
+            aspect_ratios=ratios[:number],
+            interpolated_scale_aspect_ratio=interpolated,
+            reduce_boxes_in_lowest_layer=reduced,
+        )
+        if options.per_cell(len(counts)) == counts:
+            return options
+    raise ArgumentError(f"the numbers of anchors in each place of the feature maps, {counts}, follow no known rule")
