@@ -1,78 +1,57 @@
-"""Frozen graphs: a TensorFlow GraphDef (`.pb`) whose variables became constants.
-
-Each convolution of the graph leads to its weights: its kernel is a constant behind at most some identities,
-and what takes its result is a fused batch norm or, in graphs with folded batch norms, the addition of a bias.
-The name of the operation says which layer it is. Schema:
+"""Frozen graphs: a TensorFlow GraphDef (`.pb`) whose variables became constants (see `graph`). Schema:
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/graph.proto
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from npmnv2.errors import WeightsError
-from npmnv2.network.architecture import CLASSIFIER
-from npmnv2.network.plan import BATCH_NORM_VARIABLES
-from npmnv2.weights.assemble import Content, assemble
 from npmnv2.weights.bounds import Array, Budget, array_from_bytes, checked_shape, damaged, read_bytes
 from npmnv2.weights.checkpoint import Checkpoint
-from npmnv2.weights.names import canonical, split
-from npmnv2.weights.quantize import Range
 
-from .fake_quant import OPERATION, range_name, with_ranges
-from .names import canonical_from_keras, canonical_from_slim, from_slim_layout
+from .graph import Attributes, Graph, Operation, read_graph
 from .protobuf import Message, signed
 from .tf_checkpoint import DTYPES
 
-MAX_NODES = 100_000
-_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
-_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-_SUMS = ("BiasAdd", "Add", "AddV2")
-_PASSING = ("Identity", "BatchToSpaceND", "StopGradient")
-_CALL_NUMBER = re.compile(r"_\d+$")
-_CONSTANT_PASSING = ("Identity", "StopGradient")
-FAKE_QUANT = "FakeQuantWithMinMaxVars"
-# What folding a batch norm takes.
-_EVALUATED: dict[str, Callable[..., Array]] = {
-    "Identity": lambda x: x,
-    "Mul": np.multiply,
-    "Add": np.add,
-    "AddV2": np.add,
-    "Sub": np.subtract,
-    "Rsqrt": lambda x: 1 / np.sqrt(x),
-    "Reshape": lambda x, shape: x.reshape(tuple(map(int, shape))),
-}
-_DEEPEST = 32
-
 
 @dataclass(frozen=True)
-class Operation:
-    """One node of the graph."""
+class _Attributes(Attributes):
+    """The attributes that a node's message holds."""
 
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
     message: Message
 
     @cached_property
-    def attributes(self) -> dict[str, Message]:
-        """The values of all attributes, by name."""
+    def _values(self) -> dict[str, Message]:
         return {entry.text(1): entry.message(2) for entry in self.message.messages(5)}
 
-    def attribute(self, key: str) -> Message:
-        """The value of an attribute; an empty message where it is absent."""
-        return self.attributes.get(key, Message(memoryview(b""), self.message.budget))
+    def value(self, key: str) -> Message:
+        """The message of one attribute; an empty one where it is absent."""
+        return self._values.get(key, Message(memoryview(b""), self.message.budget))
+
+    def integers(self, key: str) -> list[int]:
+        return self.value(key).message(1).integers(3)
+
+    def texts(self, key: str) -> list[str]:
+        return self.value(key).message(1).texts(2)
+
+    def dimensions(self, key: str) -> list[int]:
+        return [signed(dimension.integer(1)) for dimension in self.value(key).message(7).messages(2)]
+
+    def real(self, key: str) -> float:
+        return self.value(key).real(4)
+
+    def flag(self, key: str) -> bool:
+        return bool(self.value(key).integer(5))
 
 
 @dataclass
-class Graph:
+class GraphDef(Graph):
     """The operations of a GraphDef.
 
     Attributes
@@ -81,89 +60,21 @@ class Graph:
     data : bytes
     """
 
-    path: Path
-    data: bytes = field(repr=False)
-    _tensors: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
+    data: bytes = field(repr=False, kw_only=True)
 
     @cached_property
     def budget(self) -> Budget:
         """What reading the graph may cost."""
         return Budget(self.path, len(self.data))
 
-    @cached_property
-    def operations(self) -> dict[str, Operation]:
-        """All operations by name, in the file's order."""
-        found: dict[str, Operation] = {}
-        for message in Message(memoryview(self.data), self.budget).messages(1):
-            operation = _operation(message)
-            if operation.name in found:
-                raise damaged(self.path, f"two operations have the name {operation.name!r}")
-            found[operation.name] = operation
-            if len(found) > MAX_NODES:
-                raise damaged(self.path, f"more than {MAX_NODES:,} operations")
-        return found
+    def all_operations(self) -> Iterator[Operation]:
+        """All operations in the file's order."""
+        return map(_operation, Message(memoryview(self.data), self.budget).messages(1))
 
-    @cached_property
-    def consumers(self) -> dict[str, list[Operation]]:
-        """The operations that take an operation's result."""
-        consumers: dict[str, list[Operation]] = {}
-        for operation in self.operations.values():
-            for name in operation.inputs:
-                consumers.setdefault(name, []).append(operation)
-        return consumers
-
-    def constant(self, name: str) -> Array | None:
-        """The constant that an input leads to, None if it is computed."""
-        for _ in range(8):
-            self.budget.step()
-            operation = self.operations.get(name)
-            if operation is None:
-                return None
-            if operation.kind == "Const":
-                if name not in self._tensors:
-                    self._tensors[name] = self._tensor(operation)
-                return self._tensors[name]
-            if operation.kind == FAKE_QUANT:
-                return self.evaluate(operation.inputs[0])
-            if operation.kind not in _CONSTANT_PASSING or not operation.inputs:
-                return None
-            name = operation.inputs[0]
-        return None
-
-    def evaluate(self, name: str, depth: int = 0) -> Array | None:
-        """The constant that an input is computed from constants to, as kernels and biases are where a graph folds
-        batch norms.
-        """
-        self.budget.step()
-        operation = self.operations.get(name)
-        if operation is None or depth > _DEEPEST:
-            return None
-        if operation.kind == "Const":
-            return self.constant(name)
-        if operation.kind not in _EVALUATED:
-            return None
-        values = [self.evaluate(source, depth + 1) for source in operation.inputs]
-        if any(value is None for value in values):
-            return None
-        with np.errstate(all="ignore"):
-            result: Array = _EVALUATED[operation.kind](*values)
-        self.budget.take(result.nbytes)
-        return result
-
-    def ranges(self) -> dict[str, Range]:
-        """The ranges of all fake quantization, by kernel or value."""
-        found: dict[str, Range] = {}
-        for operation in self.operations.values():
-            match = OPERATION.fullmatch(operation.name) if operation.kind == FAKE_QUANT else None
-            known = range_name(match["scope"], match["kind"]) if match else None
-            ends = [self.constant(name) for name in operation.inputs[1:3]] if known else []
-            if known and len(ends) == 2 and all(end is not None and end.size == 1 for end in ends):
-                low, high = (float(end.reshape(-1)[0]) for end in ends if end is not None)
-                found[known] = low, high
-        return found
-
-    def _tensor(self, operation: Operation) -> Array:
-        tensor = operation.attribute("value").message(8)
+    def tensor(self, operation: Operation) -> Array:
+        """The value of a constant."""
+        assert isinstance(operation.attributes, _Attributes)
+        tensor = operation.attributes.value("value").message(8)
         place = f"constant {operation.name!r}"
         dtype = DTYPES.get(tensor.integer(1))
         if dtype is None:
@@ -192,157 +103,10 @@ class Graph:
                 raise damaged(self.path, "no numbers that are understood", place)
             yield value
 
-    def constants(self, names: Iterable[str]) -> Iterator[Array]:
-        """The inputs among `names` that are constants."""
-        return (value for name in names if (value := self.constant(name)) is not None)
-
-    def feeding(self, operation: Operation) -> list[Operation]:
-        """The operations that an operation takes its inputs from."""
-        return [self.operations[name] for name in operation.inputs if name in self.operations]
-
-    def following(self, operation: Operation) -> Operation | None:
-        """The operation after a convolution: a batch norm (whole, or its first step) or the addition of a bias."""
-        name = operation.name
-        for _ in range(8):
-            for consumer in self.consumers.get(name, []):
-                self.budget.step()
-                if consumer.kind in (*_NORMS, *_SUMS, "Mul"):
-                    return consumer
-            passing = [c for c in self.consumers.get(name, []) if c.kind in _PASSING]
-            if len(passing) != 1:
-                return None
-            name = passing[0].name
-        return None
-
 
 def _operation(message: Message) -> Operation:
     inputs = (name.partition(":")[0] for name in message.texts(3) if not name.startswith("^"))
-    return Operation(message.text(1), message.text(2), tuple(inputs), message)
-
-
-def _layer_of(operation: Operation) -> str | None:
-    """The layer that an operation computes, by the scope that it is in (TF-slim's or Keras's)."""
-    scope = operation.name.rpartition("/")[0]
-    known = canonical_from_slim(f"{scope}/weights") or canonical_from_slim(f"{scope}/depthwise_weights")
-    # Keras 3 numbers the calls of a layer: Conv1_1 is Conv1, but Conv_1 is a layer of its own.
-    for name in (scope, _CALL_NUMBER.sub("", scope)):
-        known = known or canonical_from_keras(f"{name}/kernel")
-    if known is None and operation.kind == "MatMul":
-        return CLASSIFIER
-    return split(known)[0] if known else None
-
-
-def _weights(graph: Graph) -> tuple[dict[str, Array], dict[str, Any], tuple[str, ...]]:
-    """Canonical weights, fields of the configuration that the graph shows, and names of foreign convolutions."""
-    weights: dict[str, Array] = {}
-    strides: dict[str, int] = {}
-    epsilons: set[float] = set()
-    unexpected: list[str] = []
-    for operation in graph.operations.values():
-        if operation.kind not in (*_CONVOLUTIONS, "MatMul") or len(operation.inputs) < 2:
-            continue
-        kernel = graph.constant(operation.inputs[1])
-        if kernel is None:
-            continue
-        layer = _layer_of(operation)
-        if layer is None:
-            unexpected.append(operation.name)
-            continue
-        if f"{layer}/kernel" in weights:
-            raise WeightsError(f"{graph.path}: two operations look like layer {layer}")
-        weights[f"{layer}/kernel"] = from_slim_layout(f"{layer}/kernel", kernel)
-        shift = _shift(graph, operation, layer, epsilons)
-        weights.update({name: value.reshape(-1) for name, value in shift if value is not None})
-        strides[layer] = max([1, *operation.attribute("strides").message(1).integers(3)])
-    known: dict[str, Any] = dict(_known(graph, strides, epsilons))
-    return weights, known, tuple(unexpected)
-
-
-def _shift(graph: Graph, operation: Operation, layer: str, epsilons: set[float]) -> Iterator[tuple[str, Array | None]]:
-    """The variables of the batch norm after a convolution, or its bias."""
-    following = graph.following(operation)
-    if following is None:
-        return
-    if following.kind in _SUMS:
-        bias = next(graph.constants(following.inputs), None)
-        computed = (graph.evaluate(name) for name in following.inputs)
-        yield f"{layer}/bias", next((x for x in computed if x is not None), None) if bias is None else bias
-        return
-    if following.kind == "Mul":
-        norm = _written_out(graph, following)
-    else:
-        values = [graph.constant(name) for name in following.inputs[1:5]]
-        norm = Norm(following.attribute("epsilon").real(4), *values)
-    if norm is None:
-        return
-    if layer == "Conv1":
-        epsilons.add(norm.epsilon)
-    for role in BATCH_NORM_VARIABLES:
-        yield canonical(layer, role), getattr(norm, role)
-
-
-class Norm(NamedTuple):
-    """The constants of a batch norm."""
-
-    epsilon: float
-    gamma: Array | None = None
-    beta: Array | None = None
-    moving_mean: Array | None = None
-    moving_variance: Array | None = None
-
-
-def _written_out(graph: Graph, scaling: Operation) -> Norm | None:
-    """A batch norm in single steps: x·s + (β − μ·s) with s = γ·rsqrt(σ² + ε), as Keras 3 and old TF-slim have
-    it.
-    """
-    scale = next((op for op in graph.feeding(scaling) if op.kind == "Mul"), None)
-    addition = next((op for op in graph.consumers.get(scaling.name, []) if op.kind in _SUMS), None)
-    if scale is None or addition is None:
-        return None
-    root = next((op for op in graph.feeding(scale) if op.kind == "Rsqrt"), None)
-    offset = next((op for op in graph.feeding(addition) if op.kind == "Sub"), None)
-    if root is None or offset is None:
-        return None
-    radicand = next(iter(graph.feeding(root)), None)
-    product = next((op for op in graph.feeding(offset) if op.kind == "Mul"), None)
-    if radicand is None or product is None:
-        return None
-    under = sorted(graph.constants(radicand.inputs), key=lambda value: value.ndim)
-    if len(under) != 2 or under[0].ndim:
-        return None
-    gamma, beta, mean = (next(graph.constants(op.inputs), None) for op in (scale, offset, product))
-    return Norm(float(under[0]), gamma, beta, mean, under[1])
-
-
-def _known(graph: Graph, strides: dict[str, int], epsilons: set[float]) -> Iterator[tuple[str, Any]]:
-    backbone = [stride for layer, stride in strides.items() if layer == "Conv1" or layer.startswith("block_")]
-    product = int(np.prod(backbone, dtype=object))
-    if product in (2, 4, 8, 16, 32):
-        yield "output_stride", product
-    # 0.0010000000474974513 is 0.001 as a float32.
-    if epsilons and round(max(epsilons), 6) != 0.001 and max(epsilons) > 0:
-        yield "layer_norm_eps", round(max(epsilons), 9)
-    if _pads_both_sides(graph):
-        yield "tf_padding", False
-    kinds = {operation.kind for operation in graph.operations.values()}
-    if "Relu6" not in kinds and "Relu" in kinds:
-        yield "hidden_act", "relu"
-    for operation in graph.operations.values():
-        if operation.kind == "Placeholder":
-            sides = [signed(d.integer(1)) for d in operation.attribute("shape").message(7).messages(2)][1:3]
-            if len(sides) == 2 and min(sides) >= 32 and max(sides) < 1 << 16:
-                yield "image_size", max(sides)
-            return
-
-
-def _pads_both_sides(graph: Graph) -> bool:
-    """Whether one pixel is padded on all sides before the first convolution, where TensorFlow's SAME pads
-    two.
-    """
-    stem = next((op for op in graph.operations.values() if op.kind == "Conv2D" and _layer_of(op) == "Conv1"), None)
-    pad = next((op for op in graph.feeding(stem) if op.kind == "Pad"), None) if stem else None
-    pads = next(graph.constants(pad.inputs), None) if pad else None
-    return pads is not None and pads.shape == (4, 2) and bool((pads[1:3] == 1).all())
+    return Operation(message.text(1), message.text(2), tuple(inputs), _Attributes(message))
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -363,23 +127,4 @@ def read(path: str | Path) -> Checkpoint:
     WeightsError
     """
     path = Path(path)
-    graph = Graph(path, read_bytes(path))
-    if not graph.operations:
-        raise damaged(path, "no operations, so it is not a frozen graph")
-    weights, known, unexpected = _weights(graph)
-    if not weights:
-        kinds = sorted({operation.kind for operation in graph.operations.values()} & {"VariableV2", "VarHandleOp"})
-        hint = "; its variables are not in the file: freeze it or read the checkpoint beside it" if kinds else ""
-        raise WeightsError(f"{path}: holds no convolution of a MobileNetV2 with constant weights{hint}")
-    from_keras = any("/Conv1" in f"/{name}" for name in graph.operations)
-    content = Content(
-        weights,
-        known,
-        maker="keras" if from_keras else "slim",
-        unexpected=unexpected,
-        preprocessing={"preset": "keras"} if from_keras else None,
-    )
-    checkpoint = assemble(path, "graph-def", content)
-    if not any(operation.kind == FAKE_QUANT for operation in graph.operations.values()):
-        return checkpoint
-    return with_ranges(checkpoint, graph.ranges(), str(path))
+    return read_graph(GraphDef(path, data=read_bytes(path)), "graph-def")

@@ -104,7 +104,9 @@ def model_config(attribute: str | None) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def checkpoint_from_keras(arrays: Mapping[str, Array], model: dict[str, Any], path: Path) -> Checkpoint:
+def checkpoint_from_keras(
+    arrays: Mapping[str, Array], model: dict[str, Any], path: Path, file_format: str = "keras"
+) -> Checkpoint:
     """A checkpoint of a Keras file's arrays, under canonical names, and its description of the model.
 
     Raises
@@ -117,7 +119,7 @@ def checkpoint_from_keras(arrays: Mapping[str, Array], model: dict[str, Any], pa
     settings = list(_keras_layers(model))
     return assemble(
         path,
-        "keras",
+        file_format,
         Content(
             {renamed.get(name, name): array for name, array in arrays.items()},
             dict(_known(settings)),

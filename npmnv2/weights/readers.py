@@ -18,7 +18,7 @@ from npmnv2.weights.hdf5 import SIGNATURE as HDF5_SIGNATURE
 from npmnv2.weights.hdf5 import USER_BLOCKS
 from npmnv2.weights.native import CONFIG_FILE, WEIGHTS_FILE
 
-SAVED_MODEL, SAFETENSORS = "saved_model.pb", "model.safetensors"
+SAVED_MODEL, SAFETENSORS, TFJS_MODEL = "saved_model.pb", "model.safetensors", "model.json"
 _HEAD_BYTES = 1 << 16
 _DATA_FILE = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 
@@ -44,6 +44,11 @@ def _is_safetensors(head: bytes) -> bool:
 
 def _is_torchvision(head: bytes) -> bool:
     return _is_safetensors(head) and b'"features.' in head
+
+
+def _is_tfjs(head: bytes) -> bool:
+    """A JSON object with a member that only TensorFlow.js's models have; other members may come first."""
+    return head.lstrip().startswith(b"{") and (b'"modelTopology"' in head or b'"weightsManifest"' in head)
 
 
 def _is_graph(head: bytes) -> bool:
@@ -89,6 +94,7 @@ FORMATS = (
         _is_safetensors,
         lambda names: CONFIG_FILE in names or SAFETENSORS in names,
     ),
+    Format("tfjs", f"{_FOREIGN}.tfjs", _is_tfjs, lambda names: TFJS_MODEL in names),
     Format("graph-def", f"{_FOREIGN}.graph_def", _is_graph),
     # Several files with one prefix, found by their names: `checkpoint_prefix`.
     Format("tf-checkpoint", f"{_FOREIGN}.tf_checkpoint"),
