@@ -4,6 +4,7 @@ framework.
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def random_checkpoint(task="classification", seed=0, labels=None, **fields) -> C
     """Random weights with batch norms that are not neutral."""
     config = MobileNetV2Config(**{**TINY, "num_labels": 0 if task == "features" else 3, **fields})
     layers = {"classification": ["predictions/kernel"], "features": [], "segmentation": ["logits_semantic/kernel"]}
+    layers["detection"] = ["BoxPredictor_0_ClassPredictor/kernel"]
     plan = plan_for(config, dict.fromkeys([*layers[task], "Conv_1/kernel"]))
     if labels is not None:
         config = config.replace(id2label=dict(enumerate(labels)))
@@ -51,8 +53,9 @@ def noisy(plan, config, seed=0):
     return weights
 
 
-def slim_variables(checkpoint: Checkpoint, detection=False) -> dict[str, np.ndarray]:
-    """The checkpoint's weights under TF-slim's names and in its layouts."""
+def slim_variables(checkpoint: Checkpoint, detection=None) -> dict[str, np.ndarray]:
+    """The checkpoint's weights under TF-slim's names and in its layouts; below FeatureExtractor for detection."""
+    detection = checkpoint.task == "detection" if detection is None else detection
     return {
         slim_name(*split(name), detection): to_slim_layout(name, value) for name, value in checkpoint.weights.items()
     }
@@ -181,8 +184,8 @@ def frozen_graph(checkpoint: Checkpoint) -> bytes:
         layer = part.layer
         if not isinstance(layer, Conv | Dense | Depthwise):
             continue
-        scope = slim_scope(part.name)
-        kernel = slim_name(part.name, "kernel")
+        detection = checkpoint.task == "detection"
+        scope, kernel = slim_scope(part.name, detection), slim_name(part.name, "kernel", detection)
         out.append(constant(kernel, to_slim_layout(f"{part.name}/kernel", checkpoint.weights[f"{part.name}/kernel"])))
         out.append(node(f"{kernel}/read", "Identity", [kernel]))
         kind = "DepthwiseConv2dNative" if isinstance(layer, Depthwise) else "Conv2D"
@@ -203,6 +206,102 @@ def frozen_graph(checkpoint: Checkpoint) -> bytes:
         last = f"{scope}/BatchNorm/FusedBatchNorm"
         out.append(node(last, "FusedBatchNorm", [operation, *inputs], epsilon=field(4, float(layer.norm))))
     return b"".join(out)
+
+
+# --- TensorFlow.js ------------------------------------------------------------------------------------------
+
+
+def stored(value, kind) -> tuple[np.ndarray, dict]:
+    """A weight as TensorFlow.js's converter stores it, and what the manifest says of that."""
+    if kind == "float32":
+        return value, {"dtype": "float32"}
+    if kind == "float16":
+        return value.astype(np.float16), {
+            "dtype": "float32", "quantization": {"dtype": kind, "original_dtype": "float32"},
+        }  # fmt: skip
+    low, high = float(value.min()), float(value.max())
+    scale = (high - low) / np.iinfo(kind).max or 1.0
+    integers = np.rint((value - low) / scale).astype(kind)
+    quantization = {"dtype": kind, "min": low, "scale": scale, "original_dtype": "float32"}
+    return integers, {"dtype": "float32", "quantization": quantization}
+
+
+def write_tfjs(folder: Path, topology: dict, weights: dict[str, np.ndarray], kind="float32", shards=2) -> Path:
+    """Write a TensorFlow.js model; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed, data = [], b""
+    for name, value in weights.items():
+        array, said = stored(value, kind) if value.dtype == np.float32 else (value, {"dtype": value.dtype.name})
+        listed.append({"name": name, "shape": list(value.shape), **said})
+        data += array.tobytes()
+    paths = [f"group1-shard{number}of{shards}.bin" for number in range(1, shards + 1)]
+    size = -(-len(data) // shards)
+    for number, path in enumerate(paths):
+        (folder / path).write_bytes(data[number * size : (number + 1) * size])
+    manifest = [{"paths": paths, "weights": listed}]
+    model = {"format": "graph-model", "modelTopology": topology, "weightsManifest": manifest}
+    (folder / "model.json").write_text(json.dumps(model))
+    return folder
+
+
+def tfjs_graph(folder: Path, checkpoint: Checkpoint, kind="float32", byte_lists=False) -> Path:
+    """Write a graph model as the converter does: batch norms folded into the kernels of full convolutions, written out
+    as factor and addend after depthwise ones, and left alone in SSD's predictors.
+    """
+    weights: dict[str, np.ndarray] = {}
+    nodes = [{"name": "input", "op": "Placeholder", "attr": {"shape": {"shape": {"dim": [
+        {"size": str(size)} for size in (1, 64, 64, 3)]}}}}]  # fmt: skip
+    same = [83, 65, 77, 69] if byte_lists else "U0FNRQ=="
+
+    def operation(name, kind, inputs, **attributes) -> str:
+        nodes.append({"name": name, "op": kind, "input": inputs, "attr": {"padding": {"s": same}, **attributes}})
+        return name
+
+    def value(name, array) -> str:
+        weights[name] = np.ascontiguousarray(array, np.float32)
+        nodes.append({"name": name, "op": "Const", "attr": {"dtype": {"type": "DT_FLOAT"}}})
+        return name
+
+    last, detection = "input", checkpoint.task == "detection"
+    variables, flat = slim_variables(checkpoint), folded(checkpoint).weights
+    for part in plan_for(checkpoint.config, checkpoint.weights).parts():
+        layer = part.layer
+        if not isinstance(layer, Conv | Dense | Depthwise):
+            continue
+        scope, kernel = slim_scope(part.name, detection), slim_name(part.name, "kernel", detection)
+        stride = getattr(layer, "stride", 1)
+        strides = {"list": {"i": ["1", str(stride), str(stride), "1"]}}
+        depthwise = isinstance(layer, Depthwise)
+        operator = "DepthwiseConv2dNative" if depthwise else "Conv2D"
+        norm = f"{scope}/BatchNorm/FusedBatchNorm"
+        if f"{part.name}/bias" in checkpoint.weights:
+            last = operation(f"{scope}/Conv2D", operator, [last, value(kernel, variables[kernel])], strides=strides)
+            last = operation(f"{scope}/BiasAdd", "BiasAdd", [last, value(f"{scope}/biases", flat[f"{part.name}/bias"])])
+        elif depthwise and part.name.startswith("BoxPredictor"):
+            last = operation(f"{scope}/depthwise", operator, [last, value(kernel, variables[kernel])], strides=strides)
+            names = [f"{scope}/BatchNorm/{variable}" for variable in BATCH_NORM_VARIABLES]
+            inputs = [last, *(value(name, variables[name]) for name in names)]
+            last = operation(norm, "FusedBatchNormV3", inputs, epsilon={"f": layer.norm})
+        elif depthwise:
+            gamma, variance = (variables[f"{scope}/BatchNorm/{v}"] for v in ("gamma", "moving_variance"))
+            last = operation(f"{scope}/depthwise", operator, [last, value(kernel, variables[kernel])], strides=strides)
+            factor = value(f"{norm}/Scaled", gamma / np.sqrt(variance + layer.norm))
+            last = operation(f"{norm}/Mul", "Mul", [last, factor])
+            last = operation(norm, "Add", [last, value(f"{norm}/Offset", flat[f"{part.name}/bias"])])
+        else:
+            merged = value(f"{scope}/Conv2D/merged_input", flat[f"{part.name}/kernel"])
+            last = operation(f"{norm}/Mul", operator, [last, merged], strides=strides)
+            last = operation(norm, "Add", [last, value(f"{norm}/Offset", flat[f"{part.name}/bias"])])
+    return write_tfjs(folder, {"node": nodes}, weights, kind)
+
+
+def tfjs_layers(folder: Path, checkpoint: Checkpoint, kind="float32") -> Path:
+    """Write a layers model, whose weights have Keras's names."""
+    names = {name: name.replace("depthwise/kernel", "depthwise/depthwise_kernel") for name in checkpoint.weights}
+    weights = {names[name]: value for name, value in checkpoint.weights.items()}
+    layer = {"class_name": "InputLayer", "config": {"name": "input_1", "batch_input_shape": [None, 64, 64, 3]}}
+    config = {"class_name": "Functional", "config": {"name": "m", "layers": [layer]}}
+    return write_tfjs(folder, {"keras_version": "2.9.0", "model_config": config}, weights, kind)
 
 
 # --- TFLite -------------------------------------------------------------------------------------------------

@@ -207,7 +207,11 @@ def _shards(group: Entry) -> list[Path]:
     for name in names:
         if not isinstance(name, str) or not name.strip(".") or set(name) & set("/\\:\0") or len(name) > 255:
             raise damaged(group.path, f"{name!r:.80} must be the name of a file in the same folder", group.place)
-    return [group.path.with_name(name) for name in names]
+    shards = [group.path.with_name(name) for name in names]
+    for shard in shards:
+        if not shard.exists():
+            raise WeightsError(f"{shard}: is missing; {group.path.name} lists it among the files of its weights")
+    return shards
 
 
 # --- graphs -----------------------------------------------------------------------------------------------------------

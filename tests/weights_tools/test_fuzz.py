@@ -25,6 +25,8 @@ from weight_files import (
     random_checkpoint,
     shape_message,
     slim_variables,
+    tfjs_graph,
+    tfjs_layers,
     tflite_model,
     varint,
     write_bundle,
@@ -111,6 +113,8 @@ FORMATS = {
     "npz": _writer("model.npz", write_npz),
     "native": _writer("model.h5", write_native),
     "keras": _writer("keras.h5", write_keras),
+    "tfjs graph": lambda folder: tfjs_graph(folder / "graph", random_checkpoint("detection")),
+    "tfjs layers": lambda folder: tfjs_layers(folder / "layers", random_checkpoint(), "float16"),
     "quantized tflite": _file("model.tflite", lambda: tflite_bytes(quantized_checkpoint("int8"))),
     "quantized segmenter": _file(
         "model.tflite", lambda: tflite_bytes(quantized_checkpoint("uint8", task="segmentation", output_stride=16))
