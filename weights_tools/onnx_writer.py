@@ -19,6 +19,7 @@ from npmnv2.network.layers import (
     Add,
     AveragePool,
     Concat,
+    ConcatRows,
     Conv,
     Dense,
     Depthwise,
@@ -99,7 +100,8 @@ def _properties(checkpoint: Checkpoint) -> list[dict[int, Any]]:
 
 
 def _value_info(name: str, shape: Shape) -> dict[int, Any]:
-    sizes = [{2: "batch"}, *({1: size} for size in (shape[-1], *shape[:-1]))]
+    stored = (shape[-1], *shape[:-1]) if len(shape) == 3 else shape
+    sizes = [{2: "batch"}, *({1: size} for size in stored)]
     return {1: name, 2: {1: {1: _TYPES["float32"], 2: {1: sizes}}}}
 
 
@@ -174,6 +176,16 @@ class _Writer:
     def concat(self, part: Part) -> None:
         self.node("Concat", part.inputs, part.name, axis=1)
 
+    def concat_rows(self, part: Part) -> None:
+        assert isinstance(part.layer, ConcatRows)
+        # 0 keeps the length of the batch, -1 is what follows.
+        shape = self.constant(f"{part.name}/shape", [0, -1, part.layer.columns], "int64")
+        rows = []
+        for number, name in enumerate(part.inputs):
+            pixels = self.node("Transpose", [name], f"{part.name}/pixels_{number}", perm=[0, 2, 3, 1])
+            rows.append(self.node("Reshape", [pixels, shape], f"{part.name}/rows_{number}"))
+        self.node("Concat", rows, part.name, axis=1)
+
     def global_pool(self, part: Part) -> None:
         assert isinstance(part.layer, GlobalAveragePool)
         if part.layer.keep_dims:
@@ -200,6 +212,7 @@ _LAYERS: Mapping[type[Any], Callable[[_Writer, Part], None]] = {
     Dense: _Writer.dense,
     Add: _Writer.add,
     Concat: _Writer.concat,
+    ConcatRows: _Writer.concat_rows,
     GlobalAveragePool: _Writer.global_pool,
     AveragePool: _Writer.average_pool,
     ResizeLike: _Writer.resize_like,

@@ -5,6 +5,7 @@ The height and width of the image are fixed, the number of images is not: an int
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from npmnv2.network.layers import (
     Add,
     AveragePool,
     Concat,
+    ConcatRows,
     Conv,
     Dense,
     Depthwise,
@@ -108,6 +110,16 @@ class _Writer:
     def concat(self, part: Part) -> None:
         self.result(part, "CONCATENATION", self.inputs(part), {0: integer(3), 1: Scalar("<b", FUSED["linear"])})
 
+    def concat_rows(self, part: Part) -> None:
+        assert isinstance(part.layer, ConcatRows)
+        columns, rows = part.layer.columns, []
+        for number, name in enumerate(part.inputs):
+            count = math.prod(self.network.shapes[name]) // columns
+            shape = self.graph.constant(f"{part.name}/shape_{number}", [-1, count, columns])
+            made = self.computed(f"{part.name}/rows_{number}", (count, columns))
+            rows.append(self.graph.operator("RESHAPE", [self.values[name], shape], made))
+        self.result(part, "CONCATENATION", rows, {0: integer(1), 1: Scalar("<b", FUSED["linear"])})
+
     def global_pool(self, part: Part) -> None:
         assert isinstance(part.layer, GlobalAveragePool)
         axes = self.graph.constant(f"{part.name}/axes", [1, 2])
@@ -130,6 +142,7 @@ _LAYERS: dict[type[Any], Callable[[_Writer, Part], None]] = {
     Dense: _Writer.dense,
     Add: _Writer.add,
     Concat: _Writer.concat,
+    ConcatRows: _Writer.concat_rows,
     GlobalAveragePool: _Writer.global_pool,
     AveragePool: _Writer.average_pool,
     ResizeLike: _Writer.resize_like,
