@@ -79,9 +79,7 @@ def processor_of(checkpoint: Checkpoint) -> MobileNetV2ImageProcessor:
 def input_size(checkpoint: Checkpoint) -> tuple[int, int]:
     """Height and width of what the preprocessing makes of photos."""
     assert checkpoint.config is not None
-    processor = processor_of(checkpoint)
-    sides = processor.pad_size or (processor.crop_size if processor.do_center_crop else processor.size)
-    return sides.get("height", checkpoint.config.image_size), sides.get("width", checkpoint.config.image_size)
+    return processor_of(checkpoint).output_size(checkpoint.config.image_size)
 
 
 def entry_of(table: Mapping[Any, Emitted], what: Any, part: Part, file_format: str) -> Emitted:

@@ -85,6 +85,11 @@ def _arranged(plan: Plan, weights: Weights) -> dict[str, Any]:
     return arranged
 
 
+def real_weights(plan: Plan, weights: Weights, quantization: Quantization) -> dict[str, Array]:
+    """The real numbers that the weights of a quantized network stand for, in the layouts of the kernels."""
+    return _dequantized(plan, _arranged(plan, weights), quantization)
+
+
 def _dequantized(plan: Plan, weights: Weights, quantization: Quantization) -> dict[str, Array]:
     """The real numbers that the weights stand for, in float32."""
     real: dict[str, Array] = {}

@@ -480,6 +480,11 @@ class MobileNetV2ImageProcessor:
         arrays = [self._run(image, self.do_convert_rgb, min_side) for image in _listed(images, 3)]
         return _stacked(arrays).astype(np.float32, copy=False)
 
+    def output_size(self, otherwise: int) -> Pair:
+        """(height, width) of the network's input; `otherwise` where that depends on the photo."""
+        sides = self.pad_size or (self.crop_size if self.do_center_crop else self.size)
+        return sides.get("height", otherwise), sides.get("width", otherwise)
+
     def placement(self, photo: Pair) -> Placement:
         """Where a photo of (height, width) pixels ends up on the network's input."""
         placement = Placement(photo, photo)

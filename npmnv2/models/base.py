@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from npmnv2.images.streams import OnError, map_images
 from npmnv2.kernels import Array, global_average_pool
 from npmnv2.labels import labels_for
 from npmnv2.models.outputs import HiddenStatesOutput
+from npmnv2.network.activations import activation
 from npmnv2.network.architecture import POOL
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
 from npmnv2.network.plan import Plan
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from npmnv2.backends.integers import IntegerExecutable
     from npmnv2.network.quantization import Quantization
+    from npmnv2.results.trace import Trace
 
 DTYPES = ("float32", "float64")
 
@@ -266,19 +269,58 @@ class MobileNetV2PreTrainedModel:
         """
         return self.executable(self._check_input(x), outputs)
 
-    def trace(self, x: Array, *, raw: bool = False) -> dict[str, Array]:
-        """Values of all endpoints, by name and in order, for a comparison with an implementation elsewhere.
+    def trace(self, x: Array, endpoints: Sequence[str] | None = None, *, raw: bool = False) -> Trace:
+        """Values inside the network, by name and in order, for a look or for a comparison with another implementation.
 
         Parameters
         ----------
         x : Array [shape=(N, H, W, C)]
+        endpoints : sequence of str, optional
+            Names or aliases; all endpoints if not given.
         raw : bool
             Of a quantized network return the integers instead of the real numbers that they stand for.
+
+        Returns
+        -------
+        Trace
+            A dictionary. ``trace.summary()`` is a table of minimum, mean, maximum, zeros and saturation.
         """
-        if not raw:
-            return self.run(x, self.plan.endpoints)
-        values: Any = self._integer_executable("trace(raw=True)").raw(self._check_input(x), self.plan.endpoints)
-        return dict(values)
+        from npmnv2.results.trace import Trace
+
+        names = self.plan.endpoints if endpoints is None else tuple(endpoints)
+        if raw:
+            values: Any = self._integer_executable("trace(raw=True)").raw(self._check_input(x), names)
+            return Trace(values, {})
+        tops = self._upper_limits()
+        resolved = {name: self.plan.resolve(name) for name in names}
+        return Trace(self.run(x, names), {name: tops[end] for name, end in resolved.items() if end in tops})
+
+    def _upper_limits(self) -> dict[str, float]:
+        """Where the activations of endpoints cut off; the last step of a quantized value may lie below."""
+        tops = {}
+        for part in self.plan.parts():
+            high = activation(getattr(part.layer, "activation", "linear")).clip[1]
+            if high < math.inf:
+                q = None if self.quantization is None else self.quantization.values[part.name]
+                tops[part.name] = high if q is None else min(high, q.real_range[1])
+        return tops
+
+    def folded_weights(self) -> Mapping[str, Array]:
+        """Kernels and biases in real numbers, as the layers' definitions take them: batch norms folded in.
+
+        Those of a quantized network are the numbers that its integers stand for.
+
+        Returns
+        -------
+        dict of str to Array
+            ``<layer>/kernel``: convolution (kh, kw, Cin, Cout), pointwise and dense (Cin, Cout), depthwise (kh, kw, C);
+            ``<layer>/bias``: (Cout,).
+        """
+        if self.quantization is None:
+            return FoldedWeights(self.plan, self.weights, self.dtype)
+        from npmnv2.backends.integers import real_weights
+
+        return real_weights(self.plan, self.weights, self.quantization)
 
     def quantize(
         self: Model, photos: Any, *, method: str = "minmax", percentile: float = 99.99, dtype: str = "int8"
@@ -582,10 +624,7 @@ class MobileNetV2PreTrainedModel:
 
     def _input_size(self) -> Pair:
         """(height, width) of the input that the model's processor makes, or else of the configuration."""
-        own = self.processor
-        sides = own.pad_size or (own.crop_size if own.do_center_crop else own.size)
-        size = self.config.image_size
-        return sides.get("height", size), sides.get("width", size)
+        return self.processor.output_size(self.config.image_size)
 
     def _map(
         self,

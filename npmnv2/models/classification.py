@@ -26,6 +26,8 @@ from npmnv2.weights.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from npmnv2.results.heat_map import HeatMap
+
 
 class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
     """The network with its classifier.
@@ -196,3 +198,39 @@ class MobileNetV2ForImageClassification(MobileNetV2PreTrainedModel):
             return Prediction.from_logits(logits, self.labels, top_k, source, self._wnids)
 
         return self._map(images, (CLASSIFIER,), finish, errors, transform, batch_size)
+
+    def explain(
+        self, image: ImageSource, label: str | int | None = None, *, transform: Transform | None = None
+    ) -> HeatMap:
+        """Show where in a photo the network sees a class: what every place adds to the class's logit.
+
+        Parameters
+        ----------
+        image
+            As `predict` takes one.
+        label : str or int, optional
+            Name or number of a class; the likeliest one if not given.
+        transform : {"hf", "slim", "keras", "raw", "deeplab"} or MobileNetV2ImageProcessor, optional
+            How a photo becomes the network's input, as in `features`.
+
+        Returns
+        -------
+        HeatMap
+            ``logit = bias + contributions.mean()``, exactly, since everything after the last convolution is linear. A
+            quantized network rounds the mean and the logit, so there it holds within a step of either.
+
+        Raises
+        ------
+        ArgumentError
+            If the model has no such class.
+        FileNotFoundError, ImageError
+
+        Examples
+        --------
+        >>> model.explain("cat.jpg", "tabby").save("where.png")  # doctest: +SKIP
+        """
+        from npmnv2.models.heat_map import explain
+
+        if not self.config.classes:
+            raise ArgumentError("config.num_labels must be above 0 to explain a class")
+        return explain(self, image, label, self._processor(transform))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from npmnv2.errors import ArgumentError
+from npmnv2.files import write_atomically
+
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
@@ -157,6 +160,25 @@ def _best_corner(free: NDArray[np.bool_], width: int, height: int, margin: int) 
     rows, columns = free.shape
     corners = [(left, top) for top in (rows - height - margin, margin) for left in (margin, columns - width - margin)]
     return max(corners, key=lambda c: np.count_nonzero(free[c[1] : c[1] + height, c[0] : c[0] + width]))
+
+
+def write_picture(picture: Image.Image, path: str | Path) -> None:
+    """Write a picture; the suffix names the format. Atomic.
+
+    Raises
+    ------
+    ArgumentError
+        If the suffix is not that of an image format.
+    OSError
+    """
+    from PIL import Image
+
+    formats = Image.registered_extensions()
+    suffix = Path(path).suffix.lower()
+    if suffix not in formats:
+        raise ArgumentError(f"path (={str(path)!r}) must end in the suffix of an image format: .png, .jpg, …")
+    with write_atomically(path) as part:
+        picture.save(part, format=formats[suffix])
 
 
 def thumbnail(picture: Image.Image) -> str:

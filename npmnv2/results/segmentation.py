@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npmnv2.errors import ArgumentError, MissingPackageError
-from npmnv2.files import write_atomically
 from npmnv2.kernels import Array
 from npmnv2.labels import BACKGROUND, color_map, segmentation_labels, voc_colors
 from npmnv2.results.pictures import (
@@ -24,6 +23,7 @@ from npmnv2.results.pictures import (
     outline,
     outline_width,
     thumbnail,
+    write_picture,
 )
 from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
 
@@ -282,9 +282,9 @@ class Segmentation:
         if overlay is not None and Path(overlay).suffix.lower() not in Image.registered_extensions():
             raise ArgumentError(f"overlay (={str(overlay)!r}) must end in the suffix of an image format: .png, .jpg, …")
         if mask is not None:
-            _write(self.to_image(), Path(mask))
+            write_picture(self.to_image(), mask)
         if overlay is not None:
-            _write(self.overlay(alpha), Path(overlay))
+            write_picture(self.overlay(alpha), overlay)
 
     @cached_property
     def _background(self) -> int | None:
@@ -366,10 +366,3 @@ def colors_for(labels: Sequence[str]) -> NDArray[np.uint8]:
 
 def _hex(color: Iterable[int]) -> str:
     return "#" + bytes(map(int, color)).hex()
-
-
-def _write(image: Image.Image, path: Path) -> None:
-    from PIL import Image as Pillow
-
-    with write_atomically(path) as part:
-        image.save(part, format=Pillow.registered_extensions()[path.suffix.lower()])

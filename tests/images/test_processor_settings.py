@@ -215,3 +215,17 @@ def test_reprs_are_short():
 def test_features_complete_their_entries():
     features = MobileNetV2ImageProcessor()(noise(), return_tensors="np")
     assert {"pixel_values", "keys"} <= set(dir(features))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (224, 224)),
+        ({"crop_size": {"height": 65, "width": 97}}, (65, 97)),
+        ({"do_center_crop": False, "size": {"height": 96, "width": 160}}, (96, 160)),
+        ({"do_center_crop": False}, (33, 33)),
+        ({"pad_size": {"height": 513, "width": 500}}, (513, 500)),
+    ],
+)
+def test_size_of_the_networks_input(settings, expected):
+    assert MobileNetV2ImageProcessor(**settings).output_size(33) == expected

@@ -337,3 +337,18 @@ def test_weights_that_give_no_numbers(model, name, value) -> None:
     checkpoint.weights = weights
     with pytest.raises(WeightsError, match=r"mine\.h5.*"):
         type(model).from_checkpoint(checkpoint, "mine.h5")
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_folded_weights_are_real_numbers_for_every_layer(quantized) -> None:
+    model = MobileNetV2ForImageClassification(SMALL, seed=0, backend="numpy")
+    folded = dict(model.folded_weights())
+    if quantized:
+        photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        again = dict(model.quantize([photo]).folded_weights())
+        assert set(again) == set(folded)
+        for name, value in folded.items():
+            assert again[name].shape == value.shape
+            assert np.abs(again[name] - value).max() <= np.abs(value).max() / 100, name
+    assert folded["block_1_depthwise/kernel"].shape[:2] == (3, 3)
+    assert folded["block_1_expand/kernel"].ndim == 2

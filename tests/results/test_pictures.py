@@ -10,6 +10,7 @@ import numpy.testing as npt
 import pytest
 from PIL import Image
 
+from npmnv2.errors import ArgumentError
 from npmnv2.results.pictures import (
     Entry,
     blocks,
@@ -19,6 +20,7 @@ from npmnv2.results.pictures import (
     outline_width,
     thumbnail,
     thumbnail_of_file,
+    write_picture,
 )
 
 
@@ -115,3 +117,11 @@ def test_thumbnail_of_what_is_no_picture(tmp_path):
     assert thumbnail_of_file(str(tmp_path / "absent.jpg")) is None
     assert thumbnail_of_file(str(tmp_path / "a.jpg")) is None
     assert thumbnail_of_file(str(tmp_path / "b.png")).startswith("data:image/jpeg")
+
+
+def test_a_picture_is_written_in_the_format_of_its_suffix(tmp_path):
+    write_picture(Image.new("RGB", (4, 3)), tmp_path / "a.PNG")
+    with Image.open(tmp_path / "a.PNG") as found:
+        assert (found.format, found.size) == ("PNG", (4, 3))
+    with pytest.raises(ArgumentError, match=r"path \(='.*a.doc'\) must end in the suffix of an image format"):
+        write_picture(Image.new("RGB", (4, 3)), tmp_path / "a.doc")
