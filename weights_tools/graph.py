@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import numpy as np
 from npmnv2.errors import WeightsError
 from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.network.plan import BATCH_NORM_VARIABLES
-from npmnv2.weights.assemble import Content, assemble
+from npmnv2.weights.assemble import Content, assemble, class_count, task_of
 from npmnv2.weights.bounds import Array, Budget, damaged
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.names import canonical, is_depthwise, split
@@ -364,6 +364,22 @@ def _pads_both_sides(graph: Graph) -> bool:
     return pads is not None and pads.shape == (4, 2) and bool((pads[1:3] == 1).all())
 
 
+def _with_settings(graph: Graph, content: Content) -> Content:
+    """What a detector's graph says of its input, its anchors and its post-processing."""
+    from .ssd_graph import input_size, listed_anchors, settings_of
+
+    size = input_size(graph)
+    if size is not None:
+        known = {**content.known, "image_size": max(size)}
+        content = replace(content, known=known, preprocessing={"preset": "ssd", **_size(*size)})
+    classes = class_count(content.weights)
+    return replace(content, ssd=settings_of(graph, classes), anchors=listed_anchors(graph))
+
+
+def _size(height: int, width: int) -> dict[str, Any]:
+    return {} if height == width else {"size": [height, width]}
+
+
 def read_graph(graph: Graph, file_format: str) -> Checkpoint:
     """The checkpoint that a graph of TF-slim, DeepLab, the Object Detection API or Keras holds.
 
@@ -387,6 +403,8 @@ def read_graph(graph: Graph, file_format: str) -> Checkpoint:
         unexpected=unexpected,
         preprocessing={"preset": "keras"} if from_keras else None,
     )
+    if task_of(weights) == "detection":
+        content = _with_settings(graph, content)
     checkpoint = assemble(path, file_format, content)
     if not any(operation.kind == FAKE_QUANT for operation in graph.operations.values()):
         return checkpoint

@@ -19,6 +19,9 @@ from .graph import Attributes, Graph, Operation, read_graph
 from .protobuf import Message, signed
 from .tf_checkpoint import DTYPES
 
+# Where a tensor states integers of each type.
+_INTEGER_FIELDS = {"<i4": 7, "<i2": 7, "<i1": 7, "<u1": 7, "<i8": 10}
+
 
 @dataclass(frozen=True)
 class _Attributes(Attributes):
@@ -86,18 +89,30 @@ class GraphDef(Graph):
         content = tensor.bytes(4)
         if len(content):
             return array_from_bytes(self.path, content, dtype, shape, place)
-        numbers = np.frombuffer(b"".join(self._floats(tensor, place)), "<f4")
+        numbers = self._numbers(tensor, dtype, place)
         # Equal numbers at the end are stated once; none at all are zeros.
-        last = numbers[-1] if len(numbers) else 0
         count = int(np.prod(shape, dtype=np.int64))
-        if dtype != "<f4" or len(numbers) > count:
+        if len(numbers) > count:
             raise damaged(self.path, f"{len(numbers)} numbers for shape {shape}", place)
-        value = np.full(count, last, np.float32)
+        value = np.full(count, numbers[-1] if len(numbers) else 0, np.dtype(dtype).newbyteorder("="))
         value[: len(numbers)] = numbers
         return value.reshape(shape)
 
+    def _numbers(self, tensor: Message, dtype: str, place: str) -> Array:
+        """The numbers that a constant states one by one or packed."""
+        if dtype == "<f4":
+            return np.frombuffer(b"".join(self._floats(tensor, place)), "<f4")
+        if dtype not in _INTEGER_FIELDS:
+            raise damaged(self.path, f"numbers of type {np.dtype(dtype).name} one by one", place)
+        bits = np.iinfo(dtype).bits
+        # A negative number is stated in 64 bits.
+        numbers = np.array([signed(number) for number in tensor.integers(_INTEGER_FIELDS[dtype])], np.int64)
+        if len(numbers) and max(abs(int(numbers.min())), abs(int(numbers.max()))) >> bits:
+            raise damaged(self.path, f"numbers beyond {bits} bits", place)
+        return numbers.astype(dtype)
+
     def _floats(self, tensor: Message, place: str) -> Iterator[memoryview]:
-        """The bytes of the numbers that a constant states one by one or packed."""
+        """The bytes of real numbers."""
         for value in tensor.all(5):
             if isinstance(value, int) or len(value) % 4:
                 raise damaged(self.path, "no numbers that are understood", place)

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any, Literal, NamedTuple, get_args
 
 from npmnv2.errors import ArgumentError, ArgumentTypeError
+from npmnv2.kernels import AnchorRules
 
 ScoreConverter = Literal["sigmoid", "softmax", "identity"]
 Suppression = Literal["per_class", "agnostic"]
@@ -120,7 +121,21 @@ class AnchorOptions:
     def per_cell(self, maps: int) -> tuple[int, ...]:
         """Number of anchors in each place of each of so many maps."""
         count = len(self.aspect_ratios) + bool(self.interpolated_scale_aspect_ratio)
+        if self.scales and len(self.scales) != maps:
+            raise ArgumentError(f"scales must be as many as feature maps ({maps}), got {len(self.scales)}")
         return (3 if self.reduce_boxes_in_lowest_layer else count, *(count,) * (maps - 1))
+
+    @property
+    def rules(self) -> AnchorRules:
+        """The options as `npmnv2.kernels.ssd_anchors` takes them."""
+        return AnchorRules(
+            self.min_scale,
+            self.max_scale,
+            self.scales,
+            self.aspect_ratios,
+            self.interpolated_scale_aspect_ratio,
+            self.reduce_boxes_in_lowest_layer,
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from npmnv2.network.plan import Plan
 from npmnv2.network.ssd import detector
 from npmnv2.weights.bounds import Array
 from npmnv2.weights.checkpoint import Checkpoint, check_weights
-from npmnv2.weights.infer import detected_classes, infer_config, infer_ssd
+from npmnv2.weights.infer import detected_classes, infer_config, infer_ssd, with_anchors
 from npmnv2.weights.names import ROLES, layers_of, split
 
 # DeepLab's and SSD's checkpoints are trained at this stride and these sizes; a graph may run them at others.
@@ -48,6 +48,10 @@ class Content:
         Where the file states all of it.
     labels, preprocessing, source
         As in `Checkpoint`.
+    ssd : dict
+        Settings of a detector (`SSDConfig`) that the file states or its graph shows.
+    anchors : array (n, 4), optional
+        Those of a detector, where the file lists them: (y, x, height, width).
     """
 
     weights: Mapping[str, Array]
@@ -58,6 +62,8 @@ class Content:
     labels: tuple[str, ...] | None = None
     preprocessing: Mapping[str, Any] | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    ssd: Mapping[str, Any] = field(default_factory=dict)
+    anchors: Array | None = None
 
 
 def task_of(weights: Iterable[str]) -> str:
@@ -96,7 +102,7 @@ def _fields_of_task(weights: Mapping[str, Array], known: Mapping[str, Any]) -> d
     """Fields that the head shows, and the published training settings for those that it does not."""
     task = task_of(weights)
     if task == "detection":
-        return {"image_size": TRAINING_SIZES[task], "ssd": infer_ssd(weights)}
+        return {"image_size": TRAINING_SIZES[task]}
     if task != "segmentation":
         return {}
     layers = layers_of(weights)
@@ -148,7 +154,11 @@ def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
             **_fields_of_task(weights, content.known),
             **content.known,
         }
+        if task_of(weights) == "detection":
+            known["ssd"] = infer_ssd(weights, content.anchors, **content.ssd)
         config = content.config or infer_config(weights, str(path), content.maker, **known)
+        if content.anchors is not None:
+            config = with_anchors(config, content.anchors)
         plan = plan_for(config, weights)
         check_weights(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
     except WeightsError:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from itertools import product, takewhile
 from typing import Any
 
+import numpy as np
+
 from npmnv2.errors import ArgumentError, WeightsError
-from npmnv2.kernels import Array
+from npmnv2.kernels import Array, ssd_anchors
 from npmnv2.network.architecture import CLASSIFIER, STAGES, backbone
 from npmnv2.network.config import STEM_CHANNELS, WIDTH_RULES, MobileNetV2Config, make_divisible
-from npmnv2.network.detection import MAX_MAPS, AnchorOptions, Extra, SSDConfig
+from npmnv2.network.detection import MAX_MAPS, AnchorOptions, ExplicitAnchors, Extra, SSDConfig
 from npmnv2.network.layers import Shape
-from npmnv2.network.ssd import BOX_CODE, BOX_PREDICTOR, CLASS_PREDICTOR, predictor
+from npmnv2.network.ssd import BOX_CODE, BOX_PREDICTOR, CLASS_PREDICTOR, anchor_count, map_sizes, predictor
 
 
 def infer_config(
@@ -121,23 +123,71 @@ def _rules(maker: str) -> list[str]:
 # --- detectors --------------------------------------------------------------------------------------------------------
 
 
-def infer_ssd(weights: Mapping[str, Array]) -> SSDConfig:
-    """The head of a detector with these shapes. Its anchors are those of the Object Detection API that are as many.
+def infer_ssd(weights: Mapping[str, Array], listed: Array | None = None, **known: Any) -> SSDConfig:
+    """The head of a detector with these shapes.
+
+    Parameters
+    ----------
+    weights : mapping of str to Array
+        Under canonical names.
+    listed : Array [shape=(anchors, 4)], optional
+        Anchors that the file lists, for where their number in each place is none that the formula gives.
+    **known
+        Settings that shapes do not show. Without anchors, those of the Object Detection API that are as many.
 
     Raises
     ------
     ArgumentError
-        If the widths are impossible, or the number of anchors is none that the API's formula gives.
+        If the widths are impossible, or the anchors are neither listed nor as many as the formula gives.
     """
     split = f"{predictor(0, BOX_PREDICTOR)}_depthwise/kernel"
     kernel = weights.get(split, weights.get(f"{predictor(0, BOX_PREDICTOR)}/kernel"))
+    counts = anchors_per_cell(weights)
+    if "anchors" not in known or known["anchors"].per_cell(len(counts)) != counts:
+        known = {**known, "anchors": _anchors_of(counts, listed)}
     return SSDConfig(
         extras=tuple(_extras(weights)),
         extra_depthwise=any(name.startswith("layer_") and name.endswith("_depthwise/kernel") for name in weights),
         predictor_kernel=3 if kernel is None or not kernel.ndim else kernel.shape[0],
         predictor_depthwise=split in weights,
-        anchors=_anchors_of(anchors_per_cell(weights)),
+        **known,
     )
+
+
+def with_anchors(config: MobileNetV2Config, listed: Array) -> MobileNetV2Config:
+    """The configuration with the anchors that its file lists, unless its formula gives them for its image size.
+
+    Raises
+    ------
+    ArgumentError
+        If they are not as many as the network's predictions.
+    """
+    needed = anchor_count(config, config.image_size, config.image_size)
+    if listed.shape != (needed, 4):
+        raise ArgumentError(
+            f"the file lists {len(listed)} anchors; feature maps of {_sizes_of(config)} pixels with "
+            f"{config.ssd.anchors_per_cell} anchors in each place need {needed}"
+        )
+    options = config.ssd.anchors
+    if isinstance(options, AnchorOptions):
+        by_formula = ssd_anchors(map_sizes(config, config.image_size, config.image_size), options.rules)
+        if np.abs(by_formula - listed).max() <= _ANCHOR_TOLERANCE:
+            return config
+    return config.replace(ssd=config.ssd.replace(anchors=_explicit(listed, config.ssd.anchors_per_cell)))
+
+
+def _explicit(listed: Array, counts: tuple[int, ...]) -> ExplicitAnchors:
+    boxes = tuple((y, x, height, width) for y, x, height, width in np.float32(listed).tolist())
+    return ExplicitAnchors(boxes, counts)
+
+
+# Listed ones are float32, and some were computed from their corners.
+_ANCHOR_TOLERANCE = 1e-5
+
+
+def _sizes_of(config: MobileNetV2Config) -> str:
+    sizes = map_sizes(config, config.image_size, config.image_size)
+    return ", ".join(f"{height}×{width}" for height, width in sizes)
 
 
 def detected_classes(weights: Mapping[str, Array]) -> int:
@@ -166,7 +216,7 @@ def _extras(weights: Mapping[str, Array]) -> Iterator[Extra]:
         yield Extra(*widths)
 
 
-def _anchors_of(counts: tuple[int, ...]) -> AnchorOptions:
+def _anchors_of(counts: tuple[int, ...], listed: Array | None) -> AnchorOptions | ExplicitAnchors:
     """The options that give these numbers of anchors: the published ones, or as few aspect ratios less as do."""
     ratios = AnchorOptions().aspect_ratios
     for number, interpolated, reduced in product((5, 3, 1), (1.0, 0.0), (True, False)):
@@ -177,4 +227,6 @@ def _anchors_of(counts: tuple[int, ...]) -> AnchorOptions:
         )
         if options.per_cell(len(counts)) == counts:
             return options
+    if listed is not None:
+        return _explicit(listed, counts)
     raise ArgumentError(f"the numbers of anchors in each place of the feature maps, {counts}, follow no known rule")
