@@ -148,7 +148,7 @@ def _anchor_options(graph: Graph) -> AnchorOptions | None:
         return None
     first, (scales, ratios) = shapes[0], shapes[1]
     interpolated = len(scales) > 1 and scales[-1] != scales[0]
-    reduced = len(first[0]) == 3 and first[0][0] == 0.1 and len(scales) != 3
+    reduced = first[1] == (1.0, 2.0, 0.5) and first[0][0] == 0.1 and first[0][1] == first[0][2]
     options = AnchorOptions(
         scales=(first[0][-1] if reduced else first[0][0], *(scales[0] for scales, _ in shapes[1:])),
         aspect_ratios=ratios[:-1] if interpolated else ratios,

@@ -177,8 +177,8 @@ def with_anchors(config: MobileNetV2Config, listed: Array) -> MobileNetV2Config:
 
 
 def _explicit(listed: Array, counts: tuple[int, ...]) -> ExplicitAnchors:
-    boxes = tuple((y, x, height, width) for y, x, height, width in np.float32(listed).tolist())
-    return ExplicitAnchors(boxes, counts)
+    rows = listed.astype(np.float32).astype(float)
+    return ExplicitAnchors(tuple((y, x, height, width) for y, x, height, width in rows.tolist()), counts)
 
 
 # Listed ones are float32, and some were computed from their corners.
