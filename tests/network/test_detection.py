@@ -22,7 +22,9 @@ OTHER = SSDConfig(
 )
 
 
-@pytest.mark.parametrize("ssd", [SSDLITE, OTHER, SSDConfig(anchors=AnchorOptions(scales=(0.1, 0.2), max_scale=0.9))])
+@pytest.mark.parametrize(
+    "ssd", [SSDLITE, OTHER, SSDConfig(anchors=AnchorOptions(scales=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)))]
+)
 def test_settings_survive_a_file(ssd, tmp_path):
     config = MobileNetV2Config(num_labels=3, ssd=ssd)
     config.save_pretrained(tmp_path)
@@ -47,6 +49,7 @@ def test_the_default_is_not_written():
         ({"anchors": {"boxes": [], "counts": [0] * 6}}, r"anchors per place \(=0\) must be at least 1"),
         ({"anchors": {"aspect_ratios": [], "interpolated_scale_aspect_ratio": 0}}, "must name at least one ratio"),
         ({"anchors": {"min_scale": -1}}, r"anchors \(=-1\) must be finite, above 0"),
+        ({"anchors": {"scales": [0.1, 0.2]}}, r"scales must be as many as feature maps \(6\), got 2"),
         ({"anchors": {"sizes": 1}}, "must be a dictionary of min_scale, max_scale"),
         ({"nms": {"iou_threshold": 1.5}}, r"iou_threshold \(=1.5\) must be finite, above -inf and at most 1"),
         ({"nms": {"max_detections": 0}}, r"max_detections \(=0\) must be at least 1"),
