@@ -1,6 +1,7 @@
 """The Python blocks of the documentation. Tests run them, and check their types, page by page.
 
-A block that cannot run says why on its opening line: ````` ```python skip: needs a GPU `````.
+A block that cannot run says why on its opening line: ````` ```python skip: needs a GPU `````. One that uses a different
+library, whose types are not checked, is marked as well: ````` ```python foreign `````.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ GIVEN = (
     "my_expansion = np.zeros((1, 112, 112, 96), np.float32)"
 )
 
-_BLOCK = re.compile(r"^```python *(?:skip: (?P<reason>.+))?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^```python *(?:skip: (?P<reason>.+)|(?P<foreign>foreign))?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 class Snippet(NamedTuple):
-    """A block of code: number of its first line, text, and why it is not run ("" if it is)."""
+    """A block of code: number of its first line, text, why it is not run ("" if it is), and whether types count."""
 
     line: int
     code: str
     reason: str
+    typed: bool
 
 
 def pages() -> list[str]:
@@ -42,7 +46,9 @@ def snippets(page: str) -> list[Snippet]:
     """Every Python block of a page, in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
-        Snippet(text.count("\n", 0, match.start("code")) + 1, match["code"], match["reason"] or "")
+        Snippet(
+            text.count("\n", 0, match.start("code")) + 1, match["code"], match["reason"] or "", not match["foreign"]
+        )
         for match in _BLOCK.finditer(text)
     ]
 
@@ -50,7 +56,7 @@ def snippets(page: str) -> list[Snippet]:
 def script(page: str) -> str:
     """All blocks of a page that run, as one script in which every line has the number that it has on the page."""
     lines = [GIVEN]
-    for line, code, reason in snippets(page):
+    for line, code, reason, _ in snippets(page):
         if not reason:
             lines += [""] * (line - len(lines) - 1) + code.splitlines()
     return "\n".join(lines) + "\n"

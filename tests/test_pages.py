@@ -12,13 +12,14 @@ import pytest
 import snippets
 from weight_files import folded, random_checkpoint, slim_variables, tflite_model, write_bundle
 
-from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation
+from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation, load
 from npmnv2.cli.main import build_parser
 from npmnv2.hub.registry import entry
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.labels import segmentation_labels
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.native import write_h5
+from npmnv2.weights_tools import write
 
 if not (snippets.ROOT / "docs").is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
@@ -51,6 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = "deeplabv3_mnv2_pascal_train_aug"
     config = MobileNetV2Config(image_size=513, output_stride=16, id2label=voc)
     _keep(_segmenter(config).to_checkpoint(), folder / "home" / entry(name).file)
+    _write_for_other_runtimes(folder, small, voc)
     write_bundle(folder / "model.ckpt", slim_variables(random_checkpoint(num_labels=2)))
     pytest.importorskip("ai_edge_litert", reason="TFLite files are written with LiteRT's schema")
     (folder / "deeplabv3.tflite").write_bytes(tflite_model(folded(random_checkpoint())))
@@ -67,14 +69,46 @@ def _segmenter(config: MobileNetV2Config) -> MobileNetV2ForSemanticSegmentation:
     return MobileNetV2ForSemanticSegmentation(config, weights, backend="numpy")
 
 
+def _write_for_other_runtimes(folder: Path, small: MobileNetV2Config, voc: dict[int, str]) -> None:
+    """The files of the porting guides: what Keras has downloaded, directories of transformers', TFLite and ONNX."""
+    ported = folder / "keras" / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5"
+    ported.parent.mkdir(parents=True)
+    shutil.copy(folder / "home" / entry("mobilenet_v2_1.0_224", "keras").file, ported)
+    write(_classifier(small).to_checkpoint(), folder / "my_finetuned", "transformers")
+    segmenter = _segmenter(small.replace(output_stride=16, id2label=voc))
+    write(segmenter.to_checkpoint(), folder / "my_voc", "transformers")
+    write(load().to_checkpoint(), folder / "quantized.tflite", "tflite")
+    network = _classifier(small.replace(image_size=224)).to_checkpoint()
+    for name, kind in (("network.h5", "native"), ("model.h5", "native"), ("network.onnx", "onnx")):
+        write(network, folder / name, kind)
+
+
 def _keep(checkpoint: Checkpoint, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_h5(checkpoint, file)
 
 
-@pytest.mark.parametrize("page", snippets.pages())
+# Pages that run a different library beside ours; those that take seconds to import are slow.
+FOREIGN = {
+    "docs/porting_keras.md": ("keras",),
+    "docs/porting_transformers.md": ("torch", "transformers"),
+    "docs/porting_tflite.md": ("ai_edge_litert",),
+    "docs/porting_onnx.md": ("onnx", "onnxruntime"),
+}
+SLOW = ("docs/porting_keras.md", "docs/porting_transformers.md")
+
+
+@pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental_preserve_all_tensors`")
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in snippets.pages()]
+)
 def test_python_blocks_run(page: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Path(shutil.copytree(world, tmp_path / "world", ignore=shutil.ignore_patterns("home")))
+    for module in FOREIGN.get(page, ()):
+        pytest.importorskip(module)
+    if page == "docs/porting_keras.md":
+        # Where Keras keeps what it has downloaded; its variable KERAS_HOME counts at import only.
+        monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(world / "keras"))
+    work = Path(shutil.copytree(world, tmp_path / "world", ignore=shutil.ignore_patterns("home", "keras")))
     monkeypatch.chdir(work)
     monkeypatch.setenv("NPMNV2_HOME", str(world / "home"))
     exec(compile(snippets.script(page), page, "exec"), {"__name__": page})

@@ -24,12 +24,19 @@ IMPORTS = "import npmnv2; from npmnv2 import *"
 
 
 def sections() -> Iterator[tuple[str, str]]:
-    """Name and code of every section of the pages that has Python in it; a section starts anew, as a reader does."""
+    """Name and code of every section of the pages that has Python in it; a section starts anew, as a reader does.
+
+    The guides to porting are read from the beginning: each is one section.
+    """
     for page in snippets.pages():
         lines = (snippets.ROOT / page).read_text(encoding="utf-8").splitlines()
-        heads = [number for number, line in enumerate(lines, start=1) if line.startswith("## ")]
+        heads = (
+            []
+            if page.startswith("docs/porting_")
+            else [number for number, line in enumerate(lines, start=1) if line.startswith("## ")]
+        )
         for count, (start, stop) in enumerate(itertools.pairwise([0, *heads, len(lines) + 1])):
-            blocks = [code for line, code, _ in snippets.snippets(page) if start < line < stop]
+            blocks = [code for line, code, _, typed in snippets.snippets(page) if start < line < stop and typed]
             if blocks:
                 yield f"{re.sub(r'[^a-z]', '_', page.lower())}_{count}", "\n".join([*given(page, blocks), *blocks])
 
