@@ -41,7 +41,7 @@ class DetectionRules(NamedTuple):
     agnostic : bool
         An anchor stands for its best class alone, and boxes of different classes suppress each other.
     max_per_class, max_total : int
-        Detections of one class, and of all.
+        RawDetections of one class, and of all.
     clipping : {"first", "last", "never"}
         When boxes are cut to the input and those outside are dropped: before the suppression (the graphs of 2018, with
         ``NonMaxSuppressionV2``), after it, or not at all.
@@ -58,8 +58,8 @@ class DetectionRules(NamedTuple):
     soft_sigma: float = 0.0
 
 
-class Detections(NamedTuple):
-    """Detections by descending score.
+class RawDetections(NamedTuple):
+    """RawDetections by descending score.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def _least_logit(threshold: float) -> float:
     return math.log(share / (1 - share)) if share > 0 else -math.inf
 
 
-def find_detections(boxes: Array, found: ScoredClasses, rules: DetectionRules) -> Detections:
+def find_detections(boxes: Array, found: ScoredClasses, rules: DetectionRules) -> RawDetections:
     """Choose detections of one image.
 
     Parameters
@@ -147,7 +147,7 @@ def find_detections(boxes: Array, found: ScoredClasses, rules: DetectionRules) -
 
     Returns
     -------
-    Detections
+    RawDetections
         Equal in order, class and count to those of TensorFlow's graphs. Unless boxes are never clipped, one that lies
         outside the input is no detection.
     """
@@ -169,7 +169,7 @@ def find_detections(boxes: Array, found: ScoredClasses, rules: DetectionRules) -
         scores = scores[order]
     counted = candidates.counted[order]
     pairs = chosen[order[counted]][: rules.max_total]
-    return Detections(shown[pairs], found.classes[pairs], scores[counted][: rules.max_total])
+    return RawDetections(shown[pairs], found.classes[pairs], scores[counted][: rules.max_total])
 
 
 def _best_of_anchors(found: ScoredClasses, chosen: Indices) -> Indices:
@@ -204,8 +204,8 @@ def detections_of(
     function: ScoreFunction = "sigmoid",
     background: bool = True,
     scales: tuple[float, ...] = CODER_SCALES,
-) -> Detections:
-    """Detections of one image from the outputs of its network; only boxes that may be shown are decoded.
+) -> RawDetections:
+    """RawDetections of one image from the outputs of its network; only boxes that may be shown are decoded.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def detections_of(
         Of the codes.
     """
 
-    def find(found: ScoredClasses) -> Detections:
+    def find(found: ScoredClasses) -> RawDetections:
         with np.errstate(over="ignore", invalid="ignore"):
             boxes = decode_boxes(codes[found.anchors], anchors[found.anchors], scales)
         return find_detections(boxes, found, rules)
@@ -263,7 +263,7 @@ class TfliteRules(NamedTuple):
 
 def tflite_detection_postprocess(
     codes: Array, scores: Array, anchors: Array, num_classes: int, rules: TfliteRules
-) -> Detections:
+) -> RawDetections:
     """TensorFlow Lite's operator ``TFLite_Detection_PostProcess`` for one image.
 
     Parameters
@@ -276,7 +276,7 @@ def tflite_detection_postprocess(
 
     Returns
     -------
-    Detections
+    RawDetections
         What is in the first slots of the operator's outputs; boxes are not clipped. The operator has slots for
         `max_detections` times `max_classes_per_detection` and counts boxes, not slots. Of the slots beyond, those of
         the regular suppression are 0; those of the fast one hold whatever was in memory.
@@ -293,16 +293,16 @@ def tflite_detection_postprocess(
     return _fast(boxes, values, rules)
 
 
-def _regular(boxes: Array, scores: Array, rules: TfliteRules) -> Detections:
+def _regular(boxes: Array, scores: Array, rules: TfliteRules) -> RawDetections:
     anchors, classes = np.nonzero(scores >= scores.dtype.type(rules.nms_score_threshold))
     values = scores[anchors, classes]
     candidates = Candidates(boxes[anchors], values, classes, np.ones(len(anchors), bool))
     limit = min(rules.detections_per_class, rules.max_detections)
     order = greedy_suppression(candidates, rules.nms_iou_threshold, rules.max_detections, limit)
-    return Detections(boxes[anchors[order]], classes[order], values[order])
+    return RawDetections(boxes[anchors[order]], classes[order], values[order])
 
 
-def _fast(boxes: Array, scores: Array, rules: TfliteRules) -> Detections:
+def _fast(boxes: Array, scores: Array, rules: TfliteRules) -> RawDetections:
     compared = np.where(np.isnan(scores), scores.dtype.type(-np.inf), scores)
     best = compared.argmax(axis=1)
     top = compared[np.arange(len(scores)), best]
@@ -312,4 +312,4 @@ def _fast(boxes: Array, scores: Array, rules: TfliteRules) -> Detections:
     count = min(rules.max_classes_per_detection, scores.shape[1])
     classes = np.argsort(-compared[chosen], axis=1, kind="stable")[:, :count]
     values = np.take_along_axis(scores[chosen], classes, axis=1)
-    return Detections(np.repeat(boxes[chosen], count, axis=0), classes.reshape(-1), values.reshape(-1))
+    return RawDetections(np.repeat(boxes[chosen], count, axis=0), classes.reshape(-1), values.reshape(-1))

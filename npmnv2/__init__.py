@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from npmnv2.images.processor import MobileNetV2ImageProcessor as MobileNetV2ImageProcessor
     from npmnv2.loading import load as load
     from npmnv2.models.classification import MobileNetV2ForImageClassification as MobileNetV2ForImageClassification
+    from npmnv2.models.detection import MobileNetV2ForObjectDetection as MobileNetV2ForObjectDetection
     from npmnv2.models.features import MobileNetV2Model as MobileNetV2Model
     from npmnv2.models.segmentation import MobileNetV2ForSemanticSegmentation as MobileNetV2ForSemanticSegmentation
     from npmnv2.network.config import MobileNetV2Config as MobileNetV2Config
+    from npmnv2.results.detection import Detections as Detections
     from npmnv2.results.prediction import Prediction as Prediction
     from npmnv2.results.segmentation import Segmentation as Segmentation
 
@@ -44,10 +46,12 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
 _MODULES = {
     "ArgumentError": "errors",
     "ArgumentTypeError": "errors",
+    "Detections": "results.detection",
     "ImageError": "errors",
     "MobileNetV2Config": "network.config",
     "MobileNetV2FeatureExtractor": "images.processor",
     "MobileNetV2ForImageClassification": "models.classification",
+    "MobileNetV2ForObjectDetection": "models.detection",
     "MobileNetV2ForSemanticSegmentation": "models.segmentation",
     "MobileNetV2ImageProcessor": "images.processor",
     "MissingPackageError": "errors",
@@ -67,11 +71,13 @@ _MODULES = {
 __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
+    "Detections",
     "ImageError",
     "MissingPackageError",
     "MobileNetV2Config",
     "MobileNetV2FeatureExtractor",
     "MobileNetV2ForImageClassification",
+    "MobileNetV2ForObjectDetection",
     "MobileNetV2ForSemanticSegmentation",
     "MobileNetV2ImageProcessor",
     "MobileNetV2Model",

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from npmnv2.models.base import MobileNetV2PreTrainedModel
     from npmnv2.models.classification import MobileNetV2ForImageClassification
+    from npmnv2.models.detection import MobileNetV2ForObjectDetection
     from npmnv2.models.features import MobileNetV2Model
     from npmnv2.models.segmentation import MobileNetV2ForSemanticSegmentation
 
-Task = Literal["classification", "segmentation", "features"]
+Task = Literal["classification", "segmentation", "detection", "features"]
 Backend = Literal["auto", "compiled", "numba", "numpy"]
 Arithmetic = Literal["xnnpack", "reference", "fakequant"]
 Source = Literal["tensorflow", "keras", "huggingface", "pypi", "package"]
@@ -31,6 +32,7 @@ _CLASSES = {
     "features": ("npmnv2.models.features", "MobileNetV2Model"),
     "classification": ("npmnv2.models.classification", "MobileNetV2ForImageClassification"),
     "segmentation": ("npmnv2.models.segmentation", "MobileNetV2ForSemanticSegmentation"),
+    "detection": ("npmnv2.models.detection", "MobileNetV2ForObjectDetection"),
 }
 
 # The registry's names, so that a type checker and an editor know what `load` returns for each.
@@ -95,6 +97,10 @@ def load(
 ) -> MobileNetV2ForSemanticSegmentation: ...
 @overload
 def load(
+    name_or_path: str | os.PathLike[str], *, task: Literal["detection"], **options: Unpack[LoadOptions]
+) -> MobileNetV2ForObjectDetection: ...
+@overload
+def load(
     name_or_path: str | os.PathLike[str], *, task: Literal["features"], **options: Unpack[LoadOptions]
 ) -> MobileNetV2Model: ...
 @overload
@@ -119,7 +125,7 @@ def load(
         A name such as ``"mobilenet_v2_1.0_224"`` (``npmnv2 list`` shows all), a file in any format that npmnv2
         reads, or a directory made by ``save_pretrained``. Without it, the ImageNet classifier that comes with the
         package: the official 8-bit ``mobilenet_v2_1.0_224_quant``, which needs no network.
-    task : {"classification", "segmentation", "features"}, optional
+    task : {"classification", "segmentation", "detection", "features"}, optional
         What the model must be for. "features" takes the backbone of a classifier. Without it the file decides, and a
         type checker knows the class of the result for the registry's names only.
     backend : {"auto", "compiled", "numba", "numpy"}
@@ -139,7 +145,8 @@ def load(
 
     Returns
     -------
-    MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation or MobileNetV2Model
+    MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation, MobileNetV2ForObjectDetection or
+    MobileNetV2Model
         By `task`, or else by what the file holds.
 
     Raises

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,8 @@ from npmnv2.images.steps import (
     Step,
     TensorFlowResize,
 )
-from npmnv2.kernels import VARIANTS, Array
+from npmnv2.images.streams import check_count
+from npmnv2.kernels import VARIANTS, Array, DetectionRules, find_detections, scores_above
 from npmnv2.network.config import MINIMUM_IMAGE_SIZE
 from npmnv2.results.class_map import class_map, resized_logits
 
@@ -57,9 +58,11 @@ __all__ = [
     "BatchFeature",
     "MobileNetV2FeatureExtractor",
     "MobileNetV2ImageProcessor",
+    "ObjectDetections",
     "Placement",
     "Preset",
     "SegmentationScores",
+    "check_share",
     "load_image",
 ]
 
@@ -198,6 +201,14 @@ class SegmentationScores(NamedTuple):
 
     segmentation: NDArray[np.int64]
     segmentation_scores: Array
+
+
+class ObjectDetections(TypedDict):
+    """Detections on one image, as transformers gives them: `scores`, `labels` and `boxes`, best first."""
+
+    scores: Array
+    labels: NDArray[np.intp]
+    boxes: Array
 
 
 @dataclass(repr=False)
@@ -603,16 +614,62 @@ class MobileNetV2ImageProcessor:
         if getattr(outputs, "logits", None) is None:
             raise ArgumentError(f"outputs must have logits, got {type(outputs).__name__} without")
         logits = np.asarray(outputs.logits)
-        sizes = [logits.shape[2:]] * len(logits) if target_sizes is None else [_pair(s) for s in target_sizes]
-        if len(sizes) != len(logits):
-            raise ArgumentError(
-                f"target_sizes must have one (height, width) for each of the {len(logits)} images, got {len(sizes)}"
-            )
+        sizes = _target_sizes(target_sizes, len(logits), (logits.shape[2], logits.shape[3]))
         images = logits.transpose(0, 2, 3, 1)
         if not return_segmentation_scores:
             return [class_map(image, size, "half_pixel") for image, size in zip(images, sizes)]
         resized = [resized_logits(image, size, "half_pixel") for image, size in zip(images, sizes)]
         return [SegmentationScores(scores.argmax(-1), scores.transpose(2, 0, 1)) for scores in resized]
+
+    def post_process_object_detection(
+        self,
+        outputs: Any,
+        threshold: float = 0.5,
+        target_sizes: Iterable[Sequence[int]] | None = None,
+        *,
+        nms: Literal["per_class", "agnostic"] = "per_class",
+        iou: float = 0.6,
+        max_detections: int = 100,
+    ) -> list[ObjectDetections]:
+        """Choose detections from the output of `MobileNetV2ForObjectDetection`.
+
+        Parameters
+        ----------
+        outputs : object
+            With attributes `logits` [shape=(N, anchors, columns)], `scores` [shape=(N, anchors, classes)] and
+            `pred_boxes` [shape=(N, anchors, 4)].
+        threshold : float
+            Of scores, 0…1.
+        target_sizes : list of (height, width), optional
+            Per image, the size that boxes are scaled to; without it they are in parts of the input's sides. With a
+            crop among the steps this stretches the crop over the whole photo, as in transformers: `predict` does not.
+        nms, iou, max_detections
+            As in `MobileNetV2ForObjectDetection.predict`. Transformers' detectors need none of them.
+
+        Returns
+        -------
+        list of dict
+            For every image `scores` [shape=(n,)], `labels` [shape=(n,)], which ``config.id2label`` names, and `boxes`
+            [shape=(n, 4)], (left, top, right, bottom).
+        """
+        for name in ("logits", "scores", "pred_boxes"):
+            if getattr(outputs, name, None) is None:
+                raise ArgumentError(f"outputs must have {name}, got {type(outputs).__name__} without")
+        scores, centered = np.asarray(outputs.scores), np.asarray(outputs.pred_boxes)
+        sizes = _target_sizes(target_sizes, len(scores))
+        if nms not in ("per_class", "agnostic"):
+            raise ArgumentError(f"nms (={nms!r}) must be one of per_class, agnostic")
+        rules = DetectionRules(
+            check_share("threshold", threshold),
+            check_share("iou", iou),
+            nms == "agnostic",
+            max_total=check_count("max_detections", max_detections),
+        )
+        background = np.shape(outputs.logits)[-1] - scores.shape[-1]
+        return [
+            _object_detections(values, boxes, rules, background, size)
+            for values, boxes, size in zip(scores, centered, sizes)
+        ]
 
 
 class MobileNetV2FeatureExtractor(MobileNetV2ImageProcessor):
@@ -751,6 +808,35 @@ def _channels_last(image: Any, input_data_format: str | None) -> Any:
                 "pass input_data_format='channels_last' or 'channels_first'"
             )
     return np.moveaxis(pixels, 0, -1) if first else pixels
+
+
+def _target_sizes(sizes: Iterable[Sequence[int]] | None, count: int, default: Pair = (1, 1)) -> list[Pair]:
+    """One (height, width) for each of the images."""
+    checked = [default] * count if sizes is None else [_pair(size) for size in sizes]
+    if len(checked) != count:
+        raise ArgumentError(
+            f"target_sizes must have one (height, width) for each of the {count} images, got {len(checked)}"
+        )
+    return checked
+
+
+def check_share(name: str, value: Any) -> float:
+    """Return `value` as a float; raise an ArgumentError unless it is a number from 0 to 1."""
+    if isinstance(value, (bool, str)) or not np.isscalar(value) or not 0 <= value <= 1:  # type: ignore[operator]
+        raise ArgumentError(f"{name} (={value!r}) must be a number from 0 to 1")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _object_detections(
+    scores: Array, centered: Array, rules: DetectionRules, background: int, size: Pair
+) -> ObjectDetections:
+    """Detections of one image, of boxes (center x, center y, width, height)."""
+    found = scores_above(scores, "identity", False, rules.score_threshold)
+    x, y, width, height = centered[found.anchors].T
+    boxes = np.stack([y - height / 2, x - width / 2, y + height / 2, x + width / 2], axis=-1)
+    chosen = find_detections(boxes, found, rules)
+    scaled = chosen.boxes[:, [1, 0, 3, 2]] * np.array([size[1], size[0]] * 2, boxes.dtype)
+    return ObjectDetections(scores=chosen.scores, labels=chosen.classes + background, boxes=scaled)
 
 
 def _pair(size: Sequence[int]) -> Pair:

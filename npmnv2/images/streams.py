@@ -68,10 +68,11 @@ def map_images(
     return results if isinstance(images, Iterator) else list(results)
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise an ArgumentError unless `value` is an integer of at least 1."""
+def check_count(name: str, value: Any) -> int:
+    """Return `value` as an int; raise an ArgumentError unless it is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ArgumentError(f"{name} (={value!r}) must be an integer of at least 1")
+    return int(value)
 
 
 def _checked(results: Iterator[Result | Exception], errors: OnError) -> Iterator[Result | Exception]:

@@ -99,6 +99,8 @@ class MobileNetV2PreTrainedModel:
     task: ClassVar[str] = "features"
     # The endpoint that `features` gives where none is named.
     embedding: ClassVar[str] = POOL
+    # How photos are prepared where no image processor is given.
+    preset: ClassVar[Preset] = "hf"
     plan: Plan
 
     def __init__(
@@ -131,7 +133,7 @@ class MobileNetV2PreTrainedModel:
         self._wanted_backend = backend, arithmetic
         self.backend = self._choose_backend()
         self.n_threads = check_threads(n_threads)
-        self.processor = processor or MobileNetV2ImageProcessor.preset("hf", config.image_size)
+        self.processor = processor or MobileNetV2ImageProcessor.preset(self.preset, config.image_size)
         self.source = dict(source or {})
 
     @classmethod

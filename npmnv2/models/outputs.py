@@ -117,6 +117,28 @@ class SemanticSegmenterOutput(ModelOutput):
 
 
 @dataclass(repr=False)
+class ObjectDetectionOutput(ModelOutput):
+    """Output of `MobileNetV2ForObjectDetection`.
+
+    Attributes
+    ----------
+    logits : Array [shape=(N, anchors, columns)]
+        Of every anchor and class, before sigmoid or softmax; the first column is the background where there is one.
+    pred_boxes : Array [shape=(N, anchors, 4)]
+        Decoded, not clipped: (center x, center y, width, height), in parts of the input's sides.
+    scores : Array [shape=(N, anchors, classes)]
+        0…1, of every class but the background.
+    hidden_states : tuple of Array or None
+        Where `output_hidden_states` asked for them.
+    """
+
+    logits: Array
+    pred_boxes: Array
+    scores: Array
+    hidden_states: tuple[Array, ...] | None = None
+
+
+@dataclass(repr=False)
 class HiddenStatesOutput(ModelOutput):
     """Output of any model that was asked for certain hidden states: these alone, for the run stops at the last one.
 

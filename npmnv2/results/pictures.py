@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from npmnv2.errors import ArgumentError
 from npmnv2.files import write_atomically
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from PIL import Image, ImageDraw, ImageFont
 
 # Rows of a photo are counted and colored in pieces of this many pixels, so that nothing wider is held as a whole.
 _BLOCK_PIXELS = 1 << 20
@@ -29,6 +30,9 @@ _CHROMA = 0.20
 # A legend needs room: a picture of which a side is shorter gets none.
 _MIN_LEGEND_SIDE = 128
 _MAX_ENTRIES = 8
+
+# Boxes are drawn on a picture whose longest side has at least as many pixels.
+_MIN_DRAWN_SIDE = 480
 
 # What notebooks show: pixels of the longest side, and the formats in which files are opened for it.
 _THUMBNAIL_SIDE = 256
@@ -179,6 +183,127 @@ def write_picture(picture: Image.Image, path: str | Path) -> None:
         raise ArgumentError(f"path (={str(path)!r}) must end in the suffix of an image format: .png, .jpg, …")
     with write_atomically(path) as part:
         picture.save(part, format=formats[suffix])
+
+
+class LabeledBox(NamedTuple):
+    """A box to draw, (left, top, right, bottom) in pixels of the photo, with its color and text."""
+
+    box: tuple[float, float, float, float]
+    color: tuple[int, int, int]
+    text: str
+
+
+def draw_boxes(photo: NDArray[np.uint8], boxes: Sequence[LabeledBox]) -> Image.Image:
+    """Draw boxes and their texts, no text over another.
+
+    A photo of few pixels is enlarged until its texts can be read. Texts that find no room beside their boxes are listed
+    below the photo.
+
+    Parameters
+    ----------
+    photo : uint8 [shape=(height, width, 3)]
+    boxes : sequence of LabeledBox
+        The first ones have their texts placed first.
+    """
+    from PIL import Image, ImageDraw
+
+    scale = max(1, math.ceil(_MIN_DRAWN_SIDE / max(photo.shape[:2])))
+    picture = Image.fromarray(photo)
+    picture = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.BICUBIC)
+    # Thin photos have room for texts of the usual size, and none has texts that are too small.
+    font = _font(max(12, round(max(picture.size) / 45)))
+    draw, width = ImageDraw.Draw(picture), max(2, outline_width(*picture.size))
+    scaled = [box._replace(box=_scaled(box.box, scale)) for box in boxes]
+    # The best are drawn last, over the others.
+    for box in reversed(scaled):
+        _draw_frame(draw, box, width)
+    taken: list[_Rectangle] = []
+    left_out: list[LabeledBox] = []
+    for box in scaled:
+        place = _free_place(box.box, _text_size(box.text, font), picture.size, taken)
+        if place is None:
+            left_out.append(box)
+        else:
+            taken.append(place)
+            _draw_text(draw, place, box, font)
+    return _with_list(picture, left_out, font) if left_out else picture
+
+
+_Rectangle = tuple[int, int, int, int]
+
+
+def _scaled(box: tuple[float, float, float, float], scale: int) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box
+    return left * scale, top * scale, right * scale, bottom * scale
+
+
+def _draw_frame(draw: ImageDraw.ImageDraw, box: LabeledBox, width: int) -> None:
+    """A line in the box's color within a thin dark one, so that it is seen on any ground."""
+    left, top, right, bottom = _whole_pixels(box.box)
+    for inset, color, line in ((-1, (0, 0, 0), width + 2), (0, box.color, width)):
+        # A box thinner than its line is a line.
+        inner = (left + inset, top + inset, max(left, right - 1) - inset, max(top, bottom - 1) - inset)
+        draw.rectangle(inner, outline=color, width=line)
+
+
+def _whole_pixels(box: tuple[float, float, float, float]) -> _Rectangle:
+    left, top, right, bottom = box
+    return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+
+
+def _text_size(text: str, font: Any) -> tuple[int, int]:
+    """Width and height of a text with its margins."""
+    # All texts have one height, with or without descenders.
+    top, bottom = font.getbbox("Ag")[1::2]
+    margin = max(2, round((bottom - top) / 6))
+    return math.ceil(font.getlength(text)) + 2 * margin, math.ceil(bottom - top) + 2 * margin
+
+
+def _free_place(
+    box: tuple[float, float, float, float], size: tuple[int, int], canvas: tuple[int, int], taken: Sequence[_Rectangle]
+) -> _Rectangle | None:
+    """Where a text can stand beside the edges of its box, within the picture and over no other text."""
+    width, height = size
+    left, top, right, bottom = _whole_pixels(box)
+    down = [top - height, top, bottom, bottom - height, *range(top + height, bottom - height, height)]
+    for y in (y for y in down if 0 <= y <= canvas[1] - height):
+        for x in (max(0, min(x, canvas[0] - width)) for x in (left, right - width)):
+            place = (x, y, x + width, y + height)
+            if width <= canvas[0] and not any(_intersect(place, other) for other in taken):
+                return place
+    return None
+
+
+def _intersect(a: _Rectangle, b: _Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _draw_text(draw: ImageDraw.ImageDraw, place: _Rectangle, box: LabeledBox, font: Any) -> None:
+    draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=box.color)
+    red, green, blue = box.color
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
+    middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+    draw.text(middle, box.text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font, anchor="mm")
+
+
+def _with_list(picture: Image.Image, boxes: Sequence[LabeledBox], font: Any) -> Image.Image:
+    """The picture above a list of texts, as many columns as fit."""
+    from PIL import Image, ImageDraw
+
+    sizes = [_text_size(box.text, font) for box in boxes]
+    gap = sizes[0][1] // 4
+    cell = (max(width for width, _ in sizes) + gap, sizes[0][1] + gap)
+    columns = max(1, (max(picture.width, _MIN_DRAWN_SIDE) - gap) // cell[0])
+    rows = -(-len(boxes) // columns)
+    width = max(picture.width, gap + min(columns, len(boxes)) * cell[0])
+    canvas = Image.new("RGB", (width, picture.height + gap + rows * cell[1]), (20, 20, 20))
+    canvas.paste(picture)
+    draw = ImageDraw.Draw(canvas)
+    for number, (box, (text_width, text_height)) in enumerate(zip(boxes, sizes)):
+        row, column = divmod(number, columns)
+        x, y = gap + column * cell[0], picture.height + gap + row * cell[1]
+        _draw_text(draw, (x, y, x + text_width, y + text_height), box, font)
+    return canvas
 
 
 def thumbnail(picture: Image.Image) -> str:
