@@ -98,6 +98,16 @@ def positive(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    """Number from 0 to 1."""
+    value = -1.0
+    with suppress(ValueError):
+        value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
+
+
 def positive_numbers(text: str) -> tuple[float, ...]:
     """Numbers above 0 with commas between."""
     try:

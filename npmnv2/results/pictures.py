@@ -212,7 +212,7 @@ def draw_boxes(photo: NDArray[np.uint8], boxes: Sequence[LabeledBox]) -> Image.I
     picture = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.BICUBIC)
     # Thin photos have room for texts of the usual size, and none has texts that are too small.
     font = _font(max(12, round(max(picture.size) / 45)))
-    draw, width = ImageDraw.Draw(picture), max(2, outline_width(*picture.size))
+    draw, width = ImageDraw.Draw(picture), max(3, outline_width(*picture.size))
     scaled = [box._replace(box=_scaled(box.box, scale)) for box in boxes]
     # The best are drawn last, over the others.
     for box in reversed(scaled):
@@ -280,10 +280,9 @@ def _intersect(a: _Rectangle, b: _Rectangle) -> bool:
 
 def _draw_text(draw: ImageDraw.ImageDraw, place: _Rectangle, box: LabeledBox, font: Any) -> None:
     draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=box.color)
-    red, green, blue = box.color
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
     middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
-    draw.text(middle, box.text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font, anchor="mm")
+    # All display colors are bright.
+    draw.text(middle, box.text, fill=(0, 0, 0), font=font, anchor="mm")
 
 
 def _with_list(picture: Image.Image, boxes: Sequence[LabeledBox], font: Any) -> Image.Image:

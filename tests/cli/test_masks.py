@@ -94,7 +94,7 @@ def test_options_reach_the_model(model, folder):
         (["photos/a.png", "photos/b.JPG", "more/b.png", "-o", "masks"], "b.png must not be written: it would be"),
         (["photos/a.png", "-o", "x.png", "--overlay", "x.png"], "x.png must not be written: it would be"),
         (["photos/a.png", "-o", "mask.jpg"], "must end in .png"),
-        (["photos/a.png", "-k", "3"], "--top-k is for classification"),
+        (["photos/a.png", "-k", "3"], "--top-k must be left out: this model is for segmentation"),
     ],
 )
 def test_mistakes(model, folder, capsys, monkeypatch, arguments, message):
@@ -120,4 +120,4 @@ def test_scales_that_are_no_numbers(model, folder, capsys, scales):
 def test_masks_of_a_classifier(folder, capsys, tmp_path):
     MobileNetV2ForImageClassification(SMALL, seed=0, backend="numpy").save_pretrained(tmp_path / "m")
     assert predict(folder / "photos", "-m", tmp_path / "m", "-o", folder / "masks", "--flip") == 1
-    assert "--out, --flip need a segmentation model, and this one is for classification" in capsys.readouterr().err
+    assert "--flip, --out must be left out: this model is for classification" in capsys.readouterr().err

@@ -11,10 +11,13 @@ import pytest
 from PIL import Image
 
 from npmnv2.errors import ArgumentError
+from npmnv2.results import pictures
 from npmnv2.results.pictures import (
     Entry,
+    LabeledBox,
     blocks,
     display_colors,
+    draw_boxes,
     draw_legend,
     outline,
     outline_width,
@@ -125,3 +128,60 @@ def test_a_picture_is_written_in_the_format_of_its_suffix(tmp_path):
         assert (found.format, found.size) == ("PNG", (4, 3))
     with pytest.raises(ArgumentError, match=r"path \(='.*a.doc'\) must end in the suffix of an image format"):
         write_picture(Image.new("RGB", (4, 3)), tmp_path / "a.doc")
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------------
+
+
+def rectangles(picture: Image.Image, color: tuple[int, int, int]) -> np.ndarray:
+    return (np.asarray(picture) == color).all(-1)
+
+
+@pytest.mark.parametrize("size", [(200, 300), (40, 30), (3000, 2000), (1, 500), (500, 1), (1, 1)])
+def test_boxes_are_drawn_where_they_are(size):
+    height, width = size
+    box = LabeledBox((width / 4, height / 4, 3 * width / 4, 3 * height / 4), (250, 200, 20), "cat 90%")
+    picture = draw_boxes(np.full((*size, 3), 90, np.uint8), [box])
+    scale = max(1, -(-480 // max(size)))
+    assert picture.width == scale * width or picture.height > scale * height, "only a list below makes it wider"
+    drawn = rectangles(picture, box.color)[: scale * height, : scale * width]
+    assert drawn.any()
+    left, top, right, bottom = (round(value * scale) for value in box.box)
+    if min(size) > 20:
+        inside = slice(top + 40, bottom - 40), slice(left + 40, right - 40)
+        assert not drawn[inside].any() or min(drawn[inside].shape) == 0
+        assert drawn[(top + bottom) // 2, left : left + 12].any()
+        assert drawn[(top + bottom) // 2, right - 12 : right].any()
+
+
+def test_a_photo_without_boxes_stays_as_it_is():
+    photo = np.random.default_rng(0).integers(0, 256, (480, 500, 3), np.uint8)
+    npt.assert_array_equal(np.asarray(draw_boxes(photo, [])), photo)
+
+
+@pytest.mark.parametrize("count", [1, 12, 100])
+@pytest.mark.parametrize("spread", [0, 1])
+def test_no_text_is_over_another(count, spread, monkeypatch):
+    """What is drawn into the picture and what is listed below it are all texts, and none meets another."""
+    placed = []
+    draw = pictures._draw_text
+    monkeypatch.setattr(pictures, "_draw_text", lambda d, place, *rest: (placed.append(place), draw(d, place, *rest)))
+    rng = np.random.default_rng(0)
+    corners = 200 + spread * rng.uniform(-190, 190, (count, 2))
+    boxes = [LabeledBox((x, y, x + 80, y + 80), (250, 200, 20), f"label {i} 99%") for i, (x, y) in enumerate(corners)]
+    picture = draw_boxes(np.zeros((480, 480, 3), np.uint8), boxes)
+    assert len(placed) == count
+    for number, (left, top, right, bottom) in enumerate(placed):
+        assert 0 <= left < right <= picture.width
+        assert 0 <= top < bottom <= picture.height
+        for other in placed[:number]:
+            assert left >= other[2] or other[0] >= right or top >= other[3] or other[1] >= bottom
+
+
+def test_texts_can_be_read_on_the_smallest_photo():
+    box = LabeledBox((0, 0, 1, 1), (250, 200, 20), "cat 90%")
+    picture = draw_boxes(np.zeros((1, 1, 3), np.uint8), [box])
+    assert min(picture.size) >= 480
+    rows, columns = np.nonzero(rectangles(picture, box.color))
+    assert rows.max() - rows.min() >= 12
+    assert columns.max() - columns.min() >= 40
