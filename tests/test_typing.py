@@ -95,6 +95,7 @@ def test_mypy_finds_what_is_wrong(mypy: str) -> None:
     [
         ("classification", loading.ClassifierName),
         ("segmentation", loading.SegmenterName),
+        ("detection", loading.DetectorName),
         ("features", loading.BackboneName),
     ],
 )

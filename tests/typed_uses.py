@@ -18,7 +18,9 @@ from typing_extensions import assert_type
 
 import npmnv2.kernels
 from npmnv2 import (
+    Detections,
     MobileNetV2ForImageClassification,
+    MobileNetV2ForObjectDetection,
     MobileNetV2ForSemanticSegmentation,
     MobileNetV2ImageProcessor,
     MobileNetV2Model,
@@ -26,13 +28,15 @@ from npmnv2 import (
     Segmentation,
     load,
 )
-from npmnv2.images.processor import SegmentationScores
+from npmnv2.images.processor import ObjectDetections, SegmentationScores
 from npmnv2.models.outputs import (
     BaseModelOutputWithPoolingAndNoAttention,
     HiddenStatesOutput,
     ImageClassifierOutputWithNoAttention,
+    ObjectDetectionOutput,
     SemanticSegmenterOutput,
 )
+from npmnv2.results.detection import Detection
 from npmnv2.results.prediction import Candidate
 
 Array = NDArray[np.floating[Any]]
@@ -49,7 +53,9 @@ def loading(name: str, path: Path) -> None:
     assert_type(load(name, task="features"), MobileNetV2Model)
     assert_type(load(name), Any)
     assert_type(MobileNetV2Model.from_pretrained(path), MobileNetV2Model)
-    load(name, task="detection")  # type: ignore[call-overload]
+    assert_type(load("ssdlite_mobilenet_v2_coco"), MobileNetV2ForObjectDetection)
+    assert_type(load(name, task="detection"), MobileNetV2ForObjectDetection)
+    load(name, task="regression")  # type: ignore[call-overload]
     load(name, backend="cuda")  # type: ignore[call-overload]
     load(name, threads=2)  # type: ignore[call-overload]
     load(3)  # type: ignore[call-overload]
@@ -107,9 +113,30 @@ def segmenting(segmenter: MobileNetV2ForSemanticSegmentation, paths: list[str]) 
     segmenter.predict("photo.jpg", top_k=3)  # type: ignore[call-overload]
 
 
+def detecting(detector: MobileNetV2ForObjectDetection, paths: list[str], photo: Image.Image) -> None:
+    result = detector.predict("photo.jpg", threshold=0.3, nms="agnostic", iou=0.5, max_detections=10)
+    assert_type(result, Detections)
+    assert_type(detector.predict(photo), Detections)
+    assert_type(detector.predict(paths), list[Detections])
+    assert_type(detector.predict(iter(paths), errors="skip"), Iterator[Detections])
+    assert_type(detector.predict(paths, errors="return"), list[Detections | Exception])
+    assert_type(result[0], Detection)
+    assert_type(result[1:], tuple[Detection, ...])
+    assert_type(result[0].box, tuple[float, float, float, float])
+    assert_type([detection.label for detection in result], list[str])
+    assert_type(result.overlay(), Image.Image)
+    assert_type(result.crop(0, margin=0.1), Image.Image)
+    assert_type(result.to_dict()["detections"][0]["box"], list[float])
+    assert_type(result.to_coco(1)[0]["category_id"], int)
+    detector.predict("photo.jpg", nms="none")  # type: ignore[call-overload]
+    detector.predict("photo.jpg", top_k=3)  # type: ignore[call-overload]
+    result[0].lable  # type: ignore[attr-defined]
+
+
 def as_in_transformers(
     backbone: MobileNetV2Model,
     classifier: MobileNetV2ForImageClassification,
+    detector: MobileNetV2ForObjectDetection,
     segmenter: MobileNetV2ForSemanticSegmentation,
     processor: MobileNetV2ImageProcessor,
 ) -> None:
@@ -135,6 +162,11 @@ def as_in_transformers(
     assert_type(
         processor.post_process_semantic_segmentation(outputs, return_segmentation_scores=True), list[SegmentationScores]
     )
+    assert_type(detector(x), ObjectDetectionOutput)
+    assert_type(detector(x, return_dict=False), tuple[Any, ...])
+    assert_type(detector(x, output_hidden_states=["block_5"]), HiddenStatesOutput)
+    assert_type(processor.post_process_object_detection(detector(x), 0.3, [(480, 640)]), list[ObjectDetections])
+    assert_type(processor.post_process_object_detection(detector(x))[0]["boxes"], Array)
     classifier(x).logit  # type: ignore[attr-defined]
     classifier(x, return_dict=False).logits  # type: ignore[attr-defined]
     classifier(x, output_hidden_states=["block_5"]).logits  # type: ignore[attr-defined]

@@ -242,18 +242,18 @@ class MobileNetV2ForObjectDetection(MobileNetV2PreTrainedModel):
         processor = self._processor(transform)
         rules = self._rules(threshold, max_detections, nms, iou)
 
-        def prepare(image: Any) -> tuple[Array, _Seen]:
+        def prepare(image: Any) -> tuple[Array, Seen]:
             photo = Photo.load(image, processor)
-            seen = _Seen(processor.placement(photo.size), photo.source, _reader(image, photo, processor))
+            seen = Seen(processor.placement(photo.size), photo.source, _reader(image, photo, processor))
             return photo.network_input(processor).astype(self.dtype, copy=False), seen
 
         def run(x: Array) -> tuple[Array, Array, Pair]:
             values = self.run(x, (CLASS_LOGITS, BOX_ENCODINGS))
             return values[CLASS_LOGITS], values[BOX_ENCODINGS], (x.shape[1], x.shape[2])
 
-        def finish(values: tuple[Array, Array, Pair], at: int, seen: _Seen) -> Detections:
+        def finish(values: tuple[Array, Array, Pair], at: int, seen: Seen) -> Detections:
             logits, codes, size = values
-            return self._result(self.choose(logits[at], codes[at], size, rules), seen)
+            return self.carried_back(self.choose(logits[at], codes[at], size, rules), seen)
 
         return map_images(images, prepare, run, finish, batch_size, errors)
 
@@ -305,7 +305,8 @@ class MobileNetV2ForObjectDetection(MobileNetV2PreTrainedModel):
             classes_per_detection=1,
         )
 
-    def _result(self, found: RawDetections, seen: _Seen) -> Detections:
+    def carried_back(self, found: RawDetections, seen: Seen) -> Detections:
+        """Detections on the network's input as those of the photo."""
         placement = seen.placement
         height, width = placement.photo
         size, scale, offset = (np.tile(pair, 2) for pair in (placement.size, placement.scale, placement.offset))
@@ -325,7 +326,7 @@ class MobileNetV2ForObjectDetection(MobileNetV2PreTrainedModel):
         )
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What a result needs to know of its photo: not the pixels, where a file has them."""
 
     placement: Placement

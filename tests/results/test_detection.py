@@ -206,7 +206,7 @@ def test_a_file_that_is_gone(lazy) -> None:
 
 def test_a_file_that_changed(lazy) -> None:
     Image.new("RGB", (10, 10)).save(lazy.source)
-    with pytest.raises(ValueError, match="must be the photo of 500 × 400 pixels that was .* now has 10 × 10"):
+    with pytest.raises(ValueError, match=r"must be the photo of 500 × 400 pixels that was .* now has 10 × 10"):
         lazy.overlay()
 
 
