@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npmnv2.errors import ArgumentError, MissingPackageError, Npmnv2Error
-from npmnv2.files import write_atomically
 from npmnv2.kernels import Array
-from npmnv2.results.pictures import LabeledBox, display_colors, draw_boxes, thumbnail
+from npmnv2.results.pictures import LabeledBox, display_colors, draw_boxes, thumbnail, write_picture
 from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
 
 if TYPE_CHECKING:
@@ -190,14 +189,7 @@ class Detections(Sequence[Detection]):
 
     def save(self, path: str | Path) -> None:
         """Write the overlay atomically; the suffix names the format."""
-        from PIL import Image
-
-        formats = Image.registered_extensions()
-        suffix = Path(path).suffix.lower()
-        if suffix not in formats:
-            raise ArgumentError(f"path (={str(path)!r}) must end in the suffix of an image format: .png, .jpg, …")
-        with write_atomically(Path(path)) as part:
-            self.overlay().save(part, format=formats[suffix])
+        write_picture(self.overlay(), path)
 
     def crop(self, index: int = 0, *, margin: float = 0.0) -> Image.Image:
         """Cut a detection out of the photo.
