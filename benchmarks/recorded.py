@@ -42,8 +42,8 @@ WORKS = (
 OURS, RIVALS, OTHERS = "npmnv2", ("litert", "openvino", "onnxruntime"), ("tensorflow", "transformers")
 SPLIT_OPENVINO = "openvino, 2 streams"
 
-NODES, KERNELS, COLD_START, MEMORY, GRID = (
-    RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory", "grid")
+NODES, KERNELS, COLD_START, MEMORY, GRID, FUZZ = (
+    RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory", "grid", "fuzz")
 )
 
 

@@ -1,9 +1,8 @@
-"""Write tables of the recorded figures between a page's markers.
+"""Write tables between a page's markers: recorded figures, and what follows from the code.
 
     python benchmarks/table.py --update README.md
 
-A table NAME stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a page may have any of performance, grid,
-footprint, nodes and kernels.
+A table NAME of `TABLES` stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``. A test compares all pages.
 """
 
 from __future__ import annotations
@@ -15,7 +14,11 @@ from pathlib import Path
 
 import harness
 import recorded
-from recorded import COLD_START, GRID, KERNELS, MEMORY, NODES, OTHERS, OURS, RIVALS
+from recorded import COLD_START, FUZZ, GRID, KERNELS, MEMORY, NODES, OTHERS, OURS, RIVALS
+
+from npmnv2 import MobileNetV2Config
+from npmnv2.network.deeplab import LOGITS, segmenter
+from npmnv2.network.layers import InvertedResidual
 
 
 def performance() -> str:
@@ -98,9 +101,49 @@ def footprint() -> str:
 MEMORY_WORKS = ("classify 1.0_224", "segment 1.0_513")
 
 
+def fuzz() -> str:
+    """What became of damaged files, format by format."""
+    rows = [
+        [
+            f"`{file['file']}`",
+            *(f"{file[count]:,}" for count in ("variants", "refused", "loaded")),
+            f"{file['longest_s']:.2f}",
+            f"{file['memory_mib']}",
+        ]
+        for file in recorded.read(FUZZ)["files"]
+    ]
+    return harness.table(["file", "variants", "refused", "loaded", "longest, s", "memory, MiB"], rows)
+
+
+def strides() -> str:
+    """What the output strides of a segmentation network change; nothing here is measured."""
+    return harness.table(
+        ["output stride", "logits for 513×513", *STRIDED_BLOCKS, "multiply-adds"], [_stride(n) for n in (32, 16, 8)]
+    )
+
+
+STRIDED_BLOCKS = {"block_6": "block_6", "block_7 … 12": "block_7", "block_13": "block_13", "block_14 … 16": "block_14"}
+
+
+def _stride(output_stride: int) -> list[str]:
+    plan = segmenter(MobileNetV2Config(output_stride=output_stride, num_labels=21))
+    layers = {node.name: node.layer for node in plan.nodes}
+    height, width, _ = plan.shapes(513, 513)[LOGITS]
+    billions = plan.multiply_adds(513) / 1e9
+    cells = [_window(layers[name]) for name in STRIDED_BLOCKS.values()]
+    return [str(output_stride), f"{height}×{width}", *cells, f"{billions:.2f} · 10⁹"]
+
+
+def _window(block: InvertedResidual) -> str:
+    words = [f"{word} {n}" for word, n in (("stride", block.stride), ("dilation", block.dilation)) if n > 1]
+    return ", ".join(words) or "–"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "performance": performance,
     "grid": grid,
+    "fuzz": fuzz,
+    "strides": strides,
     "footprint": footprint,
     "nodes": nodes,
     "kernels": kernels,

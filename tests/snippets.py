@@ -1,11 +1,14 @@
 """The Python blocks of the documentation. Tests run them, and check their types, page by page.
 
 A block that cannot run says why on its opening line: ````` ```python skip: needs a GPU `````. One that uses a different
-library, whose types are not checked, is marked as well: ````` ```python foreign `````.
+library, whose types are not checked, is marked as well: ````` ```python foreign `````. A plain block right below one of
+Python is what that prints; … there stands for anything.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -22,17 +25,33 @@ GIVEN = (
 )
 
 _BLOCK = re.compile(
-    r"^```python *(?:skip: (?P<reason>.+)|(?P<foreign>foreign))?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^```python *(?:skip: (?P<reason>.+)|(?P<foreign>foreign))?\n(?P<code>.*?)^```$"
+    r"(?:\n+^```\n(?P<output>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
 )
 
 
 class Snippet(NamedTuple):
-    """A block of code: number of its first line, text, why it is not run ("" if it is), and whether types count."""
+    """A block of code.
+
+    Attributes
+    ----------
+    line : int
+        Number of its first line on the page.
+    code : str
+    reason : str
+        Why it is not run; "" if it is.
+    typed : bool
+        Whether its types are checked.
+    output : str
+        What the page says that it prints; "" if it says nothing.
+    """
 
     line: int
     code: str
     reason: str
     typed: bool
+    output: str
 
 
 def pages() -> list[str]:
@@ -47,16 +66,32 @@ def snippets(page: str) -> list[Snippet]:
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
         Snippet(
-            text.count("\n", 0, match.start("code")) + 1, match["code"], match["reason"] or "", not match["foreign"]
+            text.count("\n", 0, block.start("code")) + 1,
+            block["code"],
+            block["reason"] or "",
+            not block["foreign"],
+            block["output"] or "",
         )
-        for match in _BLOCK.finditer(text)
+        for block in _BLOCK.finditer(text)
     ]
 
 
-def script(page: str) -> str:
-    """All blocks of a page that run, as one script in which every line has the number that it has on the page."""
-    lines = [GIVEN]
-    for line, code, reason, _ in snippets(page):
-        if not reason:
-            lines += [""] * (line - len(lines) - 1) + code.splitlines()
-    return "\n".join(lines) + "\n"
+def run(page: str) -> None:
+    """Run all blocks of a page in one world, and compare what they print with what the page says.
+
+    Every line has the number that it has on the page.
+    """
+    world: dict[str, object] = {"__name__": page}
+    exec(GIVEN, world)
+    for snippet in snippets(page):
+        if not snippet.reason:
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile("\n" * (snippet.line - 1) + snippet.code, page, "exec"), world)
+            assert is_output(snippet.output, printed.getvalue()), printed.getvalue()
+
+
+def is_output(said: str, printed: str) -> bool:
+    """Whether code prints what a page says, "" for nothing in particular."""
+    pattern = re.escape(said.strip()).replace("…", ".*")
+    return not said or re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None

@@ -111,7 +111,15 @@ def test_python_blocks_run(page: str, world: Path, tmp_path: Path, monkeypatch: 
     work = Path(shutil.copytree(world, tmp_path / "world", ignore=shutil.ignore_patterns("home", "keras")))
     monkeypatch.chdir(work)
     monkeypatch.setenv("NPMNV2_HOME", str(world / "home"))
-    exec(compile(snippets.script(page), page, "exec"), {"__name__": page})
+    snippets.run(page)
+
+
+def test_what_a_page_says_is_compared_with_what_its_code_prints() -> None:
+    outputs = [snippet.output for page in snippets.pages() for snippet in snippets.snippets(page)]
+    assert any("Egyptian cat" in output for output in outputs)
+    assert snippets.is_output("a\n…\nz\n", "a\nb\nc\nz\n")
+    assert snippets.is_output("", "anything")
+    assert not snippets.is_output("1.5 ms (a)\n", "1x5 ms a\n")
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)

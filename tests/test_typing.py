@@ -30,13 +30,11 @@ def sections() -> Iterator[tuple[str, str]]:
     """
     for page in snippets.pages():
         lines = (snippets.ROOT / page).read_text(encoding="utf-8").splitlines()
-        heads = (
-            []
-            if page.startswith("docs/porting_")
-            else [number for number, line in enumerate(lines, start=1) if line.startswith("## ")]
-        )
+        heads = [number for number, line in enumerate(lines, start=1) if line.startswith("## ")]
+        if page.startswith("docs/porting_"):
+            heads = []
         for count, (start, stop) in enumerate(itertools.pairwise([0, *heads, len(lines) + 1])):
-            blocks = [code for line, code, _, typed in snippets.snippets(page) if start < line < stop and typed]
+            blocks = [found.code for found in snippets.snippets(page) if start < found.line < stop and found.typed]
             if blocks:
                 yield f"{re.sub(r'[^a-z]', '_', page.lower())}_{count}", "\n".join([*given(page, blocks), *blocks])
 

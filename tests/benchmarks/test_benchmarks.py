@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,13 +35,35 @@ def harness(benchmarks: None) -> ModuleType:
     return __import__("harness")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+MARKER = re.compile(r"<!-- /(\w+) -->")
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("kernels/*.md"))
+    if MARKER.search(page.read_text(encoding="utf-8"))
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_documentation_shows_the_recorded_figures(benchmarks: None, page: str) -> None:
-    from table import update
+    from table import TABLES, update
 
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert "<!-- performance -->" in text
+    assert set(MARKER.findall(text)) <= set(TABLES)
     assert update(text) == text, f"run python benchmarks/table.py --update {page}"
+
+
+def test_the_pages_with_tables_are_found() -> None:
+    assert {"README.md", "docs/performance.md", "docs/segmentation.md", "docs/weights.md"} <= set(PAGES)
+
+
+def test_what_fuzzing_prints_is_read(benchmarks: None) -> None:
+    from fuzz import results
+    from recorded import FUZZ, read
+
+    files = read(FUZZ)["files"]
+    assert all(file["refused"] + file["loaded"] == file["variants"] for file in files)
+    printed = "".join(f"{json.dumps(file)}\n." for file in files) + "\n9 passed in 100 s\n"
+    assert results(printed) == files
 
 
 def test_the_plot_shows_the_figures_of_the_table(benchmarks: None) -> None:
