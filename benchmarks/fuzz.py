@@ -2,8 +2,8 @@
 
     python benchmarks/fuzz.py [--variants 20000] [--json FILE]
 
-Takes hours. The tests do the work (tests/weights_tools/test_fuzz.py). They fail at the first file that neither loads nor
-ends in a WeightsError.
+Takes hours. The tests do the work (tests/weights_tools/test_fuzz.py). They fail at the first file that neither loads
+nor ends in a WeightsError.
 """
 
 from __future__ import annotations

@@ -66,7 +66,5 @@ def test_a_different_task_is_named(files, found, wanted) -> None:
 
 
 def test_unknown_tasks(files) -> None:
-    with pytest.raises(
-        ValueError, match=r"task \(='detect'\) must be one of classification, detection, features"
-    ):
+    with pytest.raises(ValueError, match=r"task \(='detect'\) must be one of classification, detection, features"):
         load(files["features"], task="detect")
