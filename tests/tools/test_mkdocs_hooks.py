@@ -38,7 +38,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("reference/kernels.md", "../../kernels/README.md", "../kernels.md"),
         ("reference/kernels.md", "../../kernels/conv.py", "../source/kernels/conv.py.md"),
         ("contributing.md", "../docs/numerics.md", "numerics.md"),
-        ("segmentation.md", "gallery.py", "source/docs/gallery.py.md"),
+        ("lessons/padding.md", "padding.py", "../source/docs/lessons/padding.py.md"),
     ],
 )
 def test_a_link_of_the_repository_becomes_one_of_the_site(
