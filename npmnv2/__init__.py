@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from npmnv2.hub.fetch import fetch as fetch
     from npmnv2.images.processor import MobileNetV2FeatureExtractor as MobileNetV2FeatureExtractor
     from npmnv2.images.processor import MobileNetV2ImageProcessor as MobileNetV2ImageProcessor
+    from npmnv2.lab.compare import compare as compare
     from npmnv2.loading import load as load
     from npmnv2.models.classification import MobileNetV2ForImageClassification as MobileNetV2ForImageClassification
     from npmnv2.models.detection import MobileNetV2ForObjectDetection as MobileNetV2ForObjectDetection
@@ -63,6 +64,7 @@ _MODULES = {
     "WeightsError": "errors",
     "cache_info": "hub.fetch",
     "clear_cache": "hub.fetch",
+    "compare": "lab.compare",
     "download": "hub.fetch",
     "fetch": "hub.fetch",
     "load": "loading",
@@ -89,6 +91,7 @@ __all__ = [
     "__version__",
     "cache_info",
     "clear_cache",
+    "compare",
     "download",
     "fetch",
     "load",

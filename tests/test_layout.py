@@ -143,6 +143,10 @@ TESTED_TOGETHER = {
     "cli/arguments.py": ("cli/test_main.py", "parsers are seen through commands"),
     "cli/console.py": ("cli/test_main.py", "messages are seen through commands"),
     "cli/speed.py": ("lab/test_bench.py", "two commands that print what lab measures"),
+    "lab/adapters/*.py": ("lab/test_adapters.py", "every framework on one network, side by side"),
+    "lab/faults.py": ("lab/test_diagnosis.py", "what diagnosis looks for"),
+    "lab/input_faults.py": ("lab/test_diagnosis.py", "what diagnosis looks for in the input"),
+    "lab/quantization_faults.py": ("lab/test_diagnosis.py", "what diagnosis looks for in integers"),
     "lab/quantization.py": ("models/test_quantization.py", "the report that model.quantize gives"),
     "labels/build.py": ("labels/test_labels.py", "a script for maintainers; its tables are tested"),
     "weights/assemble.py": ("weights_tools/test_convert.py", "what all foreign readers share"),
@@ -150,6 +154,7 @@ TESTED_TOGETHER = {
     "weights/names.py": ("weights_tools/test_names.py", "names of all makers in one table"),
     "weights/readers.py": ("weights_tools/test_convert.py", "the registry of readers, with every reader"),
     "weights_tools/crc32c.py": ("weights_tools/test_tensorflow.py", "the checksum of TensorFlow's files"),
+    "weights_tools/endpoints.py": ("weights_tools/test_names.py", "names of all makers in one table"),
     "weights_tools/flatbuffer.py": ("weights_tools/test_tflite.py", "the container of TFLite"),
     "weights_tools/flatbuffer_writer.py": ("weights_tools/test_tflite_writer.py", "the container of TFLite"),
     "weights_tools/graph_def.py": ("weights_tools/test_tensorflow.py", "a format of TensorFlow's"),
@@ -163,6 +168,7 @@ TESTED_TOGETHER = {
     "weights_tools/tflite_integers.py": ("weights_tools/test_tflite.py", "the integers of TFLite"),
     "weights_tools/torchvision.py": ("weights_tools/test_torch.py", "a format of PyTorch's"),
     "weights_tools/transformers.py": ("weights_tools/test_torch.py", "a format of PyTorch's"),
+    "weights_tools/wiring.py": ("lab/test_adapters.py", "graphs are run with the outputs that it adds"),
     "weights_tools/variables.py": ("weights_tools/test_tensorflow.py", "what TensorFlow's formats share"),
 }
 

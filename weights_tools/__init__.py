@@ -10,7 +10,9 @@ from npmnv2.weights.native import write_h5 as write_native
 from npmnv2.weights.readers import FORMATS, detect_format
 from npmnv2.weights.readers import read_checkpoint as read
 
+from . import wiring
 from .convert import WRITERS, convert, with_classes, with_labels, write
+from .endpoints import endpoint_of
 from .inspection import inspect
 from .keras import write as write_keras
 from .npz import write as write_npz
@@ -25,10 +27,12 @@ __all__ = [
     "WRITERS",
     "convert",
     "detect_format",
+    "endpoint_of",
     "inspect",
     "onnx_bytes",
     "read",
     "tflite_bytes",
+    "wiring",
     "with_classes",
     "with_labels",
     "write",

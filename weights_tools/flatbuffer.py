@@ -71,7 +71,7 @@ class Table:
     buffer: Buffer
     position: int
 
-    def _field(self, slot: int) -> int:
+    def field(self, slot: int) -> int:
         """Byte position of a field's value, 0 when the field is absent."""
         self.buffer.budget.step()
         vtable = self.position - self.buffer.number("int32", self.position)
@@ -83,7 +83,7 @@ class Table:
 
     def scalar(self, slot: int, kind: str, default: Scalar) -> Scalar:
         """A number of one of the kinds in `_FORMATS`."""
-        field = self._field(slot)
+        field = self.field(slot)
         return type(default)(self.buffer.unpack(_FORMATS[kind], field)) if field else default
 
     def _target(self, field: int) -> int:
@@ -91,12 +91,12 @@ class Table:
 
     def table(self, slot: int) -> Table | None:
         """A nested table."""
-        field = self._field(slot)
+        field = self.field(slot)
         return Table(self.buffer, self._target(field)) if field else None
 
     def _vector(self, slot: int, itemsize: int) -> tuple[int, int]:
         """Position of the first item and number of items; the whole vector lies inside the buffer."""
-        field = self._field(slot)
+        field = self.field(slot)
         if not field:
             return 0, 0
         target = self._target(field)

@@ -154,7 +154,7 @@ def transformers_name(layer: str, role: str) -> str:
 # --- torchvision --------------------------------------------------------------------------------------------
 
 
-def _torchvision_modules(layer: str) -> tuple[str, str]:
+def torchvision_modules(layer: str) -> tuple[str, str]:
     """The modules of a layer's convolution and of its batch norm; '' where there is none."""
     if layer == CLASSIFIER:
         return "classifier.1", ""
@@ -178,7 +178,7 @@ def torchvision_name(layer: str, role: str) -> str:
     """Torchvision's name, such as ``features.2.conv.0.1.weight``; '' for layers that torchvision does not
     have.
     """
-    convolution, norm = _torchvision_modules(layer)
+    convolution, norm = torchvision_modules(layer)
     module = convolution if role in ("kernel", "bias") else norm
     leaf = {"kernel": "weight", "bias": "bias"}.get(role) or _TORCH_NORM[role]
     return f"{module}.{leaf}" if module else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npmnv2.weights_tools import names
+from npmnv2.weights_tools import endpoint_of, names
 
 ROWS = [
     # canonical, TF-slim, transformers, torchvision
@@ -205,3 +205,32 @@ def test_every_variable_of_the_published_detectors(shared_data: Path, file, vari
     listed = (shared_data.parent / "facts" / "dumps" / f"{file}.vars.txt").read_text().splitlines()
     found = {names.canonical_from_slim(line.split(" [")[0]) for line in listed} - {None}
     assert len(found) == variables
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint"),
+    [
+        ("bn_Conv1", "Conv1"),
+        ("out_relu", "Conv_1"),
+        ("block_3_project_BN", "block_3_project"),
+        ("block_2_add", "block_2"),
+        ("MobilenetV2/expanded_conv_2/add", "block_2"),
+        ("MobilenetV2/expanded_conv/depthwise/Relu6:0", "expanded_conv_depthwise"),
+        ("FeatureExtractor/MobilenetV2/expanded_conv_13/expand/Relu6", "block_13_expand"),
+        ("MobilenetV2/Logits/Conv2d_1c_1x1/BiasAdd", "predictions"),
+        ("mobilenetv2_1.00_224/block_1_expand_1/convolution", "block_1_expand"),
+        ("/mobilenet_v2/layer.1/expand_1x1/activation/Clip_output_0", "block_2_expand"),
+        ("/layer.1/Add_output_0", "block_2"),
+        ("mobilenet_v2.conv_stem", "expanded_conv"),
+        ("features.2.conv.0", "block_1_expand"),
+        ("features.2.conv.3", "block_1_project"),
+        ("features.18", "Conv_1"),
+        ("classifier.1", "predictions"),
+        ("image_pooling/Relu", "image_pooling"),
+        ("avg_pool", "global_average_pooling2d"),
+        ("mobilenet_v2", None),
+        ("tensor_17", None),
+    ],
+)
+def test_values_by_name(name, endpoint) -> None:
+    assert endpoint_of(name) == endpoint

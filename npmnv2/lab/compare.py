@@ -1,0 +1,141 @@
+"""`compare`: two runs of one network on one photo, layer by layer, and what is wrong where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from npmnv2.errors import ArgumentError
+from npmnv2.kernels import Array, softmax
+from npmnv2.lab.adapters.interface import Adapter
+from npmnv2.lab.adapters.selection import open_side
+from npmnv2.lab.alignment import align
+from npmnv2.lab.comparison import TOLERANCE, Comparison, compare_traces, not_comparable
+from npmnv2.lab.environment import environment
+from npmnv2.network.architecture import CLASSIFIER
+from npmnv2.network.plan import IMAGE
+
+__all__ = ["compare"]
+
+
+def compare(
+    reference: Any,
+    other: Any,
+    photo: Any,
+    *,
+    tolerance: float = TOLERANCE,
+    own_input: bool = False,
+    diagnose: bool = True,
+) -> Comparison:
+    """Compare two runs of one network layer by layer; name the first that differs and, where the fault is known, why.
+
+    Parameters
+    ----------
+    reference, other
+        A model, a name or path (with ``@`` and words such as ``@float64``, ``@numpy``, ``@litert``), a Keras model, a
+        PyTorch module, or activations by name: a mapping, an `.npz` or an `.h5` file. See
+        `npmnv2.lab.adapters.selection.open_side`.
+    photo
+        As `predict` takes it; or a float array (N, H, W, C) that is the network's input already.
+    tolerance : float
+        A layer diverges where it differs by more than this share of its largest value.
+    own_input : bool
+        Let each model prepare the photo in its own way. Without it both see what the reference makes of it.
+    diagnose : bool
+        Look for known faults (`npmnv2.lab.diagnosis`): for that, one side's weights must be readable here.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ArgumentError
+        If neither side is a network that npmnv2 knows, so that nothing says which layer is which, or nobody can prepare
+        the photo.
+    FileNotFoundError, WeightsError, MissingPackageError, ImageError
+    """
+    sides = open_side(reference), open_side(other)
+    x = network_input(sides[0], sides[1], photo)
+    other_x = sides[1].model.prepare([photo]) if own_input and _prepares(sides[1]) and not _is_input(photo) else x
+    judge = next((side.model for side in sides if side.model is not None), None)
+    if judge is None:
+        return _compare_by_name(*sides, x, tolerance)
+    expected = {IMAGE: x, **judge.trace(x)}
+    first = expected if sides[0].runtime == "npmnv2" else align(sides[0].taps(x), judge.plan, expected)[0]
+    second, scales, _ = align(sides[1].taps(other_x), judge.plan, expected)
+    findings: tuple[Any, ...] = ()
+    if diagnose and judge is sides[0].model:
+        from npmnv2.lab.diagnosis import diagnose as find_faults
+
+        findings = find_faults(judge, second, x, photo=None if _is_input(photo) else photo, scales=scales)
+    if IMAGE not in second:
+        first = {name: value for name, value in first.items() if name != IMAGE}
+    remarks = _agree_on_probabilities(first, second)
+    return Comparison(
+        sides[0].label,
+        sides[1].label,
+        compare_traces(first, second, scales if sides[0].scales or not scales else None),
+        findings,
+        not_comparable(first, second),
+        tolerance,
+        remarks,
+        environment(),
+        x[0],
+    )
+
+
+def network_input(first: Adapter, second: Adapter, photo: Any) -> Array:
+    """The input that both sides take: the photo as the first of them prepares it that can.
+
+    Raises
+    ------
+    ArgumentError
+        If neither can.
+    """
+    if _is_input(photo):
+        return np.asarray(photo)
+    for side in (first, second):
+        if _prepares(side):
+            prepared: Array = side.model.prepare([photo])
+            return prepared
+    raise ArgumentError(
+        "photo must be the network's input, a float array (N, H, W, C), where neither side knows how to prepare one"
+    )
+
+
+def _is_input(photo: Any) -> bool:
+    return isinstance(photo, np.ndarray) and photo.ndim == 4 and photo.dtype.kind == "f"
+
+
+def _prepares(side: Adapter) -> bool:
+    return side.model is not None
+
+
+def _compare_by_name(first: Adapter, second: Adapter, x: Array, tolerance: float) -> Comparison:
+    """Two sides that no network of ours explains: values of equal names, in the order of the first."""
+    a, b = ({tap.name: tap.value for tap in side.taps(x)} for side in (first, second))
+    if not set(a) & set(b):
+        raise ArgumentError(
+            "one side must be a network that npmnv2 reads, or both must have values of the same names; "
+            f"{first.label} has {', '.join([*a][:3])}, …, {second.label} {', '.join([*b][:3])}, …"
+        )
+    return Comparison(
+        first.label, second.label, compare_traces(a, b), (), not_comparable(a, b), tolerance, (), environment(), x[0]
+    )
+
+
+def _agree_on_probabilities(first: dict[str, Array], second: dict[str, Array]) -> tuple[str, ...]:
+    """Where one side has probabilities and the other logits, compare probabilities."""
+    logits = [values for values in (first, second) if CLASSIFIER in values and not _are_probabilities(values)]
+    if len(logits) != 1 or any(CLASSIFIER not in values for values in (first, second)):
+        return ()
+    logits[0][CLASSIFIER] = softmax(logits[0][CLASSIFIER])
+    return (f"{CLASSIFIER}: one side gives probabilities, so those are compared",)
+
+
+def _are_probabilities(values: Mapping[str, Array]) -> bool:
+    scores = values[CLASSIFIER]
+    return bool(scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-3))

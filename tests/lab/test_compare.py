@@ -1,0 +1,136 @@
+"""`npmnv2.compare`: any two runs on one photo."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import planted
+import pytest
+from weight_files import random_checkpoint
+
+import npmnv2
+from npmnv2 import ArgumentError, MobileNetV2ForImageClassification
+from npmnv2.lab.adapters.selection import open_side, split_options
+from npmnv2.network.plan import IMAGE
+from npmnv2.weights.native import write_h5
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (70, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    checkpoint = random_checkpoint(image_size=64, depth_multiplier=0.35)
+    return MobileNetV2ForImageClassification.from_checkpoint(checkpoint, backend="numpy", dtype="float64")
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("compare") / "m.h5"
+    write_h5(model.to_checkpoint(), path)
+    return str(path)
+
+
+def test_a_model_and_its_file(model, file) -> None:
+    found = npmnv2.compare(model, f"{file}@numpy,float64", PHOTO)
+    assert found.verdict == "all layers are equal, bit for bit"
+    assert found.other == "m.h5 (npmnv2, numpy, float64)"
+    assert [layer.name for layer in found.layers] == [IMAGE, *model.plan.endpoints]
+    assert found.image.shape == (64, 64, 3)
+    assert found.environment["python"]
+    single = npmnv2.compare(model, file, PHOTO)
+    assert single.agree
+    assert 0 < single.worst.relative < 1e-4
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_dumped_activations(model, tmp_path, suffix) -> None:
+    """Without a batch axis, with the channels first, or under another maker's names."""
+    x = model.prepare([PHOTO])
+    values = planted.run(model, x, {"block_3_project": planted.with_layer(activation="relu6")})
+    dumped = {
+        "MobilenetV2/Conv/Relu6": values["Conv1"].transpose(0, 3, 1, 2),
+        "features.2.conv.0": values["block_1_expand"][0],
+        "mobilenet_v2.layer.2.reduce_1x1": values["block_3_project"],
+        "block_2_add": values["block_2"],
+        "predictions": values["predictions"],
+        **{name: values[name] for name in ("block_3_expand", "block_3_depthwise")},
+    }
+    path = tmp_path / f"dump{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **{name.replace("/", "."): value for name, value in dumped.items()})
+    else:
+        import h5py
+
+        with h5py.File(path, "w") as file:
+            for name, value in dumped.items():
+                file[name] = value
+    for side in (str(path), f"{path}@activations", dumped):
+        found = npmnv2.compare(model, side, PHOTO)
+        assert [(f.fault, f.layer) for f in found.findings] == [("activation", "block_3_project")]
+        assert found.first_divergent.name == "block_3_project"
+        assert "Conv1" not in found.left_out
+        assert "block_5_expand" in found.left_out
+
+
+def test_names_that_tell_nothing(model) -> None:
+    """Values by shape and order: of a convolution, its batch norm and its activation the last is ours."""
+    x = model.prepare([PHOTO])
+    values = planted.run(model, x)
+    parts = [part.name for part in model.plan.parts()]
+    numbered = {}
+    for number, name in enumerate(parts):
+        numbered[f"tensor_{number}a"] = values[name] * 0.5 - 0.1  # something like it, of the same shape
+        numbered[f"tensor_{number}b"] = values[name]
+    found = npmnv2.compare(model, numbered, x)
+    assert found.agree, found.verdict
+    assert len(found.layers) > len(parts)
+
+
+def test_own_input(model, file) -> None:
+    other = npmnv2.load(file, backend="numpy")
+    other.processor = type(other.processor).preset("slim", 64)
+    assert npmnv2.compare(model, other, PHOTO).agree
+    found = npmnv2.compare(model, other, PHOTO, own_input=True)
+    assert [(f.fault, f.layer) for f in found.findings] == [("resize", IMAGE)]
+    assert npmnv2.compare(model, other, PHOTO, own_input=True, diagnose=False).findings == ()
+
+
+def test_dumps_of_equal_names_need_no_network() -> None:
+    a = {"x": np.ones((1, 2)), "y": np.ones(3)}
+    found = npmnv2.compare(a, {"x": np.ones((1, 2)), "z": np.ones(3)}, np.zeros((1, 8, 8, 3)))
+    assert [layer.name for layer in found.layers] == ["x"]
+    assert found.left_out == ("y", "z")
+    with pytest.raises(ArgumentError, match="one side must be a network that npmnv2 reads"):
+        npmnv2.compare(a, {"other": np.ones(3)}, np.zeros((1, 8, 8, 3)))
+    with pytest.raises(ArgumentError, match="photo must be the network's input"):
+        npmnv2.compare(a, a, PHOTO)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("m.h5@numpy,float64", ("m.h5", {"backend": "numpy", "dtype": "float64"})),
+        ("m.tflite@litert", ("m.tflite", {"runtime": "litert"})),
+        ("q.h5@reference", ("q.h5", {"arithmetic": "reference"})),
+        ("m.h5", ("m.h5", {})),
+    ],
+)
+def test_options_after_an_at_sign(text, expected) -> None:
+    assert split_options(text) == expected
+
+
+def test_wrong_sides(tmp_path, file) -> None:
+    for wrong in ("m.h5@numby", "m.h5@numpy,compiled"):
+        with pytest.raises(ArgumentError, match="must be at most one of each: auto, compiled, numba, numpy; float32"):
+            split_options(wrong)
+    with pytest.raises(TypeError, match="a side must be a model, a name or path, a Keras model"):
+        open_side(3)
+    with pytest.raises(ArgumentError, match="must be left out with activations"):
+        open_side(f"{file}@float64,activations")
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04" + bytes(22) + b"\5\0\0\0a.npy")
+    with pytest.raises(npmnv2.WeightsError, match=r"must be an \.npz or \.h5 file"):
+        open_side(f"{tmp_path / 'x.npz'}@activations")
+    at = tmp_path / "strange@name.h5"
+    shutil.copy(file, at)
+    assert open_side(str(at)).label.startswith("strange@name.h5")
