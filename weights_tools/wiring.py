@@ -17,7 +17,7 @@ import numpy as np
 from npmnv2.errors import WeightsError
 from npmnv2.weights.bounds import Budget, read_bytes
 
-from .graph_def import Graph
+from .graph_def import GraphDef
 from .protobuf import Message
 from .tflite import Model
 
@@ -208,7 +208,7 @@ def frozen_graph_wiring(path: str | Path) -> Wiring:
     FileNotFoundError
     WeightsError
     """
-    graph = Graph(Path(path), read_bytes(Path(path)))
+    graph = GraphDef(Path(path), data=read_bytes(Path(path)))
     images = [operation.name for operation in graph.operations.values() if operation.kind == "Placeholder"]
     wires = (
         Wire(operation.name, _TENSORFLOW_KINDS.get(operation.kind, OTHER), operation.inputs, operation.name)

@@ -74,11 +74,6 @@ class QuantizedBackend:
         return IntegerExecutable(plan, arranged, self.quantization, arithmetic)
 
 
-def real_weights(plan: Plan, weights: Weights, quantization: Quantization) -> dict[str, Array]:
-    """The real numbers that integer weights stand for, in the layouts of the kernels, in float32."""
-    return _dequantized(plan, _arranged(plan, weights), quantization)
-
-
 def _arranged(plan: Plan, weights: Weights) -> dict[str, Any]:
     """The weights in the layouts of the kernels: pointwise (Cin, Cout), depthwise (kh, kw, C)."""
     arranged = dict(weights)

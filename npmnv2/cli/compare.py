@@ -1,30 +1,36 @@
-"""``npmnv2 compare``: two models, or two backends of one, layer by layer."""
+"""``npmnv2 compare``: two runs of one network, ours or another framework's, layer by layer."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from npmnv2.backends.selection import BACKENDS
 from npmnv2.cli.arguments import add_command, add_model
 from npmnv2.cli.console import log_stderr
 
 _EXAMPLES = (
     "compare reference.h5 port.tflite cat.jpg",
-    "compare model.h5 cat.jpg --backend numpy --dtype float64",
+    "compare model.h5@float64 cat.jpg                     # the reference in double precision, then as it is",
+    "compare model.h5@float64 port.tflite@litert cat.jpg  # the file in its own runtime",
+    "compare model.h5 port.onnx cat.jpg",
+    "compare model.h5 dumped.npz cat.jpg",
     "compare model.h5 int8.h5 cat.jpg --steps --litert",
+)
+_SIDE = (
+    "name or file, and after @ how to run it: a backend, float64, an arithmetic, or keras, torch, litert, onnxruntime, "
+    "tensorflow, activations"
 )
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     command = add_command(commands, "compare", compare, _EXAMPLES)
-    add_model(command, "first", metavar="REFERENCE", help="name or file")
-    add_model(command, "second", metavar="MODEL", nargs="?", help="what to check (default: the reference again)")
+    add_model(command, "first", metavar="REFERENCE", help=_SIDE)
+    add_model(command, "second", metavar="OTHER", nargs="?", help="what to check (default: the reference's file again)")
     command.add_argument("photo", metavar="PHOTO", help="both see what the reference makes of it")
-    command.add_argument("--backend", default="auto", choices=BACKENDS, help="of the reference")
-    command.add_argument("--against", default="auto", choices=BACKENDS, help="backend of the second")
-    command.add_argument("--dtype", default="float32", choices=("float32", "float64"), help="of the reference")
+    command.add_argument("--own-input", action="store_true", help="each model prepares the photo in its own way")
+    command.add_argument("--no-diagnosis", action="store_true", help="do not look for known faults")
+    command.add_argument("--json", action="store_true", help="everything, as JSON")
     command.add_argument(
         "--steps", action="store_true", help="a quantized model in every arithmetic, in units of each value's scale"
     )
@@ -33,20 +39,21 @@ def add_to(commands: Any) -> None:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Compare two models, or two backends of one, layer by layer."""
-    from npmnv2.lab.comparison import Comparison, compare_traces, not_comparable
-    from npmnv2.loading import load
+    """Compare two runs of a network, ours or another framework's, layer by layer, and name known faults."""
+    from npmnv2.lab.adapters.selection import split_options
+    from npmnv2.lab.compare import compare as compare_runs
 
     if options.steps:
         return _compare_steps(options)
-    first = load(options.first, backend=options.backend, dtype=options.dtype)
-    second = load(options.second or options.first, backend=options.against)
-    x = first.prepare([options.photo])
-    traces = first.trace(x), second.trace(x)
-    layers = compare_traces(*traces)
-    names = options.first, options.second or options.first
-    found = Comparison(*names, layers, left_out=not_comparable(*traces), tolerance=options.tolerance)
-    print(found)
+    found = compare_runs(
+        options.first,
+        options.second or split_options(options.first)[0],
+        options.photo,
+        tolerance=options.tolerance,
+        own_input=options.own_input,
+        diagnose=not options.no_diagnosis,
+    )
+    print(found.to_json(indent=1) if options.json else found)
     return 0 if found.agree else 1
 
 
@@ -55,7 +62,7 @@ def _compare_steps(options: argparse.Namespace) -> int:
     from npmnv2.loading import load
 
     model = load(options.second or options.first)
-    reference = load(options.first, backend=options.backend, dtype=options.dtype) if options.second else None
+    reference = load(options.first) if options.second else None
     if reference is not None and reference.quantization is not None:
         reference = None
     print(side_by_side(model, options.photo, reference, options.litert))

@@ -71,8 +71,9 @@ def compare(
         from npmnv2.lab.diagnosis import diagnose as find_faults
 
         findings = find_faults(judge, second, x, photo=None if _is_input(photo) else photo, scales=scales)
-    if IMAGE not in second:
-        first = {name: value for name, value in first.items() if name != IMAGE}
+    if IMAGE not in first or IMAGE not in second or np.array_equal(first[IMAGE], second[IMAGE]):
+        # Only an input that differs is worth a line.
+        first, second = ({name: v for name, v in values.items() if name != IMAGE} for values in (first, second))
     remarks = _agree_on_probabilities(first, second)
     return Comparison(
         sides[0].label,

@@ -88,6 +88,7 @@ class _Examination:
     def __post_init__(self) -> None:
         model = self.judge
         self.values = completed(dict(self.values), model.plan)
+        self.widths = {name: shape[-1] for name, shape in model.plan.shapes(*self.x.shape[1:3]).items()}
         self.quantization = model.quantization
         if self.quantization is None:
             self.weights: Mapping[str, Array] = fold_batch_norms(model.plan, model.weights, np.float64)
@@ -112,7 +113,7 @@ class _Examination:
         for node in self.judge.plan.nodes:
             for part in parts_of(node):
                 call = self._call(part, tuple(self.known[name] for name in part.inputs))
-                seen = self.values.get(part.name)
+                seen = self._shown(part)
                 if seen is None:
                     self.known[part.name] = call.value()
                     hidden.append(call)
@@ -123,10 +124,19 @@ class _Examination:
             last = parts_of(node)[-1].name
             self.known[node.name] = self._block_output(node, last)
 
+    def _shown(self, part: Part) -> Array | None:
+        """What the suspect shows of a layer; None for a layer of another width, which the next one could not take."""
+        seen = self.values.get(part.name)
+        width = self.widths[part.name]
+        if seen is None or seen.shape[-1] == width or (isinstance(part.layer, Dense) and seen.shape[-1] == width - 1):
+            return seen
+        return None
+
     def _block_output(self, node: Node, last: str) -> Array:
         """A block's value: the suspect's own if it shows one that is not that of the block's last part."""
         seen = self.values.get(node.name)
-        return self.known[last] if seen is None else seen.astype(np.float64)
+        own = self.known[last]
+        return own if seen is None or seen.shape[-1] != own.shape[-1] else seen.astype(np.float64)
 
     def _call(self, part: Part, inputs: tuple[Array, ...]) -> Call:
         layer = part.layer

@@ -176,6 +176,9 @@ class Suspect:
     weights: Mapping[str, Array] = field(repr=False, default_factory=dict)
 
 
+# Free values of a channel from which a line is fitted, and of all channels for each number that is fitted.
+_ENOUGH_FOR_A_LINE, _VALUES_PER_NUMBER = 3, 2
+
 Detector = Callable[[Suspect], Iterator[Hypothesis]]
 
 
@@ -368,7 +371,11 @@ def other_batch_norm(suspect: Suspect) -> Hypothesis | None:
     low, high = activation(call.activation).clip
     free = np.asarray((seen > low) & (seen < high) & np.isfinite(seen))
     gain, offset = fitted_line(z, seen, free)
-    changed = replace(call, compute=lambda *_: z * gain + offset)
+    told = free.sum((0, 1, 2)) >= _ENOUGH_FOR_A_LINE
+    if free.sum() < _VALUES_PER_NUMBER * 2 * told.size or told.mean() < 0.5:
+        return None
+    # A channel that the activation cuts off says nothing for or against.
+    changed = replace(call, compute=lambda *_: np.where(told, z * gain + offset, seen))
     evidence = {"gain": float(np.median(gain)), "offset": float(np.median(offset))}
     return Hypothesis("batch_norm_other", FAULTS["batch_norm_other"], changed, evidence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -13,7 +14,7 @@ from npmnv2.weights.native import write_h5
 
 def test_compare(model, folder, capsys, tmp_path) -> None:
     photo = str(folder / "a.png")
-    assert main(["compare", model, photo, "--dtype", "float64", "--against", "numpy"]) == 0
+    assert main(["compare", f"{model}@float64", photo]) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert lines[4].startswith("Conv1")
@@ -23,7 +24,7 @@ def test_compare(model, folder, capsys, tmp_path) -> None:
     other.weights["block_7_expand_BN/gamma"] = other.weights["block_7_expand_BN/gamma"] * 1.5
     write_h5(other.to_checkpoint(), tmp_path / "other.h5")
     assert main(["compare", model, str(tmp_path / "other.h5"), photo]) == 1
-    assert "block_7_expand is the first layer that differs" in capsys.readouterr().out
+    assert "block_7_expand is the first layer with a known fault: another batch norm" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_the_background_is_left_out_where_only_one_has_it(classes, folder, capsy
 
 
 def test_columns_are_sane_in_float64(model, folder, capsys):
-    assert main(["compare", model, str(folder / "a.png"), "--dtype", "float64", "--against", "numpy"]) == 0
+    assert main(["compare", f"{model}@float64", f"{model}@numpy", str(folder / "a.png")]) == 0
     _, _, _, head, *lines, _, _ = capsys.readouterr().out.splitlines()
     for line in lines:
         _, largest, mean, relative, median, most, angle, snr, differing = line.split()
@@ -67,3 +68,21 @@ def test_models_of_different_widths_compare_nothing(model, tmp_path, folder, cap
     write_h5(MobileNetV2ForImageClassification(config, seed=0, backend="numpy").to_checkpoint(), tmp_path / "wide.h5")
     assert main(["compare", model, str(tmp_path / "wide.h5"), str(folder / "a.png")]) == 1
     assert re.search("not compared: Conv1, .* more", capsys.readouterr().out)
+
+
+def test_json_and_diagnosis(model, tmp_path, folder, capsys):
+    other = MobileNetV2ForImageClassification.from_pretrained(model, backend="numpy")
+    kernel = other.weights["block_4_depthwise/kernel"]
+    other.weights["block_4_depthwise/kernel"] = kernel[::-1, ::-1].copy()
+    write_h5(other.to_checkpoint(), tmp_path / "flipped.h5")
+    command = ["compare", model, str(tmp_path / "flipped.h5"), str(folder / "a.png"), "--json"]
+    assert main(command) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [(f["fault"], f["layer"]) for f in found["findings"]] == [("kernel_flipped", "block_4_depthwise")]
+    assert main([*command, "--no-diagnosis", "--tolerance", "10"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == []
+
+
+def test_unknown_options_of_a_side(model, folder, capsys):
+    assert main(["compare", f"{model}@float16", str(folder / "a.png")]) == 1
+    assert "must be at most one of each" in capsys.readouterr().err
