@@ -364,7 +364,7 @@ def _pads_both_sides(graph: Graph) -> bool:
     return pads is not None and pads.shape == (4, 2) and bool((pads[1:3] == 1).all())
 
 
-def _with_settings(graph: Graph, content: Content) -> Content:
+def with_settings(graph: Graph, content: Content) -> Content:
     """What a detector's graph says of its input, its anchors and its post-processing."""
     from .ssd_graph import input_size, listed_anchors, settings_of
 
@@ -404,7 +404,7 @@ def read_graph(graph: Graph, file_format: str) -> Checkpoint:
         preprocessing={"preset": "keras"} if from_keras else None,
     )
     if task_of(weights) == "detection":
-        content = _with_settings(graph, content)
+        content = with_settings(graph, content)
     checkpoint = assemble(path, file_format, content)
     if not any(operation.kind == FAKE_QUANT for operation in graph.operations.values()):
         return checkpoint

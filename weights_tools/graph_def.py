@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from npmnv2.errors import WeightsError
+from npmnv2.weights.assemble import Content
 from npmnv2.weights.bounds import Array, Budget, array_from_bytes, checked_shape, damaged, read_bytes
 from npmnv2.weights.checkpoint import Checkpoint
 
-from .graph import Attributes, Graph, Operation, read_graph
+from .graph import Attributes, Graph, Operation, read_graph, with_settings
 from .protobuf import Message, signed
 from .tf_checkpoint import DTYPES
 
@@ -122,6 +123,17 @@ class GraphDef(Graph):
 def _operation(message: Message) -> Operation:
     inputs = (name.partition(":")[0] for name in message.texts(3) if not name.startswith("^"))
     return Operation(message.text(1), message.text(2), tuple(inputs), _Attributes(message))
+
+
+def meta_graph(path: Path, data: memoryview, budget: Budget) -> GraphDef:
+    """The graph in a MetaGraphDef, which TensorFlow writes beside a checkpoint and into a SavedModel."""
+    return GraphDef(path, data=bytes(Message(data, budget).bytes(2)))
+
+
+def settings_beside(path: Path, content: Content) -> Content:
+    """A detector's weights, and what the graph beside its checkpoint (``.meta``) says of their use."""
+    data = read_bytes(path)
+    return with_settings(meta_graph(path, memoryview(data), Budget(path, len(data))), content)
 
 
 def read(path: str | Path) -> Checkpoint:

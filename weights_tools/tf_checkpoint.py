@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from npmnv2.errors import WeightsError
-from npmnv2.weights.assemble import assemble
+from npmnv2.weights.assemble import assemble, task_of
 from npmnv2.weights.bounds import (
     MAX_FILE_BYTES,
     MAX_NAME_BYTES,
@@ -312,7 +312,13 @@ def read_bundle(bundle: Bundle, file_format: str) -> Checkpoint:
     def value_of(name: str) -> Array:
         return bundle.value(bundle.names[name])
 
-    checkpoint = assemble(bundle.index, file_format, content(bundle.index, shapes, value_of))
+    found = content(bundle.index, shapes, value_of)
+    graph = bundle.index.with_suffix(".meta")
+    if task_of(found.weights) == "detection" and graph.is_file():
+        from .graph_def import settings_beside
+
+        found = settings_beside(graph, found)
+    checkpoint = assemble(bundle.index, file_format, found)
     if not are_ranges(shapes):
         return checkpoint
     return with_ranges(checkpoint, ranges_of_variables(shapes, value_of), str(bundle.index))

