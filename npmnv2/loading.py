@@ -51,7 +51,7 @@ SegmenterName = Literal[
     "deeplabv3_mnv2_dm05_pascal_trainval", "deeplabv3_mnv2_cityscapes_train", "deeplabv3_mnv2_ade20k_train",
     "google/deeplabv3_mobilenet_v2_1.0_513",
 ]  # fmt: skip
-DetectorName = Literal["ssdlite_mobilenet_v2_coco", "ssd_mobilenet_v2_coco"]
+DetectorName = Literal["ssdlite_mobilenet_v2_coco", "ssd_mobilenet_v2_coco", "pedestrian_ssdlite_mobilenet_v2"]
 BackboneName = Literal[
     "mobilenet_v2_1.4_224_no_top", "mobilenet_v2_1.3_224_no_top", "mobilenet_v2_1.0_224_no_top",
     "mobilenet_v2_1.0_192_no_top", "mobilenet_v2_1.0_160_no_top", "mobilenet_v2_1.0_128_no_top",

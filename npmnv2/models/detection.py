@@ -17,7 +17,6 @@ from npmnv2.images.processor import MobileNetV2ImageProcessor, check_share
 from npmnv2.images.steps import Pair, Placement
 from npmnv2.images.streams import OnError, check_count, map_images
 from npmnv2.kernels import (
-    AnchorRules,
     Array,
     DetectionRules,
     RawDetections,
@@ -33,7 +32,7 @@ from npmnv2.models.outputs import HiddenStatesOutput, ObjectDetectionOutput
 from npmnv2.models.photo import Photo, as_rgb
 from npmnv2.network.architecture import LAST_CONV
 from npmnv2.network.config import MobileNetV2Config
-from npmnv2.network.detection import SUPPRESSIONS, AnchorOptions, ExplicitAnchors, NonMaxSuppression, Suppression
+from npmnv2.network.detection import SUPPRESSIONS, ExplicitAnchors, NonMaxSuppression, Suppression
 from npmnv2.network.plan import Plan
 from npmnv2.network.ssd import BOX_ENCODINGS, CLASS_LOGITS, anchor_count, detector, map_sizes
 from npmnv2.results.detection import Detections, Pixels
@@ -161,7 +160,7 @@ class MobileNetV2ForObjectDetection(MobileNetV2PreTrainedModel):
                 )
             return anchors
         sizes = map_sizes(self.config, height, width)
-        return ssd_anchors(sizes, anchor_rules(options), (height, width)).astype(self.dtype)
+        return ssd_anchors(sizes, options.rules, (height, width)).astype(self.dtype)
 
     # --- photos ------------------------------------------------------------------------------------------------------
 
@@ -344,18 +343,6 @@ def _reader(image: Any, photo: Photo, processor: MobileNetV2ImageProcessor) -> P
 def read_photo(image: ImageSource, exif_orientation: bool, convert_rgb: bool) -> Pixels:
     """A photo as 8-bit RGB."""
     return as_rgb(load_image(image, exif_orientation=exif_orientation, convert_rgb=convert_rgb))
-
-
-def anchor_rules(options: AnchorOptions) -> AnchorRules:
-    """The options of a configuration as `npmnv2.kernels.ssd_anchors` takes them."""
-    return AnchorRules(
-        options.min_scale,
-        options.max_scale,
-        options.scales,
-        options.aspect_ratios,
-        options.interpolated_scale_aspect_ratio,
-        options.reduce_boxes_in_lowest_layer,
-    )
 
 
 def detection_rules(nms: NonMaxSuppression) -> DetectionRules:

