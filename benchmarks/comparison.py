@@ -5,33 +5,39 @@ from __future__ import annotations
 import datetime
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import harness
 import numpy as np
 from network import Network, network
-from runtimes.adapters import FAST, OURS, PACKAGES, RUNTIMES, Runtime, Unsuitable
+from runtimes.adapters import FAST, OURS, OURS_IN_FLOAT, PACKAGES, RUNTIMES, Runtime, Unsuitable
 
+FLOAT32 = "float32"
 # Float32 sums of a thousand products, 53 layers deep, in different orders.
 AGREEMENT = 1e-4
+# Of 8-bit networks that different tools make of the same float32 weights, without a tool's own corrections.
+COARSE_AGREEMENT = 0.5
 
 
 def compare(
-    task: str, model: str, batch: int, threads: int, names: Iterable[str], rounds: int, seconds: float
+    work: tuple[str, str, int, int], numbers: str, names: Iterable[str], rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """Return everything that was measured, as JSON takes it."""
+    """Return everything that was measured, as JSON takes it; `work` is task, model, batch and threads."""
+    task, model, batch, threads = work
     net = network(task, model)
     images = np.random.default_rng(1).uniform(-1, 1, (batch, *net.input_shape)).astype(np.float32)
-    runtimes = set_up(net, images, threads, names)
-    differences = check(runtimes)
+    runtimes = set_up(net, images, threads, names, numbers)
+    differences = check(runtimes) if numbers == FLOAT32 else check_integers(runtimes)
     figures = harness.rounds({name: runtime.run for name, runtime in runtimes.items()}, rounds, seconds)
     return {
         "task": task,
         "model": model,
         "batch": batch,
         "threads": threads,
+        "numbers": numbers,
         "multiply_adds": net.multiply_adds(),
+        **({} if numbers == FLOAT32 else {"peak_gops": peak_of(threads)}),
         "date": datetime.date.today().isoformat(),
         "machine": harness.machine(),
         "versions": harness.versions(PACKAGES),
@@ -47,13 +53,33 @@ def compare(
     }
 
 
-def set_up(net: Network, images: np.ndarray, threads: int, names: Iterable[str]) -> dict[str, Runtime]:
+def peak_of(threads: int) -> float | None:
+    """What the cores can do with bytes at best, in 10⁹ operations per second; None where that cannot be measured."""
+    import peak
+
+    one = peak.measure_bytes()
+    return None if one is None else round(one / 1e9 * threads, 1)
+
+
+def adapters(numbers: str) -> Mapping[str, Callable[..., Runtime]]:
+    """The runtimes that there are for networks of such numbers."""
+    if numbers == FLOAT32:
+        return RUNTIMES
+    from runtimes import integers
+
+    return integers.runtimes(numbers)
+
+
+def set_up(
+    net: Network, images: np.ndarray, threads: int, names: Iterable[str], numbers: str = FLOAT32
+) -> dict[str, Runtime]:
     """Return the runtimes that are installed and suited; say why the others are left out."""
-    weights = net.random_weights()
-    ready = {}
-    for name in (name for name in RUNTIMES if name in set(names)):
+    weights, wanted, ready = net.random_weights(), set(names), {}
+    for name, adapter in adapters(numbers).items():
+        if wanted and name not in wanted:
+            continue
         try:
-            ready[name] = RUNTIMES[name](net, weights, images, threads)
+            ready[name] = adapter(net, weights, images, threads)
         except (ImportError, Unsuitable) as reason:
             print(f"{name} is left out: {reason}", file=sys.stderr)
     return ready
@@ -73,14 +99,30 @@ def check(runtimes: Mapping[str, Runtime]) -> dict[str, float]:
     return differences
 
 
+def check_integers(runtimes: Mapping[str, Runtime]) -> dict[str, float]:
+    """Return how far each output is from float32's, in standard deviations of that (root mean square).
+
+    Ours must be LiteRT's to the last bit; the others have integers of their own, and must be near.
+    """
+    outputs = {name: runtime.logits(runtime.run()).astype(np.float64) for name, runtime in runtimes.items()}
+    exact = outputs[OURS_IN_FLOAT]
+    if "litert" in outputs and OURS in outputs and not np.array_equal(outputs["litert"], outputs[OURS]):
+        raise SystemExit(f"{np.count_nonzero(outputs['litert'] != outputs[OURS])} outputs differ from LiteRT's")
+    differences = {name: float(np.sqrt(np.mean((x - exact) ** 2)) / exact.std()) for name, x in outputs.items()}
+    for name, difference in differences.items():
+        if not difference < COARSE_AGREEMENT:
+            raise SystemExit(f"{name} differs from float32 by {difference:.2f} standard deviations")
+    return differences
+
+
 def report(measured: Mapping[str, Any]) -> str:
     """Return a table for people; fastest first."""
     results = measured["results"]
     fastest_first = sorted(results, key=lambda name: results[name]["ms_per_image"])
     base = OURS if OURS in results else fastest_first[0]
     title = (
-        f"{measured['task']} {measured['model']}, batch {measured['batch']}, threads {measured['threads']}: "
-        f"{measured['multiply_adds'] / 1e6:.1f} M multiply-adds per image"
+        f"{measured['task']} {measured['model']}, {measured['numbers']}, batch {measured['batch']}, "
+        f"threads {measured['threads']}: {measured['multiply_adds'] / 1e6:.1f} M multiply-adds per image"
     )
     rows = [
         [

@@ -1,6 +1,6 @@
 """Compare npmnv2 with other runtimes: same network, weights, images, threads and CPUs, in turn in one process.
 
-    python benchmarks/peers.py --batch 1 --threads 1 [--model 1.0_224] [--task classify] [--json FILE]
+    python benchmarks/peers.py --batch 1 --threads 1 [--model 1.0_224] [--task classify] [--numbers int8] [--json FILE]
 
 All outputs are compared first; only then are the runtimes timed, for several rounds in rotating order. Other load
 on the machine spoils the figures; where the system allows it, run `chrt -f 10 python benchmarks/peers.py …`.
@@ -22,6 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", default="1.0_224", help="depth multiplier and image size")
     parser.add_argument("--task", choices=("classify", "segment"), default="classify")
+    parser.add_argument("--numbers", choices=("float32", "uint8", "int8"), default="float32")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.1, help="per runtime and round")
     parser.add_argument("--only", nargs="+", metavar="RUNTIME", help="some of the runtimes")
@@ -37,11 +38,9 @@ def main() -> None:
     import comparison
 
     measured = comparison.compare(
-        options.task,
-        options.model,
-        options.batch,
-        options.threads,
-        options.only or comparison.RUNTIMES,
+        (options.task, options.model, options.batch, options.threads),
+        options.numbers,
+        options.only or (),
         options.rounds,
         options.seconds,
     )

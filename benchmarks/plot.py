@@ -1,6 +1,7 @@
 """Draw the recorded figures into docs/images/.
 
-The comparisons become performance.png, one panel each, and the grid becomes grid.png, one square for each cell.
+The comparisons become performance.png and integers.png, one panel each, and the grid becomes grid.png, one square for
+each cell.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import recorded
+from recorded import INTEGER_WORKS, WORKS, Work
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -20,25 +24,29 @@ import matplotlib.pyplot as plt
 OURS_COLOR, OTHERS_COLOR = "#d1495b", "#8d99ae"
 # A bar that is longer than this many times the shortest would make all others unreadable. It is cut off and says so.
 LONGEST_BAR = 4
-TARGET, GRID_TARGET = (recorded.ROOT / "docs" / "images" / f"{name}.png" for name in ("performance", "grid"))
+TARGET, INTEGERS_TARGET, GRID_TARGET = (
+    recorded.ROOT / "docs" / "images" / f"{name}.png" for name in ("performance", "integers", "grid")
+)
 
 
-def labels() -> dict[str, list[str]]:
+def labels(works: Iterable[Work] = WORKS) -> dict[str, list[str]]:
     """The figures of every panel as they are written beside the bars, by the panel's title."""
     return {
         str(work): [f"{timing.ms:.2f}" for timing in recorded.shown(figures).values()]
-        for work, figures in recorded.recorded().items()
+        for work, figures in recorded.recorded(works).items()
     }
 
 
 def main() -> None:
-    draw_comparisons()
+    draw_comparisons(WORKS, TARGET)
+    if recorded.recorded(INTEGER_WORKS):
+        draw_comparisons(INTEGER_WORKS, INTEGERS_TARGET)
     if recorded.GRID.exists():
         draw_grid(recorded.read(recorded.GRID))
 
 
-def draw_comparisons() -> None:
-    measured = recorded.recorded()
+def draw_comparisons(works: Iterable[Work], target: Path) -> None:
+    measured = recorded.recorded(works)
     columns = 4
     lines = -(-len(measured) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(11, 2.2 * lines), layout="constrained", squeeze=False)
@@ -47,15 +55,15 @@ def draw_comparisons() -> None:
     for axis, (work, figures) in zip(axes.flat, measured.items()):
         draw(axis, str(work), recorded.shown(figures))
     figure.supxlabel("milliseconds per image", fontsize=9)
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     # A test compares the figures in the picture's description with the recorded ones.
-    figure.savefig(TARGET, dpi=110, metadata={"Software": None, "Description": json.dumps(labels())})
+    figure.savefig(target, dpi=110, metadata={"Software": None, "Description": json.dumps(labels(works))})
 
 
 def draw(axis: plt.Axes, title: str, timings: dict[str, recorded.Timing]) -> None:
     limit = LONGEST_BAR * min(timing.ms for timing in timings.values())
     lengths = [min(timing.ms, limit) for timing in timings.values()]
-    colors = [OURS_COLOR if name == recorded.OURS else OTHERS_COLOR for name in timings]
+    colors = [OURS_COLOR if name in (recorded.OURS, recorded.OURS_IN_FLOAT) else OTHERS_COLOR for name in timings]
     bars = axis.barh(list(timings), lengths, color=colors)
     texts = [f"{timing.ms:.2f}" + (" (cut off)" if timing.ms > limit else "") for timing in timings.values()]
     for bar, timing in zip(bars, timings.values()):

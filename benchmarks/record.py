@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recorded import COLD_START, KERNELS, MEMORY, NODES, RESULTS, ROOT, WORKS
+from recorded import COLD_START, INTEGER_WORKS, KERNELS, MEMORY, NODES, RESULTS, ROOT, WORKS
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
         return not options.words or any(word in file.name for word in options.words)
 
     RESULTS.mkdir(exist_ok=True)
-    for work in filter(lambda work: chosen(work.file), WORKS):
+    for work in filter(lambda work: chosen(work.file), (*WORKS, *INTEGER_WORKS)):
         arguments = [f"--{name}={value}" for name, value in work._asdict().items()]
         run("peers.py", *arguments, f"--rounds={options.rounds}", f"--json={work.file}")
     if chosen(NODES):

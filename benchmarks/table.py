@@ -14,7 +14,7 @@ from pathlib import Path
 
 import harness
 import recorded
-from recorded import COLD_START, FUZZ, GRID, KERNELS, MEMORY, NODES, OTHERS, OURS, RIVALS
+from recorded import COLD_START, FUZZ, GRID, KERNELS, MEMORY, NODES, OTHERS, OURS, OURS_IN_FLOAT, RIVALS
 
 from npmnv2 import MobileNetV2Config
 from npmnv2.network.deeplab import LOGITS, segmenter
@@ -32,6 +32,22 @@ def performance() -> str:
         lines.append([str(work), f"**{timings[OURS].ms:.2f}**", *cells, f"{share:.2f}"])
     header = ["ms per image", OURS, *RIVALS, *OTHERS, "of the best"]
     return f"{harness.table(header, lines)}\n\n{basis(about)}"
+
+
+def integers() -> str:
+    """The same of networks of 8-bit integers, beside our own float32, and what share of the processor's best it is."""
+    lines, about = [], {}
+    for work, about in recorded.recorded(recorded.INTEGER_WORKS).items():
+        timings, results = recorded.shown(about), about["results"]
+        best = min((name for name in RIVALS if name in timings), key=lambda name: timings[name].ms)
+        float_rounds = results[OURS_IN_FLOAT]["rounds_ms_per_image"]
+        cells = [f"{timings[name].ms:.2f}" if name in timings else "–" for name in RIVALS]
+        ratios = [harness.ratio(timings[OURS].rounds, rounds) for rounds in (timings[best].rounds, float_rounds)]
+        peak = about["peak_gops"]
+        share = f"{results[OURS]['gflops'] / peak:.0%}" if peak else "–"
+        lines.append([str(work), f"**{timings[OURS].ms:.2f}**", *cells, *(f"{ratio:.2f}" for ratio in ratios), share])
+    header = ["ms per image", OURS, *RIVALS, "of the best", "of our float32", "of the peak"]
+    return f"{harness.table(header, lines)}\n\n{basis(about)}" if lines else "Not recorded yet."
 
 
 def basis(about: dict) -> str:
@@ -141,6 +157,7 @@ def _window(block: InvertedResidual) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "performance": performance,
+    "integers": integers,
     "grid": grid,
     "fuzz": fuzz,
     "strides": strides,

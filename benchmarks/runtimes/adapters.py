@@ -79,9 +79,13 @@ class OnnxRuntime(ChannelsFirst):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        model = onnx_graph.build(network, weights, len(images))
+        model = self.model(onnx_graph.build(network, weights, len(images)), images)
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.feed = {IMAGE: channels_first(images)}
+
+    def model(self, model: bytes, images: np.ndarray) -> bytes:
+        """The network that is run, made of that of real numbers."""
+        return model
 
     def run(self) -> np.ndarray:
         return self.session.run(None, self.feed)[0]
@@ -100,7 +104,7 @@ class OpenVino(ChannelsFirst):
         parts = np.split(images, self.streams)
         core = openvino.Core()
         compiled = core.compile_model(
-            core.read_model(onnx_graph.build(network, weights, len(parts[0]))),
+            self.model(core.read_model(onnx_graph.build(network, weights, len(parts[0]))), parts[0]),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "f32",
@@ -112,6 +116,10 @@ class OpenVino(ChannelsFirst):
         self.requests = [compiled.create_infer_request() for _ in parts]
         for request, part in zip(self.requests, parts):
             request.set_input_tensor(openvino.Tensor(channels_first(part)))
+
+    def model(self, model: Any, images: np.ndarray) -> Any:
+        """The network that is run, made of that of real numbers."""
+        return model
 
     def run(self) -> list[np.ndarray]:
         if self.streams == 1:
@@ -214,9 +222,9 @@ class Transformers(ChannelsFirst):
             return self.model(self.images).logits.numpy()
 
 
-OURS, OURS_ON_NUMPY = "npmnv2", "npmnv2 on NumPy"
+OURS, OURS_ON_NUMPY, OURS_IN_FLOAT = "npmnv2", "npmnv2 on NumPy", "npmnv2, float32"
 # The runtimes that a user would otherwise choose for speed.
-FAST = ("onnxruntime", "openvino", "openvino, 2 streams", "litert")
+FAST = ("onnxruntime", "onnxruntime, signed", "openvino", "openvino, 2 streams", "litert")
 # In this order they are set up: TensorFlow first, because its first operation fixes its threads.
 RUNTIMES: dict[str, type[Runtime]] = {
     "tensorflow": TensorFlow,
@@ -230,5 +238,5 @@ RUNTIMES: dict[str, type[Runtime]] = {
 }
 PACKAGES = (
     "npmnv2", "numpy", "numba", "llvmlite", "onnxruntime", "openvino", "ai-edge-litert", "tensorflow-cpu", "tensorflow",
-    "torch", "transformers",
+    "torch", "transformers", "nncf",
 )  # fmt: skip

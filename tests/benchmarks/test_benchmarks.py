@@ -79,6 +79,60 @@ def test_the_plot_shows_the_figures_of_the_table(benchmarks: None) -> None:
         assert list(shown(figures)) == [n for n in ("npmnv2", *RIVALS, *OTHERS) if n in figures["results"]]
 
 
+def test_integer_comparisons_are_recorded_with_what_is_needed_to_judge_them(benchmarks: None) -> None:
+    from plot import INTEGERS_TARGET, labels
+    from recorded import INTEGER_WORKS, OURS_IN_FLOAT, recorded
+
+    measured = recorded(INTEGER_WORKS)
+    if not measured:
+        pytest.skip("no integers are recorded")
+    assert set(measured) == set(INTEGER_WORKS)
+    for work, figures in measured.items():
+        assert {name: figures[name] for name in work._fields} == work._asdict()
+        assert "peak_gops" in figures
+        assert {"onnxruntime", "openvino", "ai-edge-litert", "nncf"} <= set(figures["versions"])
+        assert {"npmnv2", OURS_IN_FLOAT, "litert", "openvino", "onnxruntime"} <= set(figures["results"])
+    with Image.open(INTEGERS_TARGET) as image:
+        assert json.loads(image.info["Description"]) == labels(INTEGER_WORKS), "run python benchmarks/plot.py"
+
+
+def test_the_table_of_integers(benchmarks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import recorded
+    import table
+
+    def result(ms: float) -> dict[str, object]:
+        return {"ms_per_image": ms, "rounds_ms_per_image": [ms, 2 * ms], "gflops": 300.0}
+
+    figures = {
+        "results": {
+            "npmnv2": result(1.0),
+            "npmnv2, float32": result(5.0),
+            "litert": result(4.0),
+            "openvino": result(3.0),
+            "openvino, 2 streams": result(2.5),
+            "onnxruntime": result(3.5),
+            "onnxruntime, signed": result(2.0),
+        },
+        "peak_gops": 400.0,
+        "machine": {"processor": "P", "vectors": [], "system": "S"},
+        "versions": {},
+        "date": "today",
+    }
+    monkeypatch.setattr(recorded, "recorded", lambda works: {works[0]: figures})
+    header, _, row, *_ = (line.strip("|").split("|") for line in table.integers().splitlines())
+    cells = dict(zip(map(str.strip, header), map(str.strip, row)))
+    assert cells == {
+        "ms per image": "1.0_224 uint8, batch 1, 1 thread",
+        "npmnv2": "**1.00**",
+        "litert": "4.00",
+        "openvino": "2.50",
+        "onnxruntime": "2.00",
+        "of the best": "0.50",
+        "of our float32": "0.20",
+        "of the peak": "75%",
+    }
+
+
 def test_the_better_of_two_ways_to_run_openvino_is_shown(benchmarks: None) -> None:
     from recorded import shown
 
@@ -237,6 +291,71 @@ def test_a_runtime_that_disagrees_stops_the_comparison(benchmarks: None) -> None
     for wrong in (right + 1e-3, right * np.nan, right[:, :5]):
         with pytest.raises(SystemExit, match="differ"):
             check({"a": Answers(right), "b": Answers(right), "c": Answers(wrong)})
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_integers_are_litert_s_and_near_float32(benchmarks: None, task: str, dtype: str) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from comparison import check_integers, set_up
+    from network import network
+
+    net = network(task, "0.35_65")
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 65, 65, 3)).astype(np.float32)
+    ready = set_up(net, images, 1, ("npmnv2", "npmnv2, float32", "litert"), dtype)
+    assert set(ready) == {"npmnv2", "npmnv2, float32", "litert"}
+    differences = check_integers(ready)
+    assert differences["npmnv2"] == differences["litert"] > 0
+    zero_points = {q.zero_point for q in ready["npmnv2"].integers.quantization.kernels.values()}
+    assert (zero_points == {0}) == (dtype == "int8")
+    assert dtype == "int8" or max(abs(zero - 128) for zero in zero_points) > 10
+
+
+@pytest.mark.slow
+def test_tools_of_other_runtimes_make_integers_that_are_near(benchmarks: None) -> None:
+    for package in ("onnxruntime", "onnx", "openvino", "nncf"):
+        pytest.importorskip(package)
+    from comparison import check_integers, set_up
+    from network import network
+
+    net = network("classify", "0.35_64")
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    ready = set_up(net, images, 2, (), "int8")
+    assert set(ready) >= {"onnxruntime", "onnxruntime, signed", "openvino", "openvino, 2 streams"}
+    assert all(0 <= difference < 0.3 for difference in check_integers(ready).values())
+
+
+def test_integers_that_are_not_litert_s_stop_the_comparison(benchmarks: None) -> None:
+    from comparison import check_integers
+
+    class Answers:
+        def __init__(self, output: np.ndarray) -> None:
+            self.output = output
+
+        def run(self) -> np.ndarray:
+            return self.output
+
+        def logits(self, output: np.ndarray) -> np.ndarray:
+            return output
+
+    exact = np.random.default_rng(0).normal(size=(1, 10))
+    near, far = exact + 0.1 * exact.std(), exact[:, ::-1]
+    right = {"npmnv2, float32": Answers(exact), "litert": Answers(near), "npmnv2": Answers(near)}
+    assert check_integers(right)["npmnv2"] == pytest.approx(0.1)
+    with pytest.raises(SystemExit, match="1 outputs differ from LiteRT's"):
+        check_integers({**right, "npmnv2": Answers(near + 0.01 * (np.arange(10) == 3))})
+    with pytest.raises(SystemExit, match="openvino differs from float32"):
+        check_integers({**right, "openvino": Answers(far)})
+
+
+def test_the_peaks_are_measured(benchmarks: None) -> None:
+    pytest.importorskip("numba")
+    from npmnv2.kernels.device.probe import host_features
+    from peak import measure, measure_bytes
+
+    assert measure(0.01) > 0
+    bytes_ = measure_bytes(0.01)
+    assert (bytes_ or 0) > 0 if host_features() & {"avx512vnni", "avxvnni"} else bytes_ is None
 
 
 def test_kernels_are_timed_on_every_shape_once(benchmarks: None) -> None:
