@@ -105,16 +105,28 @@ def _dequantized(plan: Plan, weights: Weights, quantization: Quantization) -> di
     return real
 
 
+def _restored(plan: Plan, quantization: Quantization, values: dict[str, Array]) -> dict[str, Array]:
+    """Values by endpoint or alias as they were before equalization."""
+    if not quantization.exponents:
+        return values
+    # A block's value is that of its last part.
+    parts = {node.name: parts_of(node)[-1].name for node in plan.nodes}
+    resolved = {name: plan.resolve(name) for name in values}
+    return {name: quantization.restored(parts.get(at, at), values[name]) for name, at in resolved.items()}
+
+
 class FakeQuantExecutable(NumpyExecutable):
     """Run a plan in float32 and round every value to the steps of its quantization."""
 
     def __init__(self, plan: Plan, weights: Weights, quantization: Quantization) -> None:
         super().__init__(plan, weights)
+        self.quantization = quantization
         self.ranges = {name: quantized.FakeQuantRange.from_quantization(q) for name, q in quantization.values.items()}
 
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
         """Run on `x` (N, H, W, C) as far as `outputs` need."""
-        return super().__call__(quantized.fake_quantize(x, self.ranges[IMAGE]), outputs)
+        values = super().__call__(quantized.fake_quantize(x, self.ranges[IMAGE]), outputs)
+        return _restored(self.plan, self.quantization, values)
 
     def evaluate(self, node: Node, *inputs: Array) -> Array:
         """Compute one node, all parts of it if it is a block."""
@@ -152,7 +164,8 @@ class IntegerExecutable(NumpyExecutable):
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
         """Run on real numbers `x` (N, H, W, C) as far as `outputs` need, and return real numbers."""
         values = self.integers(self._quantized_image(x), outputs)
-        return {name: quantized.dequantize(q, self.values[self.plan.resolve(name)]) for name, q in values.items()}
+        real = {name: quantized.dequantize(q, self.values[self.plan.resolve(name)]) for name, q in values.items()}
+        return _restored(self.plan, self.quantization, real)
 
     def integers(self, q: Any, outputs: Sequence[str]) -> dict[str, Integers]:
         """Run on the integers of an image (N, H, W, C), and return integers."""

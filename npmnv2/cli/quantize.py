@@ -14,6 +14,7 @@ from npmnv2.files import check_target
 _EXAMPLES = (
     "quantize mobilenet_v2_1.0_224 photos/ --out model_int8.h5",
     "quantize model.h5 photos/ --out model_int8.tflite --method mse",
+    "quantize model.h5 photos/ --out model_uint8.tflite --dtype uint8 --equalize",
 )
 
 
@@ -28,6 +29,10 @@ def add_to(commands: Any) -> None:
     command.add_argument("--method", default="minmax", choices=METHODS, help="how a range follows from values")
     command.add_argument("--percentile", type=float, default=99.99, metavar="P", help="of values inside the range")
     command.add_argument("--dtype", default="int8", choices=("int8", "uint8"), help="default: int8, per channel")
+    command.add_argument("--equalize", action="store_true", help="first bring channels to similar sizes")
+    command.add_argument(
+        "--keep-biases", action="store_true", help="do not take off what rounding adds to channels on average"
+    )
     command.add_argument("-r", "--recursive", action="store_true", help="also search folders inside folders")
     command.set_defaults(null=False)
 
@@ -41,7 +46,14 @@ def quantize(options: argparse.Namespace) -> int:
     check_target(options.out)
     photos = list(images_of(find_photos(options)))
     model = load(options.model)
-    quantized = model.quantize(photos, method=options.method, percentile=options.percentile, dtype=options.dtype)
+    quantized = model.quantize(
+        photos,
+        method=options.method,
+        percentile=options.percentile,
+        dtype=options.dtype,
+        equalize=options.equalize,
+        correct_biases=not options.keep_biases,
+    )
     print(quantization_report(model, quantized, photos))
     write(quantized.to_checkpoint(), options.out)
     log_stderr(f"wrote {options.out}")

@@ -15,6 +15,8 @@ from npmnv2.lab.comparison import decibels
 from npmnv2.network.layers import Depthwise
 from npmnv2.network.plan import IMAGE, Part
 from npmnv2.network.quantization import Quantization, value_parts
+from npmnv2.weights.equalize import restore
+from npmnv2.weights.quantize import canonical_kernel
 
 
 class LayerCost(NamedTuple):
@@ -28,6 +30,8 @@ class LayerCost(NamedTuple):
         The same if this value alone were rounded: what the layer's own range and steps cost.
     saturated : float
         Share of the float network's numbers beyond the range.
+    equalized : float
+        Largest factor between two channels that equalization took out; 1 if it did nothing.
     """
 
     name: str
@@ -35,6 +39,7 @@ class LayerCost(NamedTuple):
     snr: float
     own_snr: float
     saturated: float
+    equalized: float = 1.0
 
 
 class QuantizationReport(NamedTuple):
@@ -45,14 +50,18 @@ class QuantizationReport(NamedTuple):
     agreement: float | None
 
     def __str__(self) -> str:
-        lines = [f"{'value':28} {'scale':>11} {'SNR dB':>7} {'own dB':>7} {'saturated':>9}"]
+        lines = [f"{'value':28} {'scale':>11} {'SNR dB':>7} {'own dB':>7} {'saturated':>9} {'equalized':>9}"]
         lines += [
-            f"{name:28} {scale:11.7f} {snr:7.1f} {own:7.1f} {saturated:9.3%}"
-            for name, scale, snr, own, saturated in self.layers
+            f"{name:28} {scale:11.7f} {snr:7.1f} {own:7.1f} {saturated:9.3%} {_factor(equalized):>9}"
+            for name, scale, snr, own, saturated, equalized in self.layers
         ]
         if self.agreement is not None:
             lines.append(f"same best class on {self.agreement:.1%} of {self.photos} photos")
         return "\n".join(lines)
+
+
+def _factor(equalized: float) -> str:
+    return "" if equalized == 1 else f"× {equalized:g}"
 
 
 def quantization_report(reference: Any, model: Any, photos: Sequence[Any]) -> QuantizationReport:
@@ -75,8 +84,10 @@ def quantization_report(reference: Any, model: Any, photos: Sequence[Any]) -> Qu
             steps = quantized.FakeQuantRange.from_quantization(q)
             signal[name] += _energy(exact[name])
             noise[name] += _energy(exact[name] - rounded[name])
-            own[name] += _energy(exact[name] - quantized.fake_quantize(exact[name], steps))
-            beyond[name] += np.count_nonzero((exact[name] < steps.low) | (exact[name] > steps.high))
+            factors = np.ldexp(np.float32(1), model.quantization.exponents.get(name, 0))
+            held = exact[name] / factors
+            own[name] += _energy((held - quantized.fake_quantize(held, steps)) * factors)
+            beyond[name] += np.count_nonzero((held < steps.low) | (held > steps.high))
             size[name] += exact[name].size
         same += int(exact[names[-1]].argmax() == rounded[names[-1]].argmax())
     layers = [
@@ -86,6 +97,7 @@ def quantization_report(reference: Any, model: Any, photos: Sequence[Any]) -> Qu
             decibels(signal[name], noise[name]),
             decibels(signal[name], own[name]),
             beyond[name] / size[name],
+            2.0 ** np.ptp(model.quantization.exponents.get(name, 0)),
         )
         for name in names
     ]
@@ -110,10 +122,13 @@ def dequantized(model: Any, **options: Any) -> Any:
     """
     if model.quantization is None:
         raise ArgumentError("model must be quantized to be dequantized; this one has real numbers")
-    weights: dict[str, Array] = {}
-    for part in value_parts(model.plan):
-        if part.name in model.quantization.kernels:
-            weights |= _real_weights(part, model.weights, model.quantization)
+    plan, quantization, folded = model.plan, model.quantization, {}
+    layers = {part.name: part for part in value_parts(plan) if part.name in quantization.kernels}
+    for part in layers.values():
+        folded |= _real_weights(part, model.weights, quantization)
+    weights = restore(plan, folded, quantization.exponents)
+    for name, part in layers.items():
+        weights[f"{name}/kernel"] = canonical_kernel(part, weights[f"{name}/kernel"])
     checkpoint = replace(model.to_checkpoint(), weights=weights, quantization=None)
     return type(model).from_checkpoint(checkpoint, processor=copy.copy(model.processor), **options)
 
@@ -121,11 +136,9 @@ def dequantized(model: Any, **options: Any) -> Any:
 def _real_weights(part: Part, weights: Any, quantization: Quantization) -> dict[str, Array]:
     source, filters, _ = quantization.of_layer(part)
     kernel, bias = weights[f"{part.name}/kernel"], weights[f"{part.name}/bias"]
-    if isinstance(part.layer, Depthwise):  # (kh, kw, C, 1); scales belong to the channels
-        real = quantized.dequantize(kernel[..., 0], filters)[..., None]
-    else:
-        real = quantized.dequantize(kernel, filters)
+    kernel = kernel[..., 0] if isinstance(part.layer, Depthwise) else kernel  # scales belong to the channels
     unit = source.scale[0] * filters.scales.astype(np.float64)
+    real = quantized.dequantize(kernel, filters)
     return {f"{part.name}/kernel": real, f"{part.name}/bias": (bias * unit).astype(np.float32)}
 
 

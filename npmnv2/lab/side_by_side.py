@@ -123,7 +123,8 @@ def litert_trace(model: Any, x: Array) -> dict[str, Array]:
     interpreter.invoke()
     outputs = [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
     names: Sequence[str] = [part.name for part in value_parts(model.plan)]
-    return {name: quantized.dequantize(q, quantization.values[name]) for name, q in zip(names, outputs)}
+    real = {name: quantized.dequantize(q, quantization.values[name]) for name, q in zip(names, outputs)}
+    return {name: quantization.restored(name, values) for name, values in real.items()}
 
 
 def _steps(exact: Array, other: Array, scale: float) -> Steps:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, overload
 
@@ -325,7 +325,14 @@ class MobileNetV2PreTrainedModel:
         return real_weights(self.plan, self.weights, self.quantization)
 
     def quantize(
-        self: Model, photos: Any, *, method: str = "minmax", percentile: float = 99.99, dtype: str = "int8"
+        self: Model,
+        photos: Any,
+        *,
+        method: str = "minmax",
+        percentile: float = 99.99,
+        dtype: str = "int8",
+        equalize: bool = False,
+        correct_biases: bool = True,
     ) -> Model:
         """Return this network in integers, with the ranges that its values have on photos.
 
@@ -339,6 +346,12 @@ class MobileNetV2PreTrainedModel:
         percentile : float
         dtype : {"int8", "uint8"}
             int8 has a scale per channel for kernels; uint8 one per kernel.
+        equalize : bool
+            Bring the channels of each value to similar sizes first, by factors that the next layer takes back
+            (`npmnv2.weights.equalize`), where that promises less noise. `run`, `features` and `trace` take the factors
+            back too; a TFLite file that is written does not know them.
+        correct_biases : bool
+            Take off what the rounding of kernels adds to each channel on average.
 
         Raises
         ------
@@ -347,7 +360,7 @@ class MobileNetV2PreTrainedModel:
         WeightsError
             If the ranges are impossible, as those of photos that show nothing.
         """
-        from npmnv2.models.quantization import quantized_checkpoint, value_names
+        from npmnv2.models.quantization import Choices, quantized_checkpoint, value_names
 
         if self.quantization is not None:
             raise ArgumentError("quantize needs a network of real numbers; this one is quantized")
@@ -357,11 +370,9 @@ class MobileNetV2PreTrainedModel:
             self.to_checkpoint(),
             self.plan,
             self.processor,
-            lambda x: self.run(x, names),
+            lambda folded: partial(self.backend.compile(self.plan, folded, self.n_threads), outputs=names),
             lambda: (self.prepare([photo]) for photo in chosen),
-            method,
-            percentile,
-            dtype,
+            Choices(method, percentile, dtype, equalize, correct_biases),
         )
         return type(self).from_checkpoint(checkpoint, processor=processor)
 

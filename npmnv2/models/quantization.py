@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,20 +15,33 @@ from npmnv2.network.plan import IMAGE, Plan
 from npmnv2.network.quantization import ArgMax, Interface, Requantize, Reshape, Resize, Softmax, Step, value_parts
 from npmnv2.weights.calibration import Calibration, check_method
 from npmnv2.weights.checkpoint import Checkpoint, fold_batch_norms
+from npmnv2.weights.equalize import Exponents, equalize, find_exponents
 from npmnv2.weights.quantize import quantize_network
 
 _BYTE = 255
+
+
+class Choices(NamedTuple):
+    """How a network is quantized; see `MobileNetV2PreTrainedModel.quantize`."""
+
+    method: str = "minmax"
+    percentile: float = 99.99
+    dtype: str = "int8"
+    equalize: bool = False
+    correct_biases: bool = True
+
+
+Batches = Callable[[], Iterable[Array]]
+Compile = Callable[[Mapping[str, Array]], Callable[[Array], dict[str, Array]]]
 
 
 def quantized_checkpoint(
     checkpoint: Checkpoint,
     plan: Plan,
     processor: MobileNetV2ImageProcessor,
-    run: Callable[[Array], dict[str, Array]],
-    batches: Callable[[], Iterable[Array]],
-    method: str = "minmax",
-    percentile: float = 99.99,
-    dtype: str = "int8",
+    compile: Compile,
+    batches: Batches,
+    choices: Choices,
 ) -> tuple[Checkpoint, MobileNetV2ImageProcessor]:
     """Quantize a network with the ranges that its values have on photos.
 
@@ -35,13 +49,11 @@ def quantized_checkpoint(
     ----------
     checkpoint, plan, processor
         Of the model.
-    run : callable
-        From images (N, H, W, C) to the values of all parts by name.
+    compile : callable
+        From folded weights to a function from images (N, H, W, C) to the values of all parts by name.
     batches : callable
         Gives the images of all photos, each time it is called.
-    method, percentile
-        See `npmnv2.weights.calibration.Calibration.settle`.
-    dtype : {"int8", "uint8"}
+    choices : Choices
 
     Returns
     -------
@@ -50,13 +62,21 @@ def quantized_checkpoint(
     MobileNetV2ImageProcessor
         The processor, whose pixels now are whole steps of the image's scale where they can be.
     """
-    check_method(method, percentile)
-    ranges, count, size = _ranges(run, batches, method, percentile)
+    check_method(choices.method, choices.percentile)
+    folded: Mapping[str, Array] = fold_batch_norms(plan, checkpoint.weights)
+    exponents: dict[str, Exponents] = {}
+    if choices.equalize:
+        seen, _, _ = _calibrated(compile(folded), batches, "minmax")
+        exponents = find_exponents(plan, folded, seen, choices.dtype == "int8")
+        folded = equalize(plan, folded, exponents)
+    calibration, count, size = _calibrated(compile(folded), batches, choices.method)
+    ranges = calibration.settle(choices.method, choices.percentile)
     statistics = _byte_statistics(processor)
     if statistics is not None:
         mean, deviation = statistics
         ranges[IMAGE] = (-mean / deviation, (1 - mean) / deviation)
-    weights, quantization = quantize_network(plan, fold_batch_norms(plan, checkpoint.weights), ranges, dtype)
+    means = calibration.means if choices.correct_biases else None
+    weights, quantization = quantize_network(plan, folded, ranges, choices.dtype, means=means)
     image = quantization.values[IMAGE]
     pixels = None
     if statistics is not None:
@@ -64,13 +84,17 @@ def quantized_checkpoint(
         zero, scale = pixels.zero_point / _BYTE, 1 / (_BYTE * image.scale[0])
         channels = plan.channels
         processor = replace(processor, image_mean=(zero,) * channels, image_std=(scale,) * channels)
-    interface = Interface((1, *size, plan.channels), pixels, _steps(checkpoint, size, dtype))
-    made = {"quantization": {"method": method, "photos": count, "dtype": dtype}}
+    interface = Interface((1, *size, plan.channels), pixels, _steps(checkpoint, size, choices.dtype))
+    made = {"quantization": {**choices._asdict(), "photos": count}}
     return (
         replace(
             checkpoint,
             weights=weights,
-            quantization=replace(quantization, interface=interface),
+            quantization=replace(
+                quantization,
+                interface=interface,
+                exponents={name: tuple(found.tolist()) for name, found in exponents.items()},
+            ),
             preprocessing=processor.to_preprocessing(),
             source={**checkpoint.source, **made},
         ),
@@ -78,10 +102,10 @@ def quantized_checkpoint(
     )
 
 
-def _ranges(
-    run: Callable[[Array], dict[str, Array]], batches: Callable[[], Iterable[Array]], method: str, percentile: float
-) -> tuple[dict[str, tuple[float, float]], int, tuple[int, int]]:
-    """Range of every value, number of photos, and (height, width) of the last one."""
+def _calibrated(
+    run: Callable[[Array], dict[str, Array]], batches: Batches, method: str
+) -> tuple[Calibration, int, tuple[int, int]]:
+    """What photos show, their number, and (height, width) of the last one."""
     calibration, count, size = Calibration(), 0, (0, 0)
     for x in batches():
         calibration.widen({IMAGE: x, **run(x)})
@@ -91,7 +115,7 @@ def _ranges(
     if method != "minmax":
         for x in batches():
             calibration.count({IMAGE: x, **run(x)})
-    return calibration.settle(method, percentile), count, size
+    return calibration, count, size
 
 
 def _byte_statistics(processor: MobileNetV2ImageProcessor) -> tuple[float, float] | None:

@@ -15,7 +15,7 @@ from npmnv2.network.layers import AnyLayer, Conv, Depthwise, InvertedResidual, S
 
 IMAGE = "image"
 # Pixels a side; only shapes are computed of it.
-_LARGE_IMAGE = 1 << 20
+LARGE_IMAGE = 1 << 20
 BATCH_NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
@@ -152,7 +152,7 @@ class Plan:
     def parameter_shapes(self) -> dict[str, Shape]:
         """Name and shape of every array that a file holds for this network, batch norms not folded."""
         # The sizes of kernels do not depend on that of the image, which need only be larger than any pooling window.
-        shapes = self.shapes(_LARGE_IMAGE, _LARGE_IMAGE)
+        shapes = self.shapes(LARGE_IMAGE, LARGE_IMAGE)
         found: dict[str, Shape] = {}
         for name, layer, inputs in self.parts():
             for variable, shape in layer.parameter_shapes(*(shapes[i] for i in inputs)).items():

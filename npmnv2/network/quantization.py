@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from npmnv2.errors import WeightsError
-from npmnv2.kernels import Arithmetic, TensorQuantization, Variant, quantized
+from npmnv2.kernels import Arithmetic, Array, TensorQuantization, Variant, quantized
 from npmnv2.network.layers import AveragePool, Concat, Conv, Dense, Depthwise, ResizeLike
-from npmnv2.network.plan import IMAGE, Part, Plan, parts_of
+from npmnv2.network.plan import IMAGE, LARGE_IMAGE, Part, Plan, parts_of
 
 XNNPACK, FAKE_QUANT = "xnnpack", "fakequant"
 ARITHMETICS = (*quantized.ARITHMETICS, FAKE_QUANT)
@@ -29,6 +29,7 @@ POOLINGS = ("average_pool", "mean")
 # The factors from sums to outputs that XNNPACK takes; gemmlowp's multiplier ends at 2⁻³¹.
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 2.0**-31, 2.0**8
 _INT32 = 1 << 31
+_LARGEST_EXPONENT = 64
 
 
 def value_parts(plan: Plan) -> Iterator[Part]:
@@ -123,6 +124,9 @@ class Quantization:
         Of the TFLite file that the network comes from.
     arithmetic : {"xnnpack", "reference", "fakequant"}
         What the file's own runtime computes in.
+    exponents : dict of str to tuple of int
+        Of values that cross-layer equalization divided by powers of two (`npmnv2.weights.equalize`), channel by
+        channel: real = 2^exponent · scale · (q − zero_point).
     """
 
     values: Mapping[str, TensorQuantization]
@@ -130,10 +134,15 @@ class Quantization:
     pooling: str = "average_pool"
     interface: Interface | None = None
     arithmetic: str = XNNPACK
+    exponents: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def of_layer(self, part: Part) -> tuple[TensorQuantization, TensorQuantization, TensorQuantization]:
         """Quantization of a layer's input, kernel and output."""
         return self.values[part.inputs[0]], self.kernels[part.name], self.values[part.name]
+
+    def restored(self, name: str, values: Array) -> Array:
+        """The real numbers of a value as they were before equalization."""
+        return np.ldexp(values, self.exponents[name]) if name in self.exponents else values
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; float32 scales survive as they are."""
@@ -143,6 +152,7 @@ class Quantization:
             "kernels": {name: _to_json(q) for name, q in self.kernels.items()},
             "pooling": self.pooling,
             "arithmetic": self.arithmetic,
+            **({"exponents": dict(self.exponents)} if self.exponents else {}),
             "interface": interface
             and {
                 "shape": interface.shape,
@@ -166,6 +176,7 @@ class Quantization:
                 tuple(_step_from_json(*step) for step in interface["steps"]),
             ),
             str(data["arithmetic"]),
+            {str(name): _tuple(list(exponents)) for name, exponents in data.get("exponents", {}).items()},
         )
 
 
@@ -213,7 +224,7 @@ def check_quantization(
         If a scale is not a usable number, a zero point lies outside its type, per-channel scales do not fit, types do
         not go together, or a sum can leave the range of int32.
     """
-    problems = [*_missing(plan, quantization)] or [*_impossible(quantization)]
+    problems = [*_missing(plan, quantization)] or [*_impossible(quantization), *_wrong_exponents(plan, quantization)]
     if not problems:
         problems = [problem for part in value_parts(plan) for problem in _misfits(part, weights, quantization)]
     if problems:
@@ -245,6 +256,19 @@ def _impossible(quantization: Quantization) -> Iterator[str]:
             yield f"{name} has the zero point {q.zero_point}, which {q.dtype} cannot hold"
         if name in quantization.values and len(q.scale) > 1:
             yield f"{name} has {len(q.scale)} scales, only kernels may have one per channel"
+
+
+def _wrong_exponents(plan: Plan, quantization: Quantization) -> Iterator[str]:
+    if not quantization.exponents:
+        return
+    shapes = plan.shapes(LARGE_IMAGE, LARGE_IMAGE)
+    for name, exponents in quantization.exponents.items():
+        channels = shapes[name][-1] if name in quantization.values and name in shapes else 0
+        if len(exponents) != channels:
+            yield f"{name} has {len(exponents)} exponents for {channels} channels"
+        elif max(map(abs, exponents)) > _LARGEST_EXPONENT:
+            farthest, limit = max(exponents, key=abs), _LARGEST_EXPONENT
+            yield f"{name} has the exponent {farthest}, exponents must be from −{limit} to {limit}"
 
 
 def _misfits(part: Part, weights: Mapping[str, Any], quantization: Quantization) -> Iterator[str]:

@@ -23,20 +23,49 @@ _SHRINKS = np.linspace(1.0, 0.3, 71)
 
 @dataclass
 class Calibration:
-    """Extremes and histograms of every value of a network.
+    """Extremes, means and histograms of every value of a network.
 
-    Values are added twice: first to find the extremes (`widen`), then, for the methods that look at how values are
-    spread, to count them in the bins between these (`count`).
+    Values are added twice: first to find the extremes and means (`widen`), then, for the methods that look at how
+    values are spread, to count them in the bins between these (`count`).
+
+    Attributes
+    ----------
+    ranges : dict of str to (low, high)
+        Extremes of every value.
+    counts : dict of str to integers
+        Histogram of every value.
+    largest : dict of str to numbers [shape=(C,)]
+        Size of the largest number in every channel of each value.
     """
 
     ranges: dict[str, Range] = field(default_factory=dict)
     counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    largest: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    _sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    _energies: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    _sizes: dict[str, int] = field(default_factory=dict)
 
     def widen(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Take in the smallest and largest number of each array."""
+        """Take in the smallest and largest number of each array, and what its channels hold."""
         for name, x in values.items():
             low, high = self.ranges.get(name, (np.inf, -np.inf))
             self.ranges[name] = min(low, float(x.min())), max(high, float(x.max()))
+            pixels = x.reshape(-1, x.shape[-1])
+            nothing = np.zeros(x.shape[-1])
+            self.largest[name] = np.maximum(self.largest.get(name, nothing), np.abs(pixels).max(axis=0))
+            self._sums[name] = self._sums.get(name, nothing) + pixels.sum(axis=0, dtype=np.float64)
+            self._energies[name] = self._energies.get(name, nothing) + np.square(pixels, dtype=np.float64).sum(axis=0)
+            self._sizes[name] = self._sizes.get(name, 0) + len(pixels)
+
+    @property
+    def means(self) -> dict[str, NDArray[np.float64]]:
+        """Mean of every channel of each value."""
+        return {name: total / self._sizes[name] for name, total in self._sums.items()}
+
+    @property
+    def squares(self) -> dict[str, NDArray[np.float64]]:
+        """Mean square of every channel of each value."""
+        return {name: total / self._sizes[name] for name, total in self._energies.items()}
 
     def count(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Count the numbers of each array in equal bins between the extremes."""

@@ -3,8 +3,12 @@
 Kernels get the scale at which their largest weight is the largest integer, per output channel where the type is int8.
 Values get the scale at which their range fills the type, moved so that 0 is one of its steps. Biases follow.
 
-Source: Jacob et al., *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*
-(arXiv 1712.05877); TensorFlow Lite's 8-bit quantization specification.
+Rounding moves every weight of a kernel by up to half a step, and what that adds to a sum is not 0 on average: inputs
+behind a ReLU are all positive. A *corrected* bias takes the average off.
+
+Sources: Jacob et al., *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*
+(arXiv 1712.05877); TensorFlow Lite's 8-bit quantization specification; for the correction Nagel et al., *Data-Free
+Quantization Through Weight Equalization and Bias Correction* (arXiv 1906.04721).
 """
 
 from __future__ import annotations
@@ -30,7 +34,12 @@ _LARGEST_BIAS = 2.0**29
 
 
 def quantize_network(
-    plan: Plan, folded: Mapping[str, Array], ranges: Mapping[str, Range], dtype: str = "int8", pooling: str = "mean"
+    plan: Plan,
+    folded: Mapping[str, Array],
+    ranges: Mapping[str, Range],
+    dtype: str = "int8",
+    pooling: str = "mean",
+    means: Mapping[str, Array] | None = None,
 ) -> tuple[dict[str, Any], Quantization]:
     """Integers for a network's weights, and what they stand for.
 
@@ -43,9 +52,10 @@ def quantize_network(
         Of the image and of every part of the plan; of a kernel (``<layer>/kernel``) where its numbers do not say it.
     dtype : {"int8", "uint8"}
         int8 kernels have a scale per channel and the zero point 0; uint8 kernels one scale and any zero point.
-
     pooling : {"mean", "average_pool"}
         Give a global pool a scale of its own, or that of its input.
+    means : dict of str to Array [shape=(C,)], optional
+        Of the channels of the image and of every part: biases are corrected by them.
 
     Returns
     -------
@@ -65,8 +75,11 @@ def quantize_network(
             # A channel of next to no weights has a coarser scale, so that its bias fits beside the sums.
             least = np.abs(bias.astype(np.float64)) / (source.scale[0] * _LARGEST_BIAS)
             kernels[part.name] = q = kernel_quantization(kernel, dtype, least, ranges.get(f"{part.name}/kernel"))
-            weights[f"{part.name}/kernel"] = _canonical(part, _rounded(kernel, q))
+            rounded = _rounded(kernel, q)
+            if means is not None:
+                bias = bias - _shift(part, q.centered(rounded, np.float64) * q.scales - kernel, means[part.inputs[0]])
             unit = source.scale[0] * q.scales.astype(np.float64)
+            weights[f"{part.name}/kernel"] = canonical_kernel(part, rounded)
             weights[f"{part.name}/bias"] = np.rint(bias / unit).astype(np.int32)
     return weights, Quantization(values, kernels, pooling)
 
@@ -83,6 +96,13 @@ def kernel_quantization(kernel: Array, dtype: str, least: Any = 0.0, limits: Ran
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / 254, _SMALLEST_RANGE / 254, float(np.max(least)))
     return TensorQuantization(_float32([scale]), 1 + round(-low / scale), dtype)
+
+
+def canonical_kernel(part: Part, kernel: NDArray[Any]) -> NDArray[Any]:
+    """A kernel as files hold it: convolutions have four axes."""
+    if isinstance(part.layer, Depthwise):
+        return kernel[..., np.newaxis]
+    return kernel[np.newaxis, np.newaxis] if isinstance(part.layer, Conv) and kernel.ndim == 2 else kernel
 
 
 def value_quantization(low: float, high: float, dtype: str, activation: str = "linear") -> TensorQuantization:
@@ -129,11 +149,13 @@ def _rounded(kernel: Array, q: TensorQuantization) -> NDArray[np.integer[Any]]:
     return rounded
 
 
-def _canonical(part: Part, kernel: NDArray[Any]) -> NDArray[Any]:
-    """A kernel as files hold it: convolutions have four axes."""
+def _shift(part: Part, error: NDArray[np.float64], mean: Array) -> NDArray[np.float64]:
+    """What an error of a kernel adds to every channel of the layer's output on average."""
     if isinstance(part.layer, Depthwise):
-        return kernel[..., np.newaxis]
-    return kernel[np.newaxis, np.newaxis] if isinstance(part.layer, Conv) and kernel.ndim == 2 else kernel
+        by_channel: NDArray[np.float64] = error.sum(axis=(0, 1)) * mean
+        return by_channel
+    shift: NDArray[np.float64] = mean @ error.reshape(-1, *error.shape[-2:]).sum(axis=0)
+    return shift
 
 
 def _float32(scales: Any) -> tuple[float, ...]:

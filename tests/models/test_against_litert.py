@@ -27,7 +27,7 @@ PHOTOS = [
     "segmentation_input_rotation0.jpg",
     "sunflower.bmp",
 ]
-NOISE, PARTS = 200, 4
+NOISE, PARTS = 200, 10
 
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: Path(file).stem)
 every_arithmetic = pytest.mark.parametrize("arithmetic", ARITHMETICS)

@@ -81,6 +81,55 @@ def test_the_result_is_litert_s_too(tmp_path: Path, task, fields) -> None:
         np.testing.assert_array_equal(result, expected)
 
 
+def test_equalized_values_are_told_in_their_own_size(tmp_path: Path) -> None:
+    reference = model()
+    found = reference.quantize(photos(), dtype="uint8", equalize=True)
+    assert found.quantization.exponents
+    plain = reference.quantize(photos(), dtype="uint8")
+    assert not plain.quantization.exponents
+    report = quantization_report(reference, found, photos())
+    costs = {cost.name: cost for cost in report.layers}
+    (name, *_), values = found.quantization.exponents, found.quantization.values
+    assert costs[name].equalized == 2.0 ** np.ptp(found.quantization.exponents[name]) > 1
+    assert f"× {costs[name].equalized:g}" in str(report)
+    # In units of the equalized network most channels would be off by factors of two.
+    assert all(cost.snr > 10 and cost.own_snr > 20 for cost in report.layers)
+    x = found.prepare(photos(1))
+    exact = found.run(x, [name])[name]
+    as_trained = MobileNetV2ForImageClassification.from_checkpoint(found.to_checkpoint(), arithmetic="fakequant")
+    largest = 2.0 ** max(found.quantization.exponents[name]) * values[name].scale[0]
+    assert np.abs(as_trained.run(x, [name])[name] - exact).max() < 20 * largest
+    found.save_pretrained(tmp_path)
+    again = npmnv2.load(tmp_path)
+    assert again.quantization == found.quantization
+    assert np.array_equal(again.run(x, [name])[name], exact)
+    # The float network of the same integers has no factors, and so their size.
+    real = dequantized(found, backend="numpy")
+    assert real.quantization is None
+    assert np.abs(real.run(x, [name])[name] - exact).max() < 20 * largest
+    # LiteRT knows nothing of factors; the result is the same.
+    write(found.to_checkpoint(), tmp_path / "model.tflite")
+    pixels = integer_image(found.quantization.interface.input, found.quantization.interface.shape)
+    (expected,) = run(str(tmp_path / "model.tflite"), "xnnpack", pixels)
+    np.testing.assert_array_equal(found.invoke(pixels), expected)
+
+
+def test_corrected_biases_come_nearer(tmp_path: Path) -> None:
+    reference = model()
+    corrected, plain = (reference.quantize(photos(), correct_biases=correct) for correct in (True, False))
+    assert not np.array_equal(corrected.weights["Conv1/bias"], plain.weights["Conv1/bias"])
+    assert corrected.source["quantization"]["correct_biases"] is True
+
+    def mean_error(found) -> float:
+        error = 0.0
+        for photo in photos():
+            exact, rounded = (m.run(m.prepare([photo]), ["Conv_1"])["Conv_1"] for m in (reference, found))
+            error += np.abs((exact - rounded).mean(axis=(0, 1, 2))).sum()
+        return error
+
+    assert mean_error(corrected) < mean_error(plain)
+
+
 def test_photos_reach_the_network_as_their_own_bytes() -> None:
     found = model().quantize(photos())
     x = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)

@@ -109,6 +109,27 @@ def test_sums_beyond_int32_are_refused(checkpoint, plan) -> None:
         check_quantization(plan, {**checkpoint.weights, "Conv1/bias": bias}, checkpoint.quantization)
 
 
+@pytest.mark.parametrize(
+    ("exponents", "problem"),
+    [
+        ({"block_3_expand": (1, 2)}, "block_3_expand has 2 exponents for 16 channels"),
+        (
+            {"block_3_expand": (0,) * 15 + (-99,)},
+            "block_3_expand has the exponent -99, exponents must be from −64 to 64",
+        ),
+        ({"nowhere": (1,)}, "nowhere has 1 exponents for 0 channels"),
+    ],
+)
+def test_impossible_exponents(checkpoint, plan, exponents, problem) -> None:
+    with pytest.raises(WeightsError, match=problem):
+        check_quantization(plan, checkpoint.weights, replace(checkpoint.quantization, exponents=exponents))
+
+
+def test_json_keeps_exponents(checkpoint) -> None:
+    quantization = replace(checkpoint.quantization, exponents={"Conv1": (0, -3, 2)})
+    assert Quantization.from_json(json.loads(json.dumps(quantization.to_json()))) == quantization
+
+
 def test_real_numbers_are_no_weights(checkpoint, plan) -> None:
     weights = {name: value.astype(np.float32) for name, value in checkpoint.weights.items()}
     with pytest.raises(WeightsError, match="Conv1 has a float32 kernel"):

@@ -76,3 +76,36 @@ def test_a_pool_keeps_the_scale_of_its_input() -> None:
     (pool,) = (part for part in plan.parts() if isinstance(part.layer, AveragePool))
     kept, given = quantization.values[pool.name], quantization.values[pool.inputs[0]]
     assert (kept.scale, kept.zero_point) == (given.scale, given.zero_point)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_corrected_biases_take_off_what_rounding_adds_on_average(dtype) -> None:
+    plan = classifier(MobileNetV2Config(depth_multiplier=0.1, image_size=64, num_labels=3))
+    folded = fold_batch_norms(plan, unit_gain_weights(plan))
+    names = ["image", *(part.name for part in plan.parts())]
+    ranges = dict.fromkeys(names, (-6.0, 6.0))
+    rng = np.random.default_rng(0)
+    means = {part.name: rng.uniform(0, 3, len(folded[f"{part.name}/bias"])) for part in plan.parts()
+             if f"{part.name}/bias" in folded}  # fmt: skip
+    means |= {"image": rng.uniform(0, 1, 3)}
+    for part in plan.parts():
+        means.setdefault(part.name, means.get(part.inputs[0]))
+    means["block_2_add"] = means["block_2_project"]
+    plain, quantization = quantize_network(plan, folded, ranges, dtype)
+    weights, corrected = quantize_network(plan, folded, ranges, dtype, means=means)
+    assert corrected == quantization
+    for name, source in (("Conv1", "image"), ("block_3_depthwise", "block_3_expand"), ("predictions", "Conv_1")):
+        assert np.array_equal(weights[f"{name}/kernel"], plain[f"{name}/kernel"])
+        q = quantization.kernels[name]
+        unit = quantization.values[source].scale[0] * q.scales.astype(float)
+        # A constant input of the mean size shows what rounding adds.
+        integers = weights[f"{name}/kernel"]
+        is_depthwise = name.endswith("depthwise")
+        kernel = q.centered(integers[..., 0] if is_depthwise else integers, np.float64) * q.scales
+        exact, found = (
+            k.sum((0, 1)) * means[source] if is_depthwise else means[source] @ k.reshape(-1, *k.shape[-2:]).sum(0)
+            for k in (folded[f"{name}/kernel"], kernel)
+        )
+        wanted = exact + folded[f"{name}/bias"]
+        np.testing.assert_allclose(found + weights[f"{name}/bias"] * unit, wanted, rtol=0, atol=0.51 * unit.max())
+        assert np.abs(found + plain[f"{name}/bias"] * unit - wanted).max() > unit.max()
