@@ -122,7 +122,8 @@ def dequantized(model: Any, **options: Any) -> Any:
     """
     if model.quantization is None:
         raise ArgumentError("model must be quantized to be dequantized; this one has real numbers")
-    plan, quantization, folded = model.plan, model.quantization, {}
+    plan, quantization = model.plan, model.quantization
+    folded: dict[str, Array] = {}
     layers = {part.name: part for part in value_parts(plan) if part.name in quantization.kernels}
     for part in layers.values():
         folded |= _real_weights(part, model.weights, quantization)
