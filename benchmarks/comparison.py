@@ -29,7 +29,8 @@ def compare(
     images = np.random.default_rng(1).uniform(-1, 1, (batch, *net.input_shape)).astype(np.float32)
     runtimes = set_up(net, images, threads, names, numbers)
     differences = check(runtimes) if numbers == FLOAT32 else check_integers(runtimes)
-    figures = harness.rounds({name: runtime.run for name, runtime in runtimes.items()}, rounds, seconds)
+    calls = {name: lambda run=runtime.run: net.finish(run()) for name, runtime in runtimes.items()}
+    figures = harness.rounds(calls, rounds, seconds)
     return {
         "task": task,
         "model": model,

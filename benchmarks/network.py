@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from npmnv2.kernels import DetectionRules, detections_of, ssd_anchors
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.activations import activation
 from npmnv2.network.architecture import classifier
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.deeplab import segmenter
-from npmnv2.network.layers import Conv, Dense, Depthwise, SimpleLayer
+from npmnv2.network.layers import ConcatRows, Conv, Dense, Depthwise, SimpleLayer
 from npmnv2.network.plan import IMAGE, Plan, parts_of
+from npmnv2.network.ssd import detector, map_sizes
 from npmnv2.weights.checkpoint import fold_batch_norms
 
 Weights = dict[str, np.ndarray]
+
+# How far below zero a detector's logits lie on average.
+RARE = 8.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Network:
-    """A plan and its steps for one image size; the last step is the output."""
+    """A plan and its steps for one image size; its output is the last step, or two tables for a detector."""
 
     name: str
     config: MobileNetV2Config
@@ -62,8 +70,20 @@ class Network:
         return self.size, self.size, self.plan.channels
 
     @property
-    def output(self) -> str:
-        return self.steps[-1].name
+    def outputs(self) -> tuple[str, ...]:
+        tables = tuple(node.name for node in self.plan.nodes if isinstance(node.layer, ConcatRows))
+        return tables or (self.steps[-1].name,)
+
+    def finish(self, outputs: Sequence[np.ndarray]) -> Any:
+        """What a user gets from the outputs of one image: detections, where they are to be chosen."""
+        if len(self.outputs) == 1:
+            return outputs
+        codes, logits = (np.asarray(output)[0] for output in outputs)
+        return detections_of(logits, codes, self.anchors, DetectionRules(score_threshold=0.5))
+
+    @cached_property
+    def anchors(self) -> np.ndarray:
+        return ssd_anchors(map_sizes(self.config, self.size, self.size))
 
     @property
     def steps(self) -> list[Step]:
@@ -95,11 +115,16 @@ class Network:
             for step in self.steps
             if isinstance(step.layer, (Conv, Depthwise, Dense))
         }
-        return {name: value.reshape(kernels.get(name, value.shape)) for name, value in folded.items()}
+        weights = {name: value.reshape(kernels.get(name, value.shape)) for name, value in folded.items()}
+        for name in weights:
+            if "ClassPredictor/bias" in name:
+                # A photo shows few things: of 172,530 scores some dozen are above one half.
+                weights[name] = weights[name] - np.float32(RARE)
+        return weights
 
 
 def network(task: str, model: str) -> Network:
-    """Return the network of a task, "classify" or "segment".
+    """Return the network of a task, "classify", "segment" or "detect".
 
     A model is its depth multiplier and image size as in "1.0_224"; "1.0_513_8" has an output stride of 8, not 16.
     """
@@ -108,6 +133,9 @@ def network(task: str, model: str) -> Network:
     if task == "classify":
         config = MobileNetV2Config(**options, num_labels=1001)
         plan = classifier(config)
+    elif task == "detect":
+        config = MobileNetV2Config(**options, num_labels=91)
+        plan = detector(config)
     else:
         config = MobileNetV2Config(**options, num_labels=21, output_stride=int(*stride or [16]))
         plan = segmenter(config)

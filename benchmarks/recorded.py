@@ -26,7 +26,7 @@ class Work(NamedTuple):
         return RESULTS / f"{self.task}_{model}_batch{self.batch}_threads{self.threads}.json"
 
     def __str__(self) -> str:
-        task = "" if self.task == "classify" else "DeepLabV3 "
+        task = {"classify": "", "segment": "DeepLabV3 ", "detect": "SSDLite "}[self.task]
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         numbers = "" if self.numbers == "float32" else f" {self.numbers}"
         return f"{task}{self.model}{numbers}, batch {self.batch}, {threads}"
@@ -41,6 +41,8 @@ WORKS = (
     Work("0.35_96", 1, 1),
     Work("1.0_513", 1, 1, "segment"),
     Work("1.0_513", 1, 2, "segment"),
+    Work("1.0_300", 1, 1, "detect"),
+    Work("1.0_300", 1, 2, "detect"),
 )
 INTEGER_WORKS = (
     Work("1.0_224", 1, 1, numbers="uint8"),

@@ -2,13 +2,12 @@
 
 An adapter takes the network, its weights and the images, (batch, height, width, channels) float32, and leaves layout,
 threads and everything else to what its runtime likes best. ``run`` does one inference of the whole batch and returns
-the output as the runtime gives it; ``logits`` brings that to (batch, …, classes).
+the outputs as the runtime gives them; ``logits`` brings those to one array (batch, …, classes).
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 from network import IMAGE, Network, Weights
@@ -31,11 +30,11 @@ class Runtime:
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
         raise NotImplementedError
 
-    def run(self) -> Any:
+    def run(self) -> list[np.ndarray]:
         raise NotImplementedError
 
-    def logits(self, output: Any) -> np.ndarray:
-        return np.asarray(output)
+    def logits(self, outputs: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.asarray(output) for output in outputs], axis=-1)
 
 
 class Ours(Runtime):
@@ -47,10 +46,11 @@ class Ours(Runtime):
         self.executable = get_backend(self.backend).compile(
             network.plan, fold_batch_norms(network.plan, weights), threads
         )
-        self.images, self.output = images, network.output
+        self.images, self.outputs = images, network.outputs
 
-    def run(self) -> np.ndarray:
-        return self.executable(self.images, (self.output,))[self.output]
+    def run(self) -> list[np.ndarray]:
+        values = self.executable(self.images, self.outputs)
+        return [values[name] for name in self.outputs]
 
 
 class OursOnNumpy(Ours):
@@ -62,9 +62,8 @@ class OursOnNumpy(Ours):
 class ChannelsFirst(Runtime):
     """A runtime whose maps are (batch, classes, height, width)."""
 
-    def logits(self, output: Any) -> np.ndarray:
-        output = np.asarray(output)
-        return output if output.ndim == 2 else output.transpose(0, 2, 3, 1)
+    def logits(self, outputs: list[np.ndarray]) -> np.ndarray:
+        return super().logits([o.transpose(0, 2, 3, 1) if o.ndim == 4 else o for o in outputs])
 
 
 class OnnxRuntime(ChannelsFirst):
@@ -87,8 +86,8 @@ class OnnxRuntime(ChannelsFirst):
         """The network that is run, made of that of real numbers."""
         return model
 
-    def run(self) -> np.ndarray:
-        return self.session.run(None, self.feed)[0]
+    def run(self) -> list[np.ndarray]:
+        return self.session.run(None, self.feed)
 
 
 class OpenVino(ChannelsFirst):
@@ -114,6 +113,7 @@ class OpenVino(ChannelsFirst):
             },
         )
         self.requests = [compiled.create_infer_request() for _ in parts]
+        self.numbers = range(len(network.outputs))
         for request, part in zip(self.requests, parts):
             request.set_input_tensor(openvino.Tensor(channels_first(part)))
 
@@ -129,10 +129,12 @@ class OpenVino(ChannelsFirst):
                 request.start_async()
             for request in self.requests:
                 request.wait()
-        return [request.get_output_tensor().data for request in self.requests]
+        return [request.get_output_tensor(number).data for request in self.requests for number in self.numbers]
 
-    def logits(self, output: list[np.ndarray]) -> np.ndarray:
-        return super().logits(np.concatenate(output))
+    def logits(self, outputs: list[np.ndarray]) -> np.ndarray:
+        if self.streams > 1:
+            outputs = [np.concatenate(outputs)]
+        return super().logits(outputs)
 
 
 class OpenVinoStreams(OpenVino):
@@ -158,11 +160,15 @@ class LiteRT(Runtime):
         self.interpreter = Interpreter(model_content=model, num_threads=threads)
         self.interpreter.allocate_tensors()
         self.interpreter.set_tensor(self.interpreter.get_input_details()[0]["index"], images)
-        self.output = self.interpreter.get_output_details()[0]["index"]
+        # The converter gives outputs in an order of its own; their shapes tell them apart.
+        shapes = network.plan.shapes(network.size, network.size)
+        details = self.interpreter.get_output_details()
+        found = {tuple(detail["shape"][1:].tolist()): detail["index"] for detail in details}
+        self.outputs = [found[shapes[name]] for name in network.outputs]
 
-    def run(self) -> np.ndarray:
+    def run(self) -> list[np.ndarray]:
         self.interpreter.invoke()
-        return self.interpreter.get_tensor(self.output)
+        return [self.interpreter.get_tensor(index) for index in self.outputs]
 
 
 class TensorFlow(Runtime):
@@ -177,10 +183,10 @@ class TensorFlow(Runtime):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         self.model = tf.function(keras_graph.build(network, weights, len(images)))
-        self.images = tf.constant(images)
+        self.images, self.flatten = tf.constant(images), tf.nest.flatten
 
-    def run(self) -> np.ndarray:
-        return self.model(self.images, training=False).numpy()
+    def run(self) -> list[np.ndarray]:
+        return [output.numpy() for output in self.flatten(self.model(self.images, training=False))]
 
 
 class Transformers(ChannelsFirst):
@@ -217,9 +223,9 @@ class Transformers(ChannelsFirst):
         self.images = torch.from_numpy(channels_first(images))
         self.inference_mode = torch.inference_mode
 
-    def run(self) -> np.ndarray:
+    def run(self) -> list[np.ndarray]:
         with self.inference_mode():
-            return self.model(self.images).logits.numpy()
+            return [self.model(self.images).logits.numpy()]
 
 
 OURS, OURS_ON_NUMPY, OURS_IN_FLOAT = "npmnv2", "npmnv2 on NumPy", "npmnv2, float32"

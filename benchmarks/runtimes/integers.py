@@ -54,7 +54,7 @@ class Integers:
         canonical, found = quantize_network(network.plan, folded, ranges, dtype, pooling)
         image = found.values[IMAGE]
         self.quantization: Quantization = replace(found, interface=Interface((1, *network.input_shape), image))
-        self.weights, self.images, self.output = canonical, quantized.quantize(images, image), network.output
+        self.weights, self.images, self.output = canonical, quantized.quantize(images, image), network.outputs[0]
         self.shape = network.steps[-1].shape
 
     def file(self, network: Network) -> bytes:
@@ -62,8 +62,9 @@ class Integers:
         task = "segmentation" if "logits_semantic/kernel" in self.weights else "classification"
         return tflite_bytes(Checkpoint(self.weights, task, network.config, quantization=self.quantization))
 
-    def real(self, output: Any) -> np.ndarray:
+    def real(self, outputs: list[np.ndarray]) -> np.ndarray:
         """The logits that an output stands for."""
+        (output,) = outputs
         logits = quantized.dequantize(output, self.quantization.values[self.output])
         return logits.reshape(len(output), *self.shape)
 
@@ -101,11 +102,11 @@ class OursInIntegers(Runtime):
         backend = get_quantized_backend("auto", np.float32, self.integers.quantization)
         self.executable: Any = backend.compile(network.plan, self.integers.weights, threads)
 
-    def run(self) -> Any:
-        return self.executable.invoke(self.integers.images)
+    def run(self) -> list[np.ndarray]:
+        return [self.executable.invoke(self.integers.images)]
 
-    def logits(self, output: Any) -> np.ndarray:
-        return self.integers.real(output)
+    def logits(self, outputs: list[np.ndarray]) -> np.ndarray:
+        return self.integers.real(outputs)
 
 
 class LiteRTInIntegers(LiteRT):
@@ -120,10 +121,10 @@ class LiteRTInIntegers(LiteRT):
         self.interpreter.resize_tensor_input(source, images.shape)
         self.interpreter.allocate_tensors()
         self.interpreter.set_tensor(source, self.integers.images)
-        self.output = self.interpreter.get_output_details()[0]["index"]
+        self.outputs = [self.interpreter.get_output_details()[0]["index"]]
 
-    def logits(self, output: Any) -> np.ndarray:
-        return self.integers.real(output)
+    def logits(self, outputs: list[np.ndarray]) -> np.ndarray:
+        return self.integers.real(outputs)
 
 
 class _Quantizer:

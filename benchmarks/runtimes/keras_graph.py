@@ -58,6 +58,9 @@ class _Graph:
     def Concat(self, step: Step) -> tf.Tensor:
         return layers.Concatenate()(self.inputs(step))
 
+    def ConcatRows(self, step: Step) -> tf.Tensor:
+        return layers.Concatenate(axis=1)([layers.Reshape((-1, step.layer.columns))(x) for x in self.inputs(step)])
+
     def GlobalAveragePool(self, step: Step) -> tf.Tensor:
         return layers.GlobalAveragePooling2D(keepdims=step.layer.keep_dims)(*self.inputs(step))
 
@@ -76,7 +79,8 @@ def build(network: Network, weights: Weights, batch: int) -> tf.keras.Model:
     graph = _Graph(weights, image)
     for step in network.steps:
         graph.tensors[step.name] = getattr(graph, step.op)(step)
-    return tf.keras.Model(image, graph.tensors[network.output])
+    outputs = [graph.tensors[name] for name in network.outputs]
+    return tf.keras.Model(image, outputs if len(outputs) > 1 else outputs[0])
 
 
 def to_tflite(model: tf.keras.Model) -> bytes:

@@ -65,6 +65,14 @@ class _Graph:
     def Concat(self, step: Step) -> None:
         self.node("Concat", list(step.inputs), step.name, axis=1)
 
+    def ConcatRows(self, step: Step) -> None:
+        rows = [f"{step.name}/{name}" for name in step.inputs]
+        shape = self.constant(f"{step.name}/shape", np.array([self.batch, -1, step.layer.columns]))
+        for name, row in zip(step.inputs, rows):
+            self.node("Transpose", [name], f"{row}/last", perm=[0, 2, 3, 1])
+            self.node("Reshape", [f"{row}/last", shape], row)
+        self.node("Concat", rows, step.name, axis=1)
+
     def GlobalAveragePool(self, step: Step) -> None:
         pooled = step.name if step.layer.keep_dims else f"{step.name}/map"
         self.node("GlobalAveragePool", list(step.inputs), pooled)
@@ -85,17 +93,23 @@ def channels_first(batch: int, shape: tuple[int, ...]) -> list[int]:
     return [batch, shape[-1], *shape[:-1]]
 
 
+def value_info(name: str, shape: list[int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
 def build(network: Network, weights: Weights, batch: int) -> bytes:
     """Return the serialized model, channels first; its input is called "image"."""
     graph = _Graph(weights, batch)
     for step in network.steps:
         getattr(graph, step.op)(step)
-    ends = [(IMAGE, network.input_shape), (network.output, network.steps[-1].shape)]
-    inputs, outputs = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, channels_first(batch, shape))] for name, shape in ends
-    )
+    shapes = {step.name: step.shape for step in network.steps}
+    image = value_info(IMAGE, channels_first(batch, network.input_shape))
+    outputs = [
+        value_info(name, channels_first(batch, shapes[name]) if len(shapes[name]) != 2 else [batch, *shapes[name]])
+        for name in network.outputs
+    ]
     model = helper.make_model(
-        helper.make_graph(graph.nodes, network.name, inputs, outputs, graph.constants),
+        helper.make_graph(graph.nodes, network.name, [image], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,  # what opset 17 came with
     )

@@ -254,7 +254,7 @@ def test_machine_and_versions(harness: ModuleType) -> None:
     assert "no-such-package" not in versions
 
 
-@pytest.mark.parametrize("task", ["classify", "segment"])
+@pytest.mark.parametrize("task", ["classify", "segment", "detect"])
 def test_onnx_export_agrees_with_our_numbers(benchmarks: None, task: str) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
