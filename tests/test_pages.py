@@ -12,11 +12,17 @@ import pytest
 import snippets
 from weight_files import folded, random_checkpoint, slim_variables, tflite_model, write_bundle
 
-from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation, load
+from npmnv2 import (
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
+    MobileNetV2ForObjectDetection,
+    MobileNetV2ForSemanticSegmentation,
+    load,
+)
 from npmnv2.cli.main import build_parser
 from npmnv2.hub.registry import entry
 from npmnv2.lab.random_weights import unit_gain_weights
-from npmnv2.labels import segmentation_labels
+from npmnv2.labels import labels_for, segmentation_labels
 from npmnv2.weights.checkpoint import Checkpoint
 from npmnv2.weights.native import write_h5
 from npmnv2.weights_tools import write
@@ -52,6 +58,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = "deeplabv3_mnv2_pascal_train_aug"
     config = MobileNetV2Config(image_size=513, output_stride=16, id2label=voc)
     _keep(_segmenter(config).to_checkpoint(), folder / "home" / entry(name).file)
+    config = MobileNetV2Config(image_size=300, id2label=dict(enumerate(labels_for(91, "detection"))))
+    _keep(_detector(config).to_checkpoint(), folder / "home" / entry("ssdlite_mobilenet_v2_coco").file)
     _write_for_other_runtimes(folder, small, voc)
     write_bundle(folder / "model.ckpt", slim_variables(random_checkpoint(num_labels=2)))
     pytest.importorskip("ai_edge_litert", reason="TFLite files are written with LiteRT's schema")
@@ -67,6 +75,11 @@ def _classifier(config: MobileNetV2Config) -> MobileNetV2ForImageClassification:
 def _segmenter(config: MobileNetV2Config) -> MobileNetV2ForSemanticSegmentation:
     weights = unit_gain_weights(MobileNetV2ForSemanticSegmentation.build(config))
     return MobileNetV2ForSemanticSegmentation(config, weights, backend="numpy")
+
+
+def _detector(config: MobileNetV2Config) -> MobileNetV2ForObjectDetection:
+    weights = unit_gain_weights(MobileNetV2ForObjectDetection.build(config))
+    return MobileNetV2ForObjectDetection(config, weights, backend="numpy")
 
 
 def _write_for_other_runtimes(folder: Path, small: MobileNetV2Config, voc: dict[int, str]) -> None:

@@ -41,7 +41,8 @@ def sections() -> Iterator[tuple[str, str]]:
 
 def given(page: str, blocks: list[str]) -> list[str]:
     """Lines before the code of a section: imports, and what a model is that it uses without making it."""
-    task = "SemanticSegmentation" if "segmentation" in page else "ImageClassification"
+    kinds = {"segmentation": "SemanticSegmentation", "detection": "ObjectDetection"}
+    task = next((kind for word, kind in kinds.items() if word in page), "ImageClassification")
     made = any(re.search("^model = ", code, re.MULTILINE) for code in blocks)
     return [snippets.GIVEN, IMPORTS, *([] if made else [f"model: MobileNetV2For{task}"])]
 
