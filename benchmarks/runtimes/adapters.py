@@ -8,6 +8,7 @@ the outputs as the runtime gives them; ``logits`` brings those to one array (bat
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from network import IMAGE, Network, Weights
