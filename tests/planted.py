@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from npmnv2.backends.numpy import NumpyExecutable
-from npmnv2.kernels import Geometry, conv, depthwise
+from npmnv2.kernels import Geometry, conv, depthwise, quantized
 from npmnv2.network.layers import Conv, Depthwise
 from npmnv2.network.plan import IMAGE, Node, batch_norm_name, parts_of
 from npmnv2.weights.checkpoint import fold_batch_norms
@@ -101,3 +101,19 @@ def with_batch_norm(model, layer, change):
         return evaluate(own, part, *inputs)
 
     return compute
+
+
+def run_integers(model, x, faults):
+    """A trace of a quantized model, as real numbers; a fault is a function of (integers, part, its inputs)."""
+    executable = model.executable
+    values = {IMAGE: quantized.quantize(x, model.quantization.values[IMAGE])}
+    for node in model.plan.nodes:
+        for part in parts_of(node):
+            inputs = [values[name] for name in part.inputs]
+            value = executable.evaluate(Node(*part), *inputs)
+            if part.name in faults:
+                limits = model.quantization.values[part.name].limits
+                value = np.clip(faults[part.name](value, part, inputs), *limits).astype(value.dtype)
+            values[part.name] = value
+        values[node.name] = values[part.name]
+    return {name: quantized.dequantize(value, executable.values[name]) for name, value in values.items()}

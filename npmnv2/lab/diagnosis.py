@@ -41,6 +41,8 @@ FITTED = 1e-3
 # Differences of a quantized suspect below this many of its steps (root mean square) are its own rounding.
 OWN_ROUNDING = 0.75
 UNEXPLAINED = 1e-2
+# Of a longer stretch that the suspect does not show only the end is searched: each try runs all that follows.
+LONGEST_STRETCH = 12
 
 
 def diagnose(
@@ -211,6 +213,8 @@ class _Examination:
             yield from ((len(stretch) - 1, [h]) for h in self._quantization_hypotheses(stretch[-1]))
             return
         for position, call in enumerate(stretch):
+            if len(stretch) - position > LONGEST_STRETCH:
+                continue
             last = position == len(stretch) - 1
             seen = self.values[call.part.name].astype(np.float64) if last else None
             suspect = Suspect(call, seen, self.judge.weights)

@@ -62,7 +62,8 @@ def _other_scale(
     shift = float(np.median(b - a)) / scale
     if abs(shift) >= 1:
         sentence = f"{FAULTS['quantization_scale']}: the zero point is off by {-round(shift)}"
-        value = expected + round(shift) * scale
+        moved = expected + round(shift) * scale
+        value = np.minimum(moved, limits[1]) if shift > 0 else np.maximum(moved, limits[0])
         yield _with_value("quantization_scale", sentence, suspect, value, {"steps": shift})
 
 

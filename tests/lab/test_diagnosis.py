@@ -7,9 +7,13 @@ import planted
 import pytest
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, load
+from npmnv2.backends.integers import real_weights
+from npmnv2.backends.numpy import NumpyExecutable
+from npmnv2.kernels import quantized
 from npmnv2.lab.diagnosis import FAULTS, diagnose, unexplained
 from npmnv2.lab.random_weights import unit_gain_weights
-from npmnv2.network.plan import IMAGE
+from npmnv2.lab.side_by_side import in_arithmetic
+from npmnv2.network.plan import IMAGE, Node
 
 PHOTO = np.random.default_rng(3).integers(0, 256, (40, 50, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
 PHOTO[20:90, 30:140, 0] //= 3
@@ -244,3 +248,58 @@ def test_real_weights(shared_data) -> None:
         layer = sites(model, fault, where, 100 + number)[0]
         findings = diagnose(model, planted.run(model, x, {layer: make(model, layer)}), x)
         assert [(f.fault, f.layer) for f in findings] == [(fault, layer)]
+
+
+# --- integers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quantized_pair():
+    config = MobileNetV2Config(depth_multiplier=0.35, image_size=96, num_labels=101)
+    weights = unit_gain_weights(MobileNetV2ForImageClassification.build(config))
+    reference = MobileNetV2ForImageClassification(config, weights, backend="numpy")
+    return reference, reference.quantize([PHOTO])
+
+
+def _floor(model, q):
+    real = {k: v.astype(float) for k, v in real_weights(model.plan, model.weights, model.quantization).items()}
+    low, high = quantized.clip_range(q, "reference")
+
+    def change(value, part, inputs):
+        maps = (quantized.dequantize(x, model.executable.values[n]).astype(float) for x, n in zip(inputs, part.inputs))
+        exact = NumpyExecutable(model.plan, real).evaluate(Node(*part), *maps)
+        return np.clip(np.floor(exact / q.scale[0]) + q.zero_point, low, high)
+
+    return change
+
+
+def _gain(model, q):
+    return lambda value, *_: np.rint((value - float(q.zero_point)) * 0.9) + q.zero_point
+
+
+INTEGER_FAULTS = {
+    "gain": ("quantization_scale", _gain),
+    "zero point": ("quantization_scale", lambda model, q: lambda v, *_: v + 3.0),
+    "floor": ("quantization_rounding", _floor),
+}
+
+
+@pytest.mark.parametrize("how", INTEGER_FAULTS)
+def test_faults_of_integers(quantized_pair, how) -> None:
+    model = quantized_pair[1]
+    fault, make = INTEGER_FAULTS[how]
+    x = model.prepare([PHOTO])
+    for layer in ("Conv1", "block_5_expand", "block_9_project"):
+        q = model.quantization.values[layer]
+        values = planted.run_integers(model, x, {layer: make(model, q)})
+        assert [(f.fault, f.layer) for f in diagnose(model, values, x)] == [(fault, layer)]
+
+
+def test_arithmetics_and_the_float_network_are_healthy(quantized_pair) -> None:
+    reference, model = quantized_pair
+    x = model.prepare([PHOTO])
+    for arithmetic in ("reference", "fakequant"):
+        assert diagnose(model, in_arithmetic(model, arithmetic).trace(x), x) == ()
+    assert diagnose(model, reference.trace(x), x) == ()
+    scales = {name: q.scale[0] for name, q in model.quantization.values.items()}
+    assert diagnose(reference, model.trace(x), x, scales=scales) == ()
