@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 from native_wheel import this_platform
 from npmnv2.kernels.host.abi import layout_digest, source_digest
-from npmnv2.kernels.host.instruction_sets import APPLE, ARM, X86, InstructionSet
+from npmnv2.kernels.host.instruction_sets import APPLE, ARM, FLOAT, KINDS, REFERENCE, X86, XNNPACK, InstructionSet
 from npmnv2.kernels.host.library import FOLDER, MANIFEST
-from npmnv2.kernels.host.target import Target
+from npmnv2.kernels.host.target import IntegerTarget, Target
 
 
 class Platform(NamedTuple):
@@ -85,25 +85,34 @@ define {export} i32 @npmnv2_xgetbv() {{
 
 
 def emit(platform: Platform, name: str, out: Path) -> None:
-    """Write the object file of one instruction set, and a note of its target."""
+    """Write the object files of one instruction set, and notes of their targets."""
+    (isa,) = (each for each in platform.instruction_sets if each.name == name)
+    for kind in isa.kinds:
+        emit_kind(platform, isa, kind, out)
+
+
+def emit_kind(platform: Platform, isa: InstructionSet, kind: str, out: Path) -> None:
+    """Write the object file of one kind of kernels."""
     import llvmlite.binding as llvm
     from npmnv2.kernels.device.program import make_enter
     from npmnv2.kernels.device.thread_team import ENTER_TYPES
 
-    (isa,) = (each for each in platform.instruction_sets if each.name == name)
-    target = _target(platform)
+    target = _target(platform, kind)
     machine = _machine(platform, isa.cpu, isa.features)
     enter = make_enter(target)
     enter.compile(ENTER_TYPES)
     (compiled,) = enter.overloads.values()
     text = str(compiled.library._final_module).replace(compiled.fndesc.llvm_func_name, "enter")
     module = llvm.parse_assembly(_retarget(text, platform.triple, str(machine.target_data)))
-    whole = _parse(_WRAPPERS.format(enter="enter", name=name, export=_export(platform)), platform, machine)
+    whole = _parse(
+        _WRAPPERS.format(enter="enter", name=f"{kind}_{isa.name}", export=_export(platform)), platform, machine
+    )
     whole.link_in(module)
     _strip(whole, machine)
-    (out / f"{name}.o").write_bytes(machine.emit_object(whole))
-    about = {"lanes": target.lanes, "registers": target.registers, "features": sorted(target.features)}
-    (out / f"{name}.json").write_text(json.dumps(about))
+    (out / f"{kind}_{isa.name}.o").write_bytes(machine.emit_object(whole))
+    processor = target if isinstance(target, Target) else target.processor
+    about = {**processor._asdict(), "features": sorted(processor.features)}
+    (out / f"{kind}_{isa.name}.json").write_text(json.dumps(about))
 
 
 def emit_cpuid(platform: Platform, out: Path) -> None:
@@ -135,11 +144,16 @@ def _parse(text: str, platform: Platform, machine: Any) -> Any:
     return module
 
 
-def _target(platform: Platform) -> Target:
+def _target(platform: Platform, kind: str) -> Target | IntegerTarget:
     """Numba compiles for x86 here even if the platform is another: then its code is given to another back end."""
-    from npmnv2.kernels.device.probe import host_target
+    from npmnv2.kernels.device.probe import host_features, host_target
 
-    return host_target() if _is_native(platform) else Target(lanes=4, registers=32)
+    native = _is_native(platform)
+    target = host_target() if native else Target(lanes=4, registers=32)
+    if kind == FLOAT:
+        return target
+    features = host_features() if native else frozenset[str]()
+    return IntegerTarget(target._replace(features=features), XNNPACK if kind == XNNPACK else REFERENCE)
 
 
 def _is_native(platform: Platform) -> bool:
@@ -189,7 +203,6 @@ def build(key: str, out: Path) -> Path:
     library = out / platform.file
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        names = [isa.name for isa in platform.instruction_sets]
         for isa in platform.instruction_sets:
             _emit_in_new_process(key, isa.name, work, isa if _is_native(platform) else None)
         if platform.instruction_sets == X86:
@@ -203,10 +216,16 @@ def build(key: str, out: Path) -> Path:
             "sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
             "layouts": layout_digest(),
             "sources": source_digest(),
-            "instruction_sets": {name: json.loads((work / f"{name}.json").read_text()) for name in names},
+            "kernels": {kind: _built(platform, kind, work) for kind in KINDS},
         }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return library
+
+
+def _built(platform: Platform, kind: str, work: Path) -> dict[str, Any]:
+    """The targets of one kind of kernels by their instruction sets."""
+    names = [isa.name for isa in platform.instruction_sets if kind in isa.kinds]
+    return {name: json.loads((work / f"{kind}_{name}.json").read_text()) for name in names}
 
 
 def _emit_in_new_process(key: str, name: str, work: Path, isa: InstructionSet | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ..host.target import FLOAT_BYTES, Target
+from ..host.target import Target
 from .addressing import address, share
 from .jit import njit
 from .simd import copy_bytes, emitted
@@ -39,6 +39,6 @@ def run_copy(step, bases, worker, workers):
     """Copy channels from pixels of one stride to pixels of another: concatenation, and results for the caller."""
     first, last = share(step.input.height * step.input.width, worker, workers)
     source, output = address(bases, step.input.ref), address(bases, step.output.ref)
-    size = step.input.channels * FLOAT_BYTES
+    size = step.input.channels * step.channel_bytes
     for pixel in range(first, last):
         copy_bytes(output + pixel * step.output.pixel_stride, source + pixel * step.input.pixel_stride, size)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ..host.target import FLOAT_BYTES, Target
+from ..host.target import Target
 from .addressing import ZERO64, Area, Segments, View, address, product_at, share
 from .jit import njit
 from .machine import positive
-from .pointwise import make_multiply, panels, tile_kind
-from .simd import copy_bytes, zero_bytes
+from .pointwise import make_multiply, tile_kind
+from .simd import copy_bytes, fill_bytes
 
 
 @njit(cached=False)
@@ -26,20 +26,20 @@ def staged_columns(conv):
 
 @njit(cached=False)
 def stage_rows(step, bases, first, last):
-    """Copy the image under the output rows [first, last), with zeros around it."""
-    conv, source, pixel = step.conv, step.input, step.input.channels * FLOAT_BYTES
+    """Copy the image under the output rows [first, last), with padding around it."""
+    conv, source, pixel = step.conv, step.input, step.input.channels * step.channel_bytes
     width = staged_columns(conv)
     before = min(conv.left, width)
     inside = min(source.width, width - before)
     output = address(bases, step.tiling.staged)
     for y in range(first * conv.stride - conv.top, (last - 1) * conv.stride - conv.top + conv.kernel):
         if y < 0 or y >= source.height:
-            zero_bytes(output, width * pixel)
+            fill_bytes(output, width * pixel, conv.padding)
         else:
             row = address(bases, source.ref) + y * source.width * source.pixel_stride
-            zero_bytes(output, before * pixel)
+            fill_bytes(output, before * pixel, conv.padding)
             copy_pixels(output + before * pixel, row, inside, pixel, source.pixel_stride)
-            zero_bytes(output + (before + inside) * pixel, (width - before - inside) * pixel)
+            fill_bytes(output + (before + inside) * pixel, (width - before - inside) * pixel, conv.padding)
         output += width * pixel
 
 
@@ -64,7 +64,7 @@ def make_convolve_staged(target: Target) -> Any:
 
     @njit(cached=False, variant=target.name)
     def convolve_staged(step, bases, panel, rows, columns, output, area):
-        conv, product, pixel = step.conv, step.product, step.input.channels * FLOAT_BYTES
+        conv, product, pixel = step.conv, step.product, step.input.channels * step.channel_bytes
         row_bytes, length = staged_columns(conv) * pixel, conv.kernel * step.input.channels
         pixel_stride, row_stride = conv.stride * pixel, conv.stride * row_bytes
         corner = address(bases, step.tiling.staged) + rows * row_stride + columns * pixel_stride
@@ -79,11 +79,20 @@ def make_convolve_staged(target: Target) -> Any:
 
 
 @functools.cache
-def make_run_conv(target: Target) -> Any:
-    """Return the function that convolves strip by strip; workers share the output rows."""
-    convolve_staged, panel_bytes = make_convolve_staged(target), 2 * target.vector_bytes
+def make_run_conv(convolve: Any, panels: Any, panel_bytes: int, name: str) -> Any:
+    """Return the function that convolves strip by strip; workers share the output rows.
 
-    @njit(cached=False, variant=target.name)
+    Parameters
+    ----------
+    convolve, panels : compiled functions
+        See `inverted_residual.Walk`.
+    panel_bytes : int
+        From one panel of a pixel to the next.
+    name : str
+        Tells apart what is made of different functions.
+    """
+
+    @njit(cached=False, variant=name)
     def run_conv(step, bases, worker, workers):
         width, pixel_stride = step.output.width, step.output.pixel_stride
         first, last = share(step.output.height, worker, workers)
@@ -93,6 +102,6 @@ def make_run_conv(target: Target) -> Any:
             output = address(bases, step.output.ref) + y * width * pixel_stride
             for panel in range(panels(step.product.vectors)):
                 view = View(output + panel * panel_bytes, pixel_stride, ZERO64)
-                convolve_staged(step, bases, panel, ZERO64, ZERO64, view, Area(rows * width, width))
+                convolve(step, bases, panel, ZERO64, ZERO64, view, Area(rows * width, width))
 
     return run_conv

@@ -18,7 +18,44 @@ from .depthwise import TAPS, Rows, make_filter_row
 from .jit import njit
 from .machine import positive
 from .pointwise import make_multiply, panel_vectors, panels, tile_kind
-from .simd import emitted
+from .simd import fill_bytes
+
+
+class Walk(NamedTuple):
+    """What the walk over strips needs to know of one kind of numbers, and the functions that compute them.
+
+    Attributes
+    ----------
+    name : str
+        Tells the functions apart that are made for it.
+    vector : int
+        Bytes of one vector of channels in a map.
+    panel : int
+        Vectors from one panel of the expanded map to the next.
+    ring_unit : int
+        Vectors of a pixel in all rings together are a multiple of it, see `MapLayout`.
+    panels, panel_vectors : compiled functions
+        How many panels a number of vectors has, and how many vectors a panel has (its number, all vectors).
+    expand : compiled function
+        ``expand(step, bases, panel, start, output: View, area: Area)``: an expansion of pixels of the input.
+    convolve : compiled function
+        ``convolve(step, bases, panel, row, column, output: View, area: Area)``: a full convolution of staged rows.
+    filter_rows : compiled function
+        ``filter_rows(step, bases, block: Block, first, rows, output)``: the depthwise convolution.
+    project : compiled function
+        ``project(step, bases, first, rows)``: a filtered strip to output rows.
+    """
+
+    name: str
+    vector: int
+    panel: int
+    ring_unit: int
+    panels: Any
+    panel_vectors: Any
+    expand: Any
+    convolve: Any
+    filter_rows: Any
+    project: Any
 
 
 class Strip(NamedTuple):
@@ -57,12 +94,20 @@ class Corner(NamedTuple):
     staged_row: int
 
 
-@functools.cache
-def make_run_filter(target: Target) -> Any:
-    """Return the function that runs the piece of one worker: some of the output rows, or all rows of some panels."""
-    fill_strip, project = make_fill_strip(target), make_project(target)
+def make_walk(target: Target) -> Walk:
+    """What the walk needs to know of floats."""
+    vector = target.vector_bytes
+    filter_rows, project = make_filter_rows(target), make_project(target)
+    expand, convolve = make_expand(target), make_convolve_staged(target)
+    return Walk(target.name, vector, 2, 1, panels, panel_vectors, expand, convolve, filter_rows, project)
 
-    @njit(cached=False, inline=True, variant=target.name)
+
+@functools.cache
+def make_run_filter(walk: Walk) -> Any:
+    """Return the function that runs the piece of one worker: some of the output rows, or all rows of some panels."""
+    fill_strip, project, panels = make_fill_strip(walk), walk.project, walk.panels
+
+    @njit(cached=False, inline=True, variant=walk.name)
     def run_filter(step, bases, worker, workers):
         tiling, depthwise = step.tiling, step.depthwise
         first_row, last_row, first_panel, last_panel = 0, step.output.height, 0, panels(step.product.vectors)
@@ -95,25 +140,27 @@ def rows_needed(step, rows):
 
 
 @functools.cache
-def make_fill_strip(target: Target) -> Any:
+def make_fill_strip(walk: Walk) -> Any:
     """Return the function that computes one panel of a strip for one block of columns, row group by row group.
 
     The rows of a group stay in the cache between the expansion and the depthwise convolution.
     """
-    produce, filter_rows, vector = make_produce(target), make_filter_rows(target), target.vector_bytes
+    produce, filter_rows, vector, panel_step = make_produce(walk), walk.filter_rows, walk.vector, walk.panel
+    panel_vectors, unit = walk.panel_vectors, walk.ring_unit
 
-    @njit(cached=False, inline=True, variant=target.name)
+    @njit(cached=False, inline=True, variant=walk.name)
     def fill_strip(step, bases, strip, column, panel):
         tiling = step.tiling
         ring = address(bases, tiling.ring)
         if not tiling.ring_shared:
-            before = column // tiling.columns * step.product.vectors + panel * 2
+            vectors = (step.product.vectors + unit - 1) // unit * unit
+            before = column // tiling.columns * vectors + panel * panel_step
             ring += before * vector * tiling.ring_rows * tiling.ring_columns
         columns = min(tiling.columns, step.output.width - column)
         block = Block(panel, column, columns, ring, panel_vectors(panel, step.product.vectors) * vector)
         # A filtered map that is about to be projected holds one strip, else the whole image.
         above = 0 if step.projection.vectors else strip.first
-        output = address(bases, tiling.filtered) + panel * 2 * vector
+        output = address(bases, tiling.filtered) + panel * panel_step * vector
         produced = strip.produced
         for y in range(strip.first, strip.first + strip.rows, positive(tiling.group_rows)):
             rows = min(tiling.group_rows, strip.first + strip.rows - y)
@@ -127,24 +174,15 @@ def make_fill_strip(target: Target) -> Any:
 
 
 @functools.cache
-def make_produce(target: Target) -> Any:
+def make_produce(walk: Walk) -> Any:
     """Return the function that brings the expanded rows [first, last) under a block's columns into its ring.
 
     It is called as ``produce(step, bases, block: Block, first, last, staged)``, where `staged` is the first row of the
     image that is staged for a full convolution. Rows are made in runs that do not wrap round the end of the ring.
     """
-    make_rows, vector = make_make_rows(target), target.vector_bytes
+    make_rows = make_make_rows(walk)
 
-    @emitted(target)
-    def zero_vector(emit, output):
-        emit.store(emit.zero, output)
-
-    @njit(cached=False, variant=target.name)
-    def zero_vectors(output, size):
-        for at in range(output, output + size, vector):
-            zero_vector(at)
-
-    @njit(cached=False, variant=target.name)
+    @njit(cached=False, variant=walk.name)
     def produce(step, bases, block, first, last, staged):
         tiling, depthwise, pixel = step.tiling, step.depthwise, block.pixel
         row_bytes = tiling.ring_columns * pixel
@@ -159,8 +197,9 @@ def make_produce(target: Target) -> Any:
             rows = min(last - at, tiling.ring_rows - slot)
             output = block.ring + slot * row_bytes
             for row in range(rows):
-                zero_vectors(output + row * row_bytes, (inside - left) * pixel)
-                zero_vectors(output + row * row_bytes + (outside - left) * pixel, (right - outside) * pixel)
+                start = output + row * row_bytes
+                fill_bytes(start, (inside - left) * pixel, depthwise.padding)
+                fill_bytes(start + (outside - left) * pixel, (right - outside) * pixel, depthwise.padding)
             if inside < outside:
                 columns = outside - inside
                 view = View(output + (inside - left) * pixel, pixel, (tiling.ring_columns - columns) * pixel)
@@ -173,38 +212,50 @@ def make_produce(target: Target) -> Any:
 
 
 @functools.cache
-def make_make_rows(target: Target) -> Any:
+def make_make_rows(walk: Walk) -> Any:
     """Return the function that computes or copies a piece of the expanded map.
 
     It is called as ``make_rows(step, bases, panel, corner: Corner, output: View, area: Area)``.
     """
-    multiply, convolve_staged, panel_bytes = (
-        make_multiply(target),
-        make_convolve_staged(target),
-        2 * target.vector_bytes,
-    )
+    expand, convolve, panel_bytes = walk.expand, walk.convolve, walk.panel * walk.vector
 
-    @njit(cached=False, inline=True, variant=target.name)
+    @njit(cached=False, inline=True, variant=walk.name)
     def make_rows(step, bases, panel, corner, output, area):
-        source, product, offset = step.input, step.product, panel * panel_bytes
+        source = step.input
         row_stride = source.width * source.pixel_stride
         start = address(bases, source.ref) + corner.row * row_stride + corner.column * source.pixel_stride
         if step.producer == FROM_POINTWISE:
-            multiply(
-                View(start, source.pixel_stride, row_stride - area.width * source.pixel_stride),
-                Segments(ONE64, ZERO64, source.channels),
-                product_at(product, bases, offset, source.channels),
-                ZERO64, output, area, tile_kind(panel, product.vectors, product.half),
-            )  # fmt: skip
+            expand(step, bases, panel, start, output, area)
         elif step.producer == FROM_CONV:
-            convolve_staged(step, bases, panel, corner.staged_row, corner.column, output, area)
+            convolve(step, bases, panel, corner.staged_row, corner.column, output, area)
         else:
             row_bytes = area.width * output.pixel_stride + output.row_jump
             for row in range(area.pixels // area.width):
-                to, piece = output.address + row * row_bytes, start + row * row_stride + offset
+                to, piece = output.address + row * row_bytes, start + row * row_stride + panel * panel_bytes
                 copy_pixels(to, piece, area.width, output.pixel_stride, source.pixel_stride)
 
     return make_rows
+
+
+# ---- Floats ----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_expand(target: Target) -> Any:
+    """Return the function that expands pixels, see `Walk`."""
+    multiply, panel_bytes = make_multiply(target), 2 * target.vector_bytes
+
+    @njit(cached=False, inline=True, variant=target.name)
+    def expand(step, bases, panel, start, output, area):
+        source, product = step.input, step.product
+        multiply(
+            View(start, source.pixel_stride, (source.width - area.width) * source.pixel_stride),
+            Segments(ONE64, ZERO64, source.channels),
+            product_at(product, bases, panel * panel_bytes, source.channels),
+            ZERO64, output, area, tile_kind(panel, product.vectors, product.half),
+        )  # fmt: skip
+
+    return expand
 
 
 @functools.cache
@@ -235,9 +286,9 @@ def make_filter_rows(target: Target) -> Any:
 
 @njit(cached=False)
 def row_of(step, bases, block, y):
-    """Address of a row of the expanded map; rows outside the image are zeros."""
+    """Address of a row of the expanded map; rows outside the image are padding."""
     if y < 0 or y >= step.expanded.height:
-        return address(bases, step.tiling.zeros)
+        return address(bases, step.tiling.outside)
     return block.ring + y % step.tiling.ring_rows * step.tiling.ring_columns * block.pixel
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from ..host.steps import ADD, CONV, COPY, DENSE, FILTER, POINTWISE, POOL
 from ..host.target import Target
 from .add import make_run_add, run_copy
-from .conv import make_run_conv
+from .conv import make_convolve_staged, make_run_conv
 from .dense import make_run_dense
-from .inverted_residual import make_run_filter
+from .inverted_residual import make_run_filter, make_walk
 from .jit import njit
-from .pointwise import make_run_pointwise
+from .pointwise import make_run_pointwise, panels
 from .pool import make_run_pool
 from .resize import make_run_resize
 
@@ -24,7 +24,11 @@ def make_run_step(target: Target) -> Any:
     It is called as ``run_step(step, bases, worker, workers)``: a record, the addresses of all buffers, and which of how
     many workers this is.
     """
-    run_filter, run_pointwise, run_conv = make_run_filter(target), make_run_pointwise(target), make_run_conv(target)
+    run_filter, run_conv = (
+        make_run_filter(make_walk(target)),
+        make_run_conv(make_convolve_staged(target), panels, 2 * target.vector_bytes, target.name),
+    )
+    run_pointwise = make_run_pointwise(target)
     run_pool, run_add, run_dense = make_run_pool(target), make_run_add(target), make_run_dense(target)
     run_resize = make_run_resize(target)
 

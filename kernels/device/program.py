@@ -12,12 +12,11 @@ from typing import Any
 
 from ..host import steps
 from ..host.calls import CALL, SPAN
-from ..host.target import Target
+from ..host.target import IntegerTarget, Target
 from ..host.thread_team import MAX_SHARES
 from .addressing import ONE64, ZERO64
 from .jit import njit
 from .machine import call_at, make_record_at, numbers_at
-from .operations import make_run_step
 from .thread_team import make_entry
 
 _STEP_BYTES, _SPAN_BYTES = steps.STEP.itemsize, SPAN.itemsize
@@ -61,10 +60,21 @@ def find_bases(call, worker, arena, image):
     return bases
 
 
+def _make_run_step(target: Target | IntegerTarget) -> Any:
+    """Kernels are imported when they are needed."""
+    if isinstance(target, IntegerTarget):
+        from .integers.operations import make_run_step as make_run_byte_step
+
+        return make_run_byte_step(target)
+    from .operations import make_run_step
+
+    return make_run_step(target)
+
+
 @functools.cache
-def make_enter(target: Target) -> Any:
+def make_enter(target: Target | IntegerTarget) -> Any:
     """Return the function through which threads enter, to run a call or to serve a team; see `make_entry`."""
-    run_step = make_run_step(target)
+    run_step = _make_run_step(target)
 
     @njit(cached=False, variant=target.name)
     def run_numbered(call, number, bases, share, workers):

@@ -14,7 +14,7 @@ from .jit import njit
 from .simd import FLOAT, emitted, load_integer
 
 _SAMPLE_BYTES = SAMPLE.itemsize
-_UPPER, _WEIGHT = 8, 16  # offsets of fields
+UPPER, WEIGHT = 8, 16  # offsets of fields
 
 
 class Corners(NamedTuple):
@@ -37,7 +37,7 @@ def make_run_resize(target: Target) -> Any:
         builder = emit.builder
 
         def weight(sample):
-            pointer = builder.inttoptr(builder.add(sample, ir.IntType(64)(_WEIGHT)), ir.DoubleType().as_pointer())
+            pointer = builder.inttoptr(builder.add(sample, ir.IntType(64)(WEIGHT)), ir.DoubleType().as_pointer())
             return emit.splat(builder.fptrunc(builder.load(pointer, align=8), FLOAT))
 
         def lerp(lower, upper, share):
@@ -55,9 +55,9 @@ def make_run_resize(target: Target) -> Any:
         first, last = share(step.output.height, worker, workers)
         output = address(bases, step.output.ref) + first * step.output.width * step.output.pixel_stride
         for row in range(rows + first * _SAMPLE_BYTES, rows + last * _SAMPLE_BYTES, _SAMPLE_BYTES):
-            above, below = source + load_integer(row), source + load_integer(row + _UPPER)
+            above, below = source + load_integer(row), source + load_integer(row + UPPER)
             for column in range(columns, columns + step.output.width * _SAMPLE_BYTES, _SAMPLE_BYTES):
-                left, right = load_integer(column), load_integer(column + _UPPER)
+                left, right = load_integer(column), load_integer(column + UPPER)
                 corners = Corners(above + left, above + right, below + left, below + right)
                 for offset in range(0, size, vector):
                     mix(corners, offset, column, row, output)

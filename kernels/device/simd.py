@@ -201,6 +201,22 @@ def _declared(name: str, module: ir.Module, parameters: list[ir.Type]) -> ir.Fun
     return known or ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
 
 
+def intrinsic_void(count: int) -> Callable[[Callable[..., None]], Any]:
+    """Make a function of `count` addresses and numbers that compiled code calls of one that emits its body."""
+
+    def decorate(body: Callable[..., None]) -> Any:
+        def typed(typing: Any, *arguments: Any) -> Any:
+            def codegen(context: Any, builder: ir.IRBuilder, _: Any, packed: Any) -> ir.Value:
+                body(builder, *cgutils.unpack_tuple(builder, packed[0]))
+                return context.get_dummy_value()
+
+            return types.void(types.BaseTuple.from_types([types.int64] * count)), codegen
+
+        return intrinsic(typed)
+
+    return decorate
+
+
 @intrinsic
 def copy_bytes(typing: Any, output: Any, source: Any, count: Any) -> Any:
     """Copy `count` bytes between two addresses that do not overlap."""
@@ -216,16 +232,16 @@ def copy_bytes(typing: Any, output: Any, source: Any, count: Any) -> Any:
 
 
 @intrinsic
-def zero_bytes(typing: Any, output: Any, count: Any) -> Any:
-    """Fill `count` bytes with zeros."""
+def fill_bytes(typing: Any, output: Any, count: Any, value: Any) -> Any:
+    """Fill `count` bytes with a value."""
 
     def codegen(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> ir.Value:
-        output, count = arguments
+        output, count, value = arguments
         fill = _declared("llvm.memset.p0i8.i64", builder.module, [BYTES, BYTE, INT64, BOOL])
-        builder.call(fill, [builder.inttoptr(output, BYTES), BYTE(0), count, BOOL(0)])
+        builder.call(fill, [builder.inttoptr(output, BYTES), builder.trunc(value, BYTE), count, BOOL(0)])
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic

@@ -15,7 +15,7 @@ _DEVICE = Path(__file__).parents[1] / "device"
 def layout_digest() -> str:
     """Digest of all records that both sides read, and of the numbers of operations and buffers."""
     numbers = {name: value for name, value in sorted(vars(steps).items()) if name.isupper() and isinstance(value, int)}
-    kinds = (steps.STEP, steps.SAMPLE, CALL, SPAN, TEAM, WORKER, SHARE)
+    kinds = (steps.STEP, steps.PANEL, steps.SAMPLE, CALL, SPAN, TEAM, WORKER, SHARE)
     records = [(kind.itemsize, repr(kind)) for kind in kinds]
     return hashlib.sha256(repr((records, numbers)).encode()).hexdigest()[:16]
 

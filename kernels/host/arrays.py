@@ -15,7 +15,7 @@ from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, output_size
 
 from . import steps
 from .bound_program import BoundProgram, Workspace
-from .build import Builder, Step, TensorView, external
+from .build import Builder, Step, TensorView
 from .engine import Engine, find_engine
 from .memory import ArenaPlanner, Constants
 
@@ -85,7 +85,7 @@ def resize_bilinear(
 ) -> Array:
     """Resize maps; see `npmnv2.kernels.resize_bilinear`."""
     run = _Single(n_threads, engine)
-    return run([x], (*size, x.shape[-1]), lambda i, o: run.build.resize(i[0], o, variant, run.tables))
+    return run([x], (*size, x.shape[-1]), lambda i, o: run.build.resize(i[0], o, variant))
 
 
 def concat(*maps: Array, n_threads: int = 1, engine: Engine | None = None) -> Array:
@@ -93,10 +93,10 @@ def concat(*maps: Array, n_threads: int = 1, engine: Engine | None = None) -> Ar
     run = _Single(n_threads, engine)
     height, width = maps[0].shape[1:3]
     out = np.empty((*maps[0].shape[:3], sum(x.shape[-1] for x in maps)), np.float32)
-    joined = external(steps.ref(steps.EXTERNAL + len(maps), 0), height, width, out.shape[-1])
+    joined = run.build.external(steps.ref(steps.EXTERNAL + len(maps), 0), height, width, out.shape[-1])
     body = []
     for index, x in enumerate(maps):
-        source = external(steps.ref(steps.EXTERNAL + index, 0), height, width, x.shape[-1])
+        source = run.build.external(steps.ref(steps.EXTERNAL + index, 0), height, width, x.shape[-1])
         body.append(run.build.copy(source, joined))
         joined = joined._replace(ref=joined.ref + source.pixel_stride)
     run.call(body, maps, out)
@@ -111,7 +111,7 @@ class _Single:
         assert found is not None, "needs the library or Numba"
         self._engine = found
         self.build = Builder(found.target)
-        self.weights, self.tables = Constants(), Constants()
+        self.weights = Constants()
         self._arena = ArenaPlanner()
         self._workspace = Workspace(n_threads)
 
@@ -123,16 +123,17 @@ class _Single:
         body, sources = [], []
         for index, x in enumerate(inputs):
             sources.append(self._inside(*x.shape[1:]))
-            body.append(self.build.copy(external(steps.ref(steps.EXTERNAL + index, 0), *x.shape[1:]), sources[-1]))
+            outside = self.build.external(steps.ref(steps.EXTERNAL + index, 0), *x.shape[1:])
+            body.append(self.build.copy(outside, sources[-1]))
         result = self._inside(*shape)
         body.append(make(sources, result))
-        body.append(self.build.copy(result, external(steps.ref(steps.EXTERNAL + len(inputs), 0), *shape)))
+        body.append(self.build.copy(result, self.build.external(steps.ref(steps.EXTERNAL + len(inputs), 0), *shape)))
         self.call(body, inputs, out)
         return out
 
     def call(self, body: list[Step], inputs: Sequence[Array], out: Array) -> None:
         """Run steps as a program."""
-        program = self.build.assemble(body, [], self.tables, self._arena.size)
+        program = self.build.assemble(body, [], self._arena.size)
         bound = BoundProgram(program, self.weights.block(), self._workspace, self._engine)
         bound([np.ascontiguousarray(x, np.float32) for x in inputs], [out])
 

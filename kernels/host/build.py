@@ -16,8 +16,8 @@ from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, linear_weigh
 from . import packing, steps, tiling
 from .memory import Bytes, Constants, round_up
 from .steps import SAMPLE
-from .target import FLOAT_BYTES, Target
-from .tiling import MAX_PANEL_VECTORS, Tiling, Window
+from .target import Target
+from .tiling import MapLayout, Tiling, Window, layout_of_floats
 
 # Output pixels per strip of a full convolution.
 CONV_PIXELS = 256
@@ -57,11 +57,13 @@ class Packed(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A record, and the memory that it needs beside the maps: scratch, and a row of zeros."""
+    """A record, and the memory that it needs beside the maps: scratch, a row outside of the map, and tables."""
 
     record: Any
     scratch_bytes: int = 0
-    zero_bytes: int = 0
+    outside_bytes: int = 0
+    # Tables whose refs the record holds, by group and field.
+    tables: Mapping[tuple[str, str], NDArray[Any]] = {}
 
 
 class ExpandedMap(NamedTuple):
@@ -74,6 +76,8 @@ class ExpandedMap(NamedTuple):
         Fields of the record: the producer and its parameters.
     window : Window or None
         Of the full convolution that produces it, if one does.
+    packed
+        Weights of that convolution.
     """
 
     height: int
@@ -81,6 +85,7 @@ class ExpandedMap(NamedTuple):
     channels: int
     fields: dict[str, Any]
     window: Window | None = None
+    packed: Any = None
 
 
 class Program(NamedTuple):
@@ -108,30 +113,37 @@ class Program(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def external(ref: int, height: int, width: int, channels: int) -> TensorView:
-    """A map as NumPy arrays hold it, without gaps between pixels."""
-    return TensorView(ref, channels * FLOAT_BYTES, height, width, channels)
-
-
 def add_constant(constants: Constants, buffer: int, array: NDArray[Any]) -> int:
     """Append an array to the constants of a buffer; return a ref to it."""
     return steps.ref(buffer, constants.add(array))
 
 
 class Builder:
-    """Makes steps for one target.
+    """Makes steps on floats for one target.
 
     Parameters
     ----------
     target : Target
     """
 
+    dtype: type[np.generic] = np.float32
+    # Whether products may read a few bytes beyond a pixel, so that its map must not be a caller's.
+    reads_words = False
+
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.layout = self._layout()
+
+    def _layout(self) -> MapLayout:
+        return layout_of_floats(self.target)
+
+    def external(self, ref: int, height: int, width: int, channels: int) -> TensorView:
+        """A map as NumPy arrays hold it, without gaps between pixels."""
+        return TensorView(ref, channels * self.layout.channel_bytes, height, width, channels)
 
     def resident(self, ref: int, height: int, width: int, channels: int) -> TensorView:
         """A map whose pixels are filled up to whole vectors, as all kernels write them and most read them."""
-        return TensorView(ref, self._pixel_bytes(channels), height, width, channels)
+        return TensorView(ref, self.layout.pixel_bytes(channels), height, width, channels)
 
     # Weights
 
@@ -167,12 +179,15 @@ class Builder:
         rows = min(output.height, -(-CONV_PIXELS // output.width))
         fields = {
             "product": self._product(packed),
-            "conv": _convolution(kernel, geometry, source.width),
+            "conv": self._convolution(packed, kernel, geometry, source.width),
             "tiling": {"rows": rows, "staged": steps.ref(steps.SCRATCH, 0)},
         }
         record = self._record(steps.CONV, source, output, **fields)
         window = Window(source.channels, kernel, geometry.stride)
-        return Step(record, tiling.staged_bytes(window, output.width, rows))
+        return Step(record, self._staged_bytes(window, output.width, rows))
+
+    def _staged_bytes(self, window: Window, columns: int, rows: int) -> int:
+        return self.layout.channel_bytes * tiling.staged_channels(window, columns, rows)
 
     def add(self, source: TensorView, other: TensorView, output: TensorView) -> Step:
         """The sum of two maps."""
@@ -187,15 +202,12 @@ class Builder:
         fields = {"height": window[0], "width": window[1], "stride": stride}
         return Step(self._record(steps.POOL, source, output, pool=fields))
 
-    def resize(self, source: TensorView, output: TensorView, variant: Variant, tables: Constants) -> Step:
-        """Bilinear resize; which points are looked at goes into `tables`."""
-        columns = _sample_table(source.width, output.width, variant, source.pixel_stride)
-        rows = _sample_table(source.height, output.height, variant, source.pixel_stride * source.width)
-        refs = {
-            "columns": add_constant(tables, steps.TABLES, columns),
-            "rows": add_constant(tables, steps.TABLES, rows),
-        }
-        return Step(self._record(steps.RESIZE, source, output, tables=refs))
+    def resize(self, source: TensorView, output: TensorView, variant: Variant) -> Step:
+        """Bilinear resize by tables of the points that are looked at."""
+        columns = self._sample_table(source.width, output.width, variant, source.pixel_stride)
+        rows = self._sample_table(source.height, output.height, variant, source.pixel_stride * source.width)
+        tables = {("tables", "columns"): columns, ("tables", "rows"): rows}
+        return Step(self._record(steps.RESIZE, source, output), tables=tables)
 
     # Depthwise convolutions and blocks
 
@@ -218,9 +230,10 @@ class Builder:
         fields = {
             "producer": steps.FROM_CONV,
             "product": self._product(packed),
-            "conv": _convolution(kernel, geometry, source.width),
+            "conv": self._convolution(packed, kernel, geometry, source.width),
         }
-        return ExpandedMap(height, width, packed.channels, fields, Window(source.channels, kernel, geometry.stride))
+        window = Window(source.channels, kernel, geometry.stride)
+        return ExpandedMap(height, width, packed.channels, fields, window, packed)
 
     def depthwise(
         self, source: TensorView, output: TensorView, expanded: ExpandedMap, packed: Packed, geometry: Geometry,
@@ -229,7 +242,7 @@ class Builder:
         """Depthwise convolution of an expanded map into the output; workers share its rows, or its panels."""
         tiles = self._tiling(output, expanded, geometry, projected=False)
         filtered = {"filtered": output.ref, "filtered_stride": output.pixel_stride, "by_panels": by_panels}
-        fields = {**_depthwise(expanded, packed, geometry), "tiling": _tiling_fields(tiles, output, filtered)}
+        fields = {**self._filtered(expanded, packed, geometry), "tiling": _tiling_fields(tiles, output, filtered)}
         return self._filter(source, output, tiles, **fields)
 
     def inverted_residual(
@@ -240,10 +253,10 @@ class Builder:
         tiles = self._tiling(output, expanded, geometry, projected=True)
         filtered = {
             "filtered": steps.ref(steps.SCRATCH, tiles.filtered),
-            "filtered_stride": self._pixel_bytes(expanded.channels),
+            "filtered_stride": self.layout.pixel_bytes(expanded.channels),
         }
         fields = {
-            **_depthwise(expanded, packed, geometry),
+            **self._filtered(expanded, packed, geometry),
             "projection": self._product(project),
             "residual": source.ref if residual else steps.NOTHING,
             "tiling": _tiling_fields(tiles, output, filtered),
@@ -251,16 +264,15 @@ class Builder:
         return self._filter(source, output, tiles, **fields)
 
     def assemble(
-        self, body: Sequence[Step], epilogue: Sequence[Step], tables: Constants, arena_bytes: int = 0,
-        batch_bytes: int = 0, names: tuple[str, ...] = (),
+        self, body: Sequence[Step], epilogue: Sequence[Step], arena_bytes: int = 0, batch_bytes: int = 0,
+        names: tuple[str, ...] = (),
     ) -> Program:  # fmt: skip
         """Make a table of steps that run for every image, and one of steps that run once for the whole batch."""
-        every = [*body, *epilogue]
-        # One row of zeros serves all steps; it lies among the constants, so that nothing writes to it.
-        zeros = np.zeros(max((step.zero_bytes for step in every), default=0), np.uint8)
-        ref = add_constant(tables, steps.TABLES, zeros)
+        every, tables = [*body, *epilogue], Constants()
         for step in every:
-            step.record["tiling"]["zeros"] = ref
+            for (group, field), table in step.tables.items():
+                step.record[group][field] = add_constant(tables, steps.TABLES, table)
+        _add_rows_outside(every, tables)
         return Program(
             self.target,
             np.array([step.record for step in body], steps.STEP),
@@ -274,13 +286,11 @@ class Builder:
 
     # Parts of records
 
-    def _pixel_bytes(self, channels: int) -> int:
-        return self.target.vectors(channels) * self.target.vector_bytes
-
     def _record(self, operation: int, source: TensorView, output: TensorView, **fields: Any) -> Any:
         record = np.zeros((), steps.STEP)
         channels = {"vectors": self.target.vectors(output.channels)}
-        _fill(record, {"operation": operation, "residual": steps.NOTHING, "product": channels})
+        common = {"operation": operation, "channel_bytes": self.layout.channel_bytes, "residual": steps.NOTHING}
+        _fill(record, {**common, "product": channels})
         _fill(record, {"input": source._asdict(), "output": output._asdict(), **fields})
         return record
 
@@ -294,13 +304,61 @@ class Builder:
             "high": packed.clip[1],
         }
 
+    def _convolution(self, packed: Any, kernel: int, geometry: Geometry, width: int) -> dict[str, int]:
+        return {
+            "kernel": kernel,
+            "stride": geometry.stride,
+            "top": geometry.padding[0][0],
+            "left": geometry.padding[1][0],
+            "out_width": output_size(width, kernel, geometry.stride, 1, geometry.padding[1]),
+        }
+
+    def _depthwise(self, packed: Packed, geometry: Geometry) -> dict[str, Any]:
+        return {
+            "weights": packed.weights,
+            "bias": packed.bias,
+            "stride": geometry.stride,
+            "dilation": geometry.dilation,
+            "top": geometry.padding[0][0],
+            "left": geometry.padding[1][0],
+            "low": packed.clip[0],
+            "high": packed.clip[1],
+        }
+
+    def _filtered(self, expanded: ExpandedMap, packed: Packed, geometry: Geometry) -> dict[str, Any]:
+        size = {"height": expanded.height, "width": expanded.width, "channels": expanded.channels}
+        return {**expanded.fields, "expanded": size, "depthwise": self._depthwise(packed, geometry)}
+
+    def _samples(self, size: int, out_size: int, variant: Variant) -> Any:
+        return linear_weights(size, out_size, variant)
+
+    def _sample_table(self, size: int, out_size: int, variant: Variant, stride: int) -> Any:
+        found = self._samples(size, out_size, variant)
+        table = np.empty(out_size, SAMPLE)
+        table["lower"], table["upper"], table["weight"] = found.lower * stride, found.upper * stride, found.weight
+        return table
+
     def _tiling(self, output: TensorView, expanded: ExpandedMap, geometry: Geometry, *, projected: bool) -> Tiling:
         size = (output.height, output.width)
-        return tiling.choose(self.target, expanded[:3], expanded.window, geometry, size, projected=projected)
+        return tiling.choose(self.layout, expanded[:3], expanded.window, geometry, size, projected=projected)
 
     def _filter(self, source: TensorView, output: TensorView, tiles: Tiling, **fields: Any) -> Step:
         record = self._record(steps.FILTER, source, output, **fields)
-        return Step(record, tiles.scratch_bytes, tiles.ring_columns * MAX_PANEL_VECTORS * self.target.vector_bytes)
+        panel_bytes = self.layout.widest_panel * self.layout.vector_bytes
+        return Step(record, tiles.scratch_bytes, tiles.ring_columns * panel_bytes)
+
+
+def _add_rows_outside(every: Sequence[Step], tables: Constants) -> None:
+    """Add a row for each kind of padding; they lie among the constants, so that nothing writes to them."""
+    sizes: dict[int, int] = {}
+    for step in every:
+        padding = int(step.record["depthwise"]["padding"])
+        sizes[padding] = max(step.outside_bytes, sizes.get(padding, 0))
+    rows = {
+        padding: add_constant(tables, steps.TABLES, np.full(size, padding, np.uint8)) for padding, size in sizes.items()
+    }
+    for step in every:
+        step.record["tiling"]["outside"] = rows[int(step.record["depthwise"]["padding"])]
 
 
 def _fill(record: Any, fields: Mapping[str, Any]) -> None:
@@ -310,33 +368,6 @@ def _fill(record: Any, fields: Mapping[str, Any]) -> None:
             _fill(record[name], value)
         else:
             record[name] = value
-
-
-def _convolution(kernel: int, geometry: Geometry, width: int) -> dict[str, int]:
-    return {
-        "kernel": kernel,
-        "stride": geometry.stride,
-        "top": geometry.padding[0][0],
-        "left": geometry.padding[1][0],
-        "out_width": output_size(width, kernel, geometry.stride, 1, geometry.padding[1]),
-    }
-
-
-def _depthwise(expanded: ExpandedMap, packed: Packed, geometry: Geometry) -> dict[str, Any]:
-    return {
-        **expanded.fields,
-        "expanded": {"height": expanded.height, "width": expanded.width, "channels": expanded.channels},
-        "depthwise": {
-            "weights": packed.weights,
-            "bias": packed.bias,
-            "stride": geometry.stride,
-            "dilation": geometry.dilation,
-            "top": geometry.padding[0][0],
-            "left": geometry.padding[1][0],
-            "low": packed.clip[0],
-            "high": packed.clip[1],
-        },
-    }
 
 
 def _tiling_fields(tiles: Tiling, output: TensorView, filtered: Mapping[str, int]) -> dict[str, int]:
@@ -351,10 +382,3 @@ def _tiling_fields(tiles: Tiling, output: TensorView, filtered: Mapping[str, int
         "staged": steps.ref(steps.SCRATCH, tiles.staged),
         **filtered,
     }
-
-
-def _sample_table(size: int, out_size: int, variant: Variant, stride: int) -> Any:
-    found = linear_weights(size, out_size, variant)
-    table = np.empty(out_size, SAMPLE)
-    table["lower"], table["upper"], table["weight"] = found.lower * stride, found.upper * stride, found.weight
-    return table

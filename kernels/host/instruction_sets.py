@@ -31,6 +31,10 @@ class Bits(NamedTuple):
         return all(have & need == need for have, need in zip(self, needed))
 
 
+# Kinds of kernels.
+FLOAT, XNNPACK, REFERENCE = KINDS = "float", "xnnpack", "reference"
+
+
 class InstructionSet(NamedTuple):
     """What the builder tells LLVM, and what the loader asks the processor.
 
@@ -42,12 +46,15 @@ class InstructionSet(NamedTuple):
         LLVM's names of the processor and of what it has in addition.
     needs : Bits
         None of them outside x86.
+    kinds : tuple of str
+        Kinds of kernels that are compiled for it: of floats, and of integers by their arithmetic.
     """
 
     name: str
     cpu: str
     features: str = ""
     needs: Bits = Bits()
+    kinds: tuple[str, ...] = KINDS
 
 
 def _mask(*bits: int) -> int:
@@ -59,10 +66,19 @@ _V3 = Bits(leaf1_ecx=_mask(12, 22, 27, 28, 29), leaf7_ebx=_mask(3, 5, 8), extend
 # AVX-512 F, DQ, CD, BW, VL; mask and ZMM registers: x86-64-v4.
 _V4 = _V3 | Bits(leaf7_ebx=_mask(16, 17, 28, 30, 31), saved=_mask(5, 6, 7))
 
-# Best first. Nothing narrower: without an FMA unit every product is a call of the C library, and NumPy is faster.
+# AVX-512 VNNI, and the same for shorter vectors.
+_VNNI = _V4 | Bits(leaf7_ecx=_mask(11))
+_AVX_VNNI = _V3 | Bits(leaf7_1_eax=_mask(4))
+# Features that integer kernels choose instructions by are named, though the processor's name implies some.
+_V3_FEATURES, _V4_FEATURES = "+avx2", "+avx2,+avx512bw,+avx512vl"
+
+# Best first. Nothing narrower: without an FMA unit every product is a call of the C library, and NumPy is faster. The
+# reference kernels' rounding costs more than the products, so it needs no instruction set of its own.
 X86 = (
-    InstructionSet("avx512", "x86-64-v4", needs=_V4),
-    InstructionSet("avx2", "x86-64-v3", needs=_V3),
+    InstructionSet("avx512vnni", "x86-64-v4", f"{_V4_FEATURES},+avx512vnni", _VNNI, (XNNPACK, REFERENCE)),
+    InstructionSet("avx512", "x86-64-v4", _V4_FEATURES, _V4, (FLOAT, XNNPACK)),
+    InstructionSet("avxvnni", "x86-64-v3", f"{_V3_FEATURES},+avxvnni", _AVX_VNNI, (XNNPACK,)),
+    InstructionSet("avx2", "x86-64-v3", _V3_FEATURES, _V3),
 )
 ARM = (InstructionSet("neon", "generic"),)
 APPLE = (InstructionSet("neon", "apple-m1"),)

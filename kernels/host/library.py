@@ -15,32 +15,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .abi import layout_digest, source_digest
-from .instruction_sets import Bits, InstructionSet, instruction_sets
-from .target import Target
+from .instruction_sets import FLOAT, Bits, InstructionSet, instruction_sets
+from .target import IntegerTarget, Target
 
 FOLDER = Path(__file__).parents[1] / "native"
 MANIFEST = "manifest.json"
 
 
 class NativeKernels(NamedTuple):
-    """The two entry points for one instruction set, see `npmnv2.kernels.device.entry`."""
+    """The two entry points of one kind for one instruction set, and the `Target` or `IntegerTarget` of its kernels."""
 
     name: str
-    target: Target
+    target: Any
     run: Callable[[int, int, int], int]
     serve: Callable[[int, int], int]
 
 
-def load(name: str = "", folder: Path = FOLDER) -> NativeKernels | None:
-    """Return the best kernels that this processor can run, or those for the instruction set `name`; None without."""
+def load(name: str = "", folder: Path = FOLDER, kind: str = FLOAT) -> NativeKernels | None:
+    """Return the best kernels of a kind that this processor can run, or those for the instruction set `name`.
+
+    None if there are none.
+    """
     if not (folder / MANIFEST).is_file():
         return None
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         opened = _open(folder / manifest["file"], manifest)
-        usable = [each.name for each in _usable(opened) if each.name in manifest["instruction_sets"]]
+        built = manifest["kernels"].get(kind, {})
+        usable = [each.name for each in _usable(opened) if each.name in built]
         chosen = name or next(iter(usable), "")
-        return _kernels(opened, chosen, manifest["instruction_sets"][chosen]) if chosen in usable else None
+        return _kernels(opened, chosen, kind, built[chosen]) if chosen in usable else None
     # Whatever is wrong with the files, there is another engine.
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as reason:
         import logging
@@ -58,12 +62,13 @@ def _open(file: Path, manifest: dict[str, Any]) -> ctypes.CDLL:
     return ctypes.CDLL(str(file))
 
 
-def _kernels(library: ctypes.CDLL, name: str, about: dict[str, Any]) -> NativeKernels:
-    run, serve = library[f"npmnv2_run_{name}"], library[f"npmnv2_serve_{name}"]
+def _kernels(library: ctypes.CDLL, name: str, kind: str, about: dict[str, Any]) -> NativeKernels:
+    run, serve = library[f"npmnv2_run_{kind}_{name}"], library[f"npmnv2_serve_{kind}_{name}"]
     run.argtypes, run.restype = [ctypes.c_int64] * 3, ctypes.c_int64
     serve.argtypes, serve.restype = [ctypes.c_int64] * 2, ctypes.c_int64
-    target = Target(about["lanes"], about["registers"], frozenset(about["features"]))
-    return NativeKernels(name, target, run, serve)
+    target: Any = Target(about["lanes"], about["registers"], frozenset(about["features"]))
+    rounded: Any = kind
+    return NativeKernels(name, target if kind == FLOAT else IntegerTarget(target, rounded), run, serve)
 
 
 def _usable(library: ctypes.CDLL) -> list[InstructionSet]:

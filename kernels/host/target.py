@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ..quantized import Arithmetic
 
 FLOAT_BYTES = 4
+# Features, in LLVM's words, of which a processor has one set if it multiplies bytes, by the lanes of its vectors.
+_SHORT_VNNI = (frozenset({"avxvnni"}), frozenset({"avx512vnni", "avx512vl"}))
+_BYTE_PRODUCTS = {16: (frozenset({"avx512vnni"}),), 8: _SHORT_VNNI, 4: _SHORT_VNNI}
 
 
 class Target(NamedTuple):
@@ -41,6 +47,39 @@ class Target(NamedTuple):
         """Whether products may end with a tile of one and a half vectors, which pays where vectors are long."""
         return self.lanes == 16
 
+    @property
+    def multiplies_bytes(self) -> bool:
+        """Whether an instruction adds four products of bytes to every lane; otherwise 16-bit numbers are multiplied."""
+        return any(features <= self.features for features in _BYTE_PRODUCTS.get(self.lanes, ()))
+
+    @property
+    def factor_bytes(self) -> int:
+        """Bytes of a vector of integer weights, four for every lane."""
+        return self.vector_bytes if self.multiplies_bytes else 2 * self.vector_bytes
+
     def vectors(self, channels: int) -> int:
         """Vectors that hold a number of channels."""
         return -(-channels // self.lanes)
+
+
+class IntegerTarget(NamedTuple):
+    """A processor, and how sums are rounded: what integer kernels are made for.
+
+    Attributes
+    ----------
+    processor : Target
+    arithmetic : {"xnnpack", "reference"}
+    """
+
+    processor: Target
+    arithmetic: Arithmetic
+
+    @property
+    def name(self) -> str:
+        """Tells targets apart in file names and cache keys."""
+        return f"{self.arithmetic}-{self.processor.name}"
+
+    @property
+    def scale_vectors(self) -> int:
+        """Vectors of numbers that say how one vector of sums is rescaled."""
+        return 1 if self.arithmetic == "xnnpack" else 3

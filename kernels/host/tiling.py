@@ -15,8 +15,53 @@ RING_BYTES = 64 * 1024
 STRIP_BYTES = 192 * 1024
 # Blocks share the columns at their edges, so they should not be narrow.
 MIN_BLOCK_COLUMNS = 28
-# Vectors in the widest kind of panel.
-MAX_PANEL_VECTORS = 3
+
+
+class MapLayout(NamedTuple):
+    """How the channels of one kind of numbers lie in memory.
+
+    Attributes
+    ----------
+    lanes : int
+        Channels in a vector.
+    channel_bytes : int
+    pixel_unit, ring_unit : int
+        Pixels of a map, and those of all rings together, hold a multiple of so many vectors.
+    widest_panel : int
+        Vectors in the widest kind of panel of a depthwise convolution.
+    """
+
+    lanes: int
+    channel_bytes: int
+    pixel_unit: int
+    ring_unit: int
+    widest_panel: int
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector of channels."""
+        return self.lanes * self.channel_bytes
+
+    def pixel_bytes(self, channels: int) -> int:
+        """Bytes of a pixel of a map."""
+        return self._filled(channels, self.pixel_unit) * self.vector_bytes
+
+    def ring_vectors(self, channels: int) -> int:
+        """Vectors of a pixel in the rings of all panels."""
+        return self._filled(channels, self.ring_unit)
+
+    def _filled(self, channels: int, unit: int) -> int:
+        return -(-channels // (self.lanes * unit)) * unit
+
+
+def layout_of_floats(target: Target) -> MapLayout:
+    """Panels of two vectors; the last one has one to three."""
+    return MapLayout(target.lanes, FLOAT_BYTES, 1, 1, 3)
+
+
+def layout_of_bytes(target: Target) -> MapLayout:
+    """Panels of two vectors in products, of four in depthwise convolutions."""
+    return MapLayout(target.lanes, 1, 2, 4, 4)
 
 
 class Window(NamedTuple):
@@ -54,14 +99,15 @@ class Tiling(NamedTuple):
 
 
 def choose(
-    target: Target, size: tuple[int, int, int], window: Window | None, geometry: Geometry, output: tuple[int, int],
+    layout: MapLayout, size: tuple[int, int, int], window: Window | None, geometry: Geometry, output: tuple[int, int],
     *, projected: bool,
 ) -> Tiling:  # fmt: skip
     """Choose the pieces and lay out the scratch memory: rings, staged rows, strip.
 
     Parameters
     ----------
-    target : Target
+    layout : MapLayout
+        Of the expanded map.
     size : (height, width, channels)
         Of the expanded map.
     window : Window or None
@@ -73,19 +119,19 @@ def choose(
         Whether a projection follows, strip by strip.
     """
     height, width = output
-    vectors, vector_bytes = target.vectors(size[2]), target.vector_bytes
-    row_bytes = vectors * vector_bytes * width
+    vectors, vector_bytes = layout.ring_vectors(size[2]), layout.vector_bytes
+    row_bytes = layout.pixel_bytes(size[2]) * width
     columns, group_rows = _row_groups(vector_bytes, geometry, height, width)
     rows = min(height, max(group_rows, STRIP_BYTES // row_bytes)) if projected else height
     rows = -(-height // -(-height // rows))  # strips of one size rather than a small rest
     group_rows = min(group_rows, rows)
     ring_rows, ring_columns = min(reach(geometry, group_rows), size[0]), reach(geometry, columns)
     # Rows outlast a panel only where another strip follows.
-    kept_vectors = vectors * -(-width // columns) if rows < height else MAX_PANEL_VECTORS
+    kept_vectors = vectors * -(-width // columns) if rows < height else layout.widest_panel
     staged = round_up(ring_rows * ring_columns * kept_vectors * vector_bytes)
     filtered = staged
     if window:
-        filtered += round_up(staged_bytes(window, size[1], reach(geometry, rows)))
+        filtered += round_up(layout.channel_bytes * staged_channels(window, size[1], reach(geometry, rows)))
     scratch_bytes = filtered + (rows * row_bytes if projected else 0)
     return Tiling(rows, columns, group_rows, ring_rows, ring_columns, staged, filtered, scratch_bytes)
 
@@ -111,7 +157,7 @@ def reach(geometry: Geometry, count: int) -> int:
     return (count - 1) * geometry.stride + 2 * geometry.dilation + 1
 
 
-def staged_bytes(window: Window, columns: int, rows: int) -> int:
-    """Size of the image rows under a strip of a full convolution's output."""
+def staged_channels(window: Window, columns: int, rows: int) -> int:
+    """Channels of all pixels of the image rows under a strip of a full convolution's output."""
     across, down = ((count - 1) * window.stride + window.kernel for count in (columns, rows))
-    return down * across * window.channels * FLOAT_BYTES
+    return down * across * window.channels

@@ -14,7 +14,7 @@ The third arithmetic, ``fakequant``, stays in float: `fake_quantize` after every
 
 from .add import add, concat
 from .conv import conv, depthwise, largest_sum
-from .convert import dequantize, quantize, requantize
+from .convert import dequantize, quantize, requantize, requantize_table
 from .fake_quant import FakeQuantRange, fake_quantize
 from .fixed_point import multiply, quantize_multiplier, rounding_shift, saturating_multiply
 from .pool import average_pool, mean
@@ -43,6 +43,7 @@ __all__ = [
     "quantize",
     "quantize_multiplier",
     "requantize",
+    "requantize_table",
     "rescale",
     "resize_bilinear",
     "rounding_shift",

@@ -31,12 +31,17 @@ def add(
 def _xnnpack(
     x: Integers, y: Integers, a: TensorQuantization, b: TensorQuantization, out: TensorQuantization
 ) -> Integers:
-    """Two integer factors of 20 bits, one shift."""
+    m, n, shift = add_factors(a, b, out)
+    total: Integers = (m * a.centered(x, np.int64) + n * b.centered(y, np.int64) + (1 << (shift - 1))) >> shift
+    return total
+
+
+def add_factors(a: TensorQuantization, b: TensorQuantization, out: TensorQuantization) -> tuple[int, int, int]:
+    """XNNPACK's two integer factors of 20 bits, and the shift after the products."""
     factors = [np.float32(q.scale[0]) / np.float32(out.scale[0]) for q in (a, b)]
     shift = 20 - floor_log2(float(max(factors)))
     m, n = (int(np.rint(np.ldexp(float(factor), shift))) for factor in factors)
-    total: Integers = (m * a.centered(x, np.int64) + n * b.centered(y, np.int64) + (1 << (shift - 1))) >> shift
-    return total
+    return m, n, shift
 
 
 def _reference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..conv import sliding_windows
 from ..padding import Geometry
@@ -28,13 +29,26 @@ def mean(x: Integers, source: TensorQuantization, output: TensorQuantization, ar
     """Mean over all pixels (MEAN): (N, H, W, C) → (N, C)."""
     count, sums = x.shape[1] * x.shape[2], x.sum(axis=(1, 2), dtype=np.int64)
     if arithmetic == "xnnpack":
-        factor = source.scales / output.scales * (np.float32(1) / np.float32(count))
-        offset = np.float32(output.zero_point) - np.float32(count) * np.float32(source.zero_point) * factor
+        factor, offset = mean_terms(source, output, count)
         # The zero point is added before the rounding, so it decides where ties go.
         steps = np.rint(sums.astype(np.float32) * factor + offset)
         return saturate(steps - np.float32(output.zero_point), output, arithmetic)
-    factor_of_sum = _divided(quantize_multiplier(float(source.scale[0]) / output.scale[0]), count)
-    return saturate(multiply(sums - count * source.zero_point, factor_of_sum), output, arithmetic)
+    return saturate(
+        multiply(sums - count * source.zero_point, factor_of_sum(source, output, count)), output, arithmetic
+    )
+
+
+def mean_terms(
+    source: TensorQuantization, output: TensorQuantization, count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """XNNPACK's factor of a sum of `count` integers, and what is added to the product."""
+    factor = source.scales / output.scales * (np.float32(1) / np.float32(count))
+    return factor, np.float32(output.zero_point) - np.float32(count) * np.float32(source.zero_point) * factor
+
+
+def factor_of_sum(source: TensorQuantization, output: TensorQuantization, count: int) -> Multiplier:
+    """The reference kernels' factor of a sum of `count` integers less their zero point."""
+    return _divided(quantize_multiplier(float(source.scale[0]) / output.scale[0]), count)
 
 
 def _divided(by: Multiplier, count: int) -> Multiplier:

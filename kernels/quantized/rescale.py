@@ -38,13 +38,16 @@ def rescale(
         scaled = sums.astype(np.float32) * factor
         np.clip(scaled, np.float32(low - output.zero_point), np.float32(high - output.zero_point), out=scaled)
         return (np.rint(scaled, out=scaled) + np.float32(output.zero_point)).astype(output.dtype)
-    return saturate(multiply(sums, quantize_multiplier(_reference_factor(x, kernel, output))), output, arithmetic)
+    return saturate(multiply(sums, quantize_multiplier(reference_factor(x, kernel, output))), output, arithmetic)
 
 
-def _reference_factor(
+def reference_factor(
     x: TensorQuantization, kernel: TensorQuantization, output: TensorQuantization
 ) -> NDArray[np.float64]:
-    """TensorFlow Lite multiplies uint8's two scales in float32, and those of int8 in float64."""
+    """The factor from sums to outputs.
+
+    TensorFlow Lite multiplies uint8's two scales in float32, and those of int8 in float64.
+    """
     dtype = np.float32 if x.dtype == "uint8" else np.float64
     product = (x.scales.astype(dtype) * kernel.scales.astype(dtype)).astype(np.float64)
     factor: NDArray[np.float64] = product / output.scales.astype(np.float64)

@@ -36,7 +36,7 @@ def _corners(x: Integers, rows: _Samples, columns: _Samples, dtype: type) -> lis
 
 
 def _xnnpack(x: Integers, size: tuple[int, int], variant: Variant) -> Integers:
-    rows, columns = (_eleven_bits(*axis, variant) for axis in zip(x.shape[1:3], size))
+    rows, columns = (eleven_bit_samples(*axis, variant) for axis in zip(x.shape[1:3], size))
     top_left, low_left, top_right, low_right = _corners(x, rows, columns, np.int64)
     across, down = columns.weight[:, None], rows.weight[:, None, None]
     top = (top_left << 11) + (top_right - top_left) * across
@@ -45,7 +45,8 @@ def _xnnpack(x: Integers, size: tuple[int, int], variant: Variant) -> Integers:
     return rounded.astype(x.dtype)
 
 
-def _eleven_bits(inputs: int, outputs: int, variant: Variant) -> _Samples:
+def eleven_bit_samples(inputs: int, outputs: int, variant: Variant) -> _Samples:
+    """XNNPACK's samples of an axis: weights in steps of 1/2048."""
     at, one = np.arange(outputs, dtype=np.float32), np.float32(1)
     aligned = variant == "tf1_align_corners" and outputs > 1
     step = np.float32(inputs - 1) / np.float32(outputs - 1) if aligned else np.float32(inputs) / np.float32(outputs)

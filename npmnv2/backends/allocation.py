@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from npmnv2.backends.emission import Instruction, Storage, Value
 from npmnv2.kernels.host import steps
-from npmnv2.kernels.host.build import Builder, Step, TensorView, external
+from npmnv2.kernels.host.build import Builder, Step, TensorView
 from npmnv2.kernels.host.memory import ArenaPlanner
 
 
@@ -34,7 +34,7 @@ class Allocation(NamedTuple):
         return instruction.build(*(self._view(value, instruction.batched) for value in values))
 
     def _view(self, value: Value, batched: bool) -> TensorView:
-        make = external if value.storage is Storage.EXTERNAL else self.build.resident
+        make = self.build.external if value.storage is Storage.EXTERNAL else self.build.resident
         view = make(self.refs[value], *value.shape)
         # For a step that runs once for the whole batch, images take the place of pixels.
         return view._replace(pixel_stride=self.batch_bytes) if batched and value.storage is Storage.BATCH else view

@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from npmnv2.backends.emission import Emitter
 from npmnv2.backends.fusion import SEPARATOR
 from npmnv2.backends.interface import Weights
 from npmnv2.backends.lowering import lower
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.backends.packed_weights import PackedWeights
-from npmnv2.backends.partition import Subgraph, has_functions_inside, is_compiled, partition
+from npmnv2.backends.partition import Subgraph, is_compiled, partition
 from npmnv2.forks import renew_in_children
 from npmnv2.kernels import Array
 from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
@@ -22,7 +23,7 @@ from npmnv2.kernels.host.clock import StepTime, add_times
 from npmnv2.kernels.host.cpus import default_threads
 from npmnv2.kernels.host.engine import Engine
 from npmnv2.network.layers import Shape
-from npmnv2.network.plan import IMAGE, Plan, Schedule, multiply_adds, parts_of
+from npmnv2.network.plan import IMAGE, Node, Plan, Schedule, multiply_adds, parts_of
 from npmnv2.results.profile import Timing
 
 # What the tables of programs, for several input sizes and sets of outputs, may take in all; the one that was used
@@ -49,7 +50,9 @@ class CompiledBackend:
 
     def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> CompiledExecutable:
         """Pack the folded weights of `plan`; threads are all CPUs that this process may use if not given."""
-        return CompiledExecutable(plan, weights, default_threads(n_threads), self.engine)
+        packed = PackedWeights(plan, weights, self.engine.target)
+        fallback = NumpyExecutable(plan, _only_for_numpy(plan, weights))
+        return CompiledExecutable(plan, packed, fallback, default_threads(n_threads), self.engine)
 
 
 class CompiledSubgraph(NamedTuple):
@@ -82,14 +85,34 @@ class ExecutionPlan(NamedTuple):
         return sum(stage.program.nbytes for stage in self.stages if stage.program)
 
 
-class CompiledExecutable:
-    """A network that is ready to run. Calls from several threads take turns, and each uses all `n_threads`."""
+class Fallback(Protocol):
+    """What computes the nodes that kernels do not cover."""
 
-    def __init__(self, plan: Plan, weights: Weights, n_threads: int, engine: Engine) -> None:
+    def evaluate(self, node: Node, *inputs: Any) -> Any:
+        """The value of one node."""
+
+
+class CompiledExecutable:
+    """A network that is ready to run. Calls from several threads take turns, and each uses all `n_threads`.
+
+    Parameters
+    ----------
+    plan : Plan
+    weights : PackedWeights
+    fallback : Fallback
+        Computes the nodes that kernels do not cover.
+    n_threads : int
+    engine : Engine
+    """
+
+    emitter: ClassVar[type[Emitter]] = Emitter
+
+    def __init__(self, plan: Plan, weights: PackedWeights, fallback: Fallback, n_threads: int, engine: Engine) -> None:
         self.plan = plan
         self.n_threads = n_threads
-        self._weights = PackedWeights(plan, weights, engine.target)
-        self._numpy = NumpyExecutable(plan, _only_for_numpy(plan, weights))
+        self._weights = weights
+        self._dtype = weights.build.dtype
+        self._fallback = fallback
         self._workspace = Workspace(n_threads)
         self._programs: dict[tuple[Shape, tuple[str, ...]], ExecutionPlan] = {}
         self._engine = engine
@@ -100,7 +123,7 @@ class CompiledExecutable:
         """Run on `x` (N, H, W, C) and return the values of `outputs` by the names that were given."""
         with self._lock:
             program = self._program(x.shape[1:], outputs)
-            values = {IMAGE: np.ascontiguousarray(x, np.float32)}
+            values = {IMAGE: np.ascontiguousarray(x, self._dtype)}
             for stage in program.stages:
                 self._run(stage, values, program.shapes)
                 for name in stage.last_reads:
@@ -117,7 +140,7 @@ class CompiledExecutable:
         with self._lock:
             program = self._program(x.shape[1:], outputs)
             times: dict[str, list[StepTime]] = {}
-            for image in np.ascontiguousarray(x, np.float32):
+            for image in np.ascontiguousarray(x, self._dtype):
                 values = {IMAGE: image[None]}
                 for stage in program.stages:
                     for name, took in self._timed(stage, values, program.shapes):
@@ -137,9 +160,9 @@ class CompiledExecutable:
         return program
 
     def _lower(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
-        schedule = self.plan.schedule(outputs, has_functions_inside)
+        schedule = self.plan.schedule(outputs, self._weights.must_open)
         shapes = schedule.shapes(shape)
-        subgraphs = partition(schedule)
+        subgraphs = partition(schedule, self._weights.covers)
         stages = []
         for position, subgraph in enumerate(subgraphs):
             needed = {*schedule.results.values()}.union(*(later.inputs for later in subgraphs[position + 1 :]))
@@ -150,7 +173,7 @@ class CompiledExecutable:
     def _program_of(self, subgraph: Subgraph, shapes: dict[str, Shape]) -> BoundProgram | None:
         if not subgraph.compiled:
             return None
-        program = lower(subgraph, shapes, self._weights, self.n_threads)
+        program = lower(subgraph, shapes, self._weights, self.n_threads, self.emitter)
         return BoundProgram(program, self._weights.block, self._workspace, self._engine)
 
     def _run(self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]) -> None:
@@ -158,9 +181,9 @@ class CompiledExecutable:
         inputs = [values[name] for name in stage.subgraph.inputs]
         if stage.program is None:
             (node,) = stage.subgraph.nodes
-            values[node.name] = np.ascontiguousarray(self._numpy.evaluate(node, *inputs), np.float32)
+            values[node.name] = np.ascontiguousarray(self._fallback.evaluate(node, *inputs), self._dtype)
             return
-        outputs = [np.empty((len(inputs[0]), *shapes[name]), np.float32) for name in stage.subgraph.outputs]
+        outputs = [np.empty((len(inputs[0]), *shapes[name]), self._dtype) for name in stage.subgraph.outputs]
         if len(inputs[0]):
             stage.program(inputs, outputs)
         values.update(zip(stage.subgraph.outputs, outputs))

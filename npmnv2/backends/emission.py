@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from npmnv2.backends.fusion import BroadcastConcatConv, Operation, StemBlock
+from npmnv2.backends.fusion import RULES, BroadcastConcatConv, Operation, Rule, StemBlock
 from npmnv2.backends.packed_weights import PackedWeights
 from npmnv2.backends.partition import Subgraph
-from npmnv2.kernels.host.build import ExpandedMap, Step, TensorView, external
-from npmnv2.kernels.host.memory import Constants
-from npmnv2.kernels.host.target import FLOAT_BYTES
+from npmnv2.kernels.host.build import ExpandedMap, Step, TensorView
 from npmnv2.network.layers import (
     Add,
     AveragePool,
@@ -88,15 +86,14 @@ class Emitter:
     build : Builder
         Makes the steps.
     instructions : list of Instruction
-    tables : Constants
-        Constants that depend on the size of the input, such as the weights of a resize.
     """
+
+    rules: ClassVar[tuple[Rule, ...]] = RULES
 
     def __init__(self, subgraph: Subgraph, shapes: Mapping[str, Shape], weights: PackedWeights, n_threads: int) -> None:
         self.build = weights.build
         self.shapes, self.weights, self.n_threads = shapes, weights, n_threads
         self.instructions: list[Instruction] = []
-        self.tables = Constants()
         self._label = ""
         self._outputs = subgraph.outputs
         self._values = {name: self._value(name, Storage.EXTERNAL) for name in subgraph.inputs}
@@ -105,10 +102,14 @@ class Emitter:
         """Emit operations one by one, and copy outputs to the caller's arrays."""
         for operation in operations:
             self._label = operation.label
-            EMITTERS[type(operation.layer)](self, operation, operation.layer)
+            self.table()[type(operation.layer)](self, operation, operation.layer)
             if operation.output in self._outputs and self.value(operation.output).storage is not Storage.EXTERNAL:
                 outside = self._value(operation.output, Storage.EXTERNAL)
                 self.add(self.build.copy, self.value(operation.output), to=outside)
+
+    def table(self) -> Mapping[type, Callable[..., None]]:
+        """What emits each type of layer."""
+        return EMITTERS
 
     def add(self, make: Callable[..., Step], *reads: Value, to: Value) -> None:
         """Append an instruction to those of the operation at hand."""
@@ -124,6 +125,10 @@ class Emitter:
         if outside.storage is Storage.EXTERNAL:
             self.add(self.build.copy, outside, to=self.new(name))
         return self._values[name]
+
+    def multiplied(self, name: str) -> Value:
+        """The value called `name` for a matrix product, which may read beyond its pixels."""
+        return self.resident(name) if self.build.reads_words else self.value(name)
 
     def new(self, name: str, storage: Storage = Storage.ARENA) -> Value:
         """The value that a node makes."""
@@ -151,7 +156,8 @@ def _conv(emit: Emitter, operation: Operation, layer: Conv) -> None:
             return emit.build.pointwise(source, output, packed)
         return emit.build.conv(source, output, packed, layer.kernel, layer.geometry(source.height, source.width))
 
-    source = emit.value(operation.inputs[0])
+    (name,) = operation.inputs
+    source = emit.value(name) if layer.kernel > 1 or layer.stride > 1 else emit.multiplied(name)
     emit.add(make, source, to=emit.new(operation.output))
 
 
@@ -167,7 +173,7 @@ def _depthwise(emit: Emitter, operation: Operation, layer: Depthwise) -> None:
 
 
 def _dense(emit: Emitter, operation: Operation, _: Dense) -> None:
-    packed, source = emit.weights[operation.output], emit.value(operation.inputs[0])
+    packed, source = emit.weights[operation.output], emit.multiplied(operation.inputs[0])
     # After a pool with a fixed window there may be more pixels than one.
     make = emit.build.dense if source.shape[:2] == (1, 1) else emit.build.pointwise
     result = emit.new(operation.output, Storage.BATCH if source.storage is Storage.BATCH else Storage.ARENA)
@@ -204,7 +210,8 @@ def _concat(emit: Emitter, operation: Operation, _: Concat) -> None:
 
 
 def _copy_to_channel(emit: Emitter, first: int) -> Callable[[TensorView, TensorView], Step]:
-    return lambda source, output: emit.build.copy(source, output._replace(ref=output.ref + first * FLOAT_BYTES))
+    offset = first * emit.build.layout.channel_bytes
+    return lambda source, output: emit.build.copy(source, output._replace(ref=output.ref + offset))
 
 
 def _concat_rows(emit: Emitter, operation: Operation, _: ConcatRows) -> None:
@@ -220,14 +227,15 @@ def _copy_to_rows(emit: Emitter, first: int) -> Callable[[TensorView, TensorView
     """A copy of all pixels, one after the other without gaps, to the numbers from `first` on."""
 
     def make(source: TensorView, output: TensorView) -> Step:
-        return emit.build.copy(source, external(output.ref + first * FLOAT_BYTES, *source[2:]))
+        start = output.ref + first * emit.build.layout.channel_bytes
+        return emit.build.copy(source, emit.build.external(start, *source[2:]))
 
     return make
 
 
 def _resize_like(emit: Emitter, operation: Operation, layer: ResizeLike) -> None:
     def make(source: TensorView, output: TensorView) -> Step:
-        return emit.build.resize(source, output, layer.variant, emit.tables)
+        return emit.build.resize(source, output, layer.variant)
 
     source = emit.resident(operation.inputs[0])
     emit.add(make, source, to=emit.new(operation.output))

@@ -66,15 +66,20 @@ class Operation(NamedTuple):
         return SEPARATOR.join(self.names)
 
 
+Rule = Callable[[Sequence[Operation], Collection[str], Target], Sequence[Operation]]
+
+
 def operations_of(nodes: Sequence[Node]) -> list[Operation]:
     """Every node as an operation of its own."""
     return [Operation((node.name,), node.layer, node.inputs) for node in nodes]
 
 
-def fuse(nodes: Sequence[Node], outputs: Collection[str], target: Target) -> tuple[Operation, ...]:
-    """The operations that compute `nodes`; the values named in `outputs` are kept."""
+def fuse(
+    nodes: Sequence[Node], outputs: Collection[str], target: Target, rules: Sequence[Rule] | None = None
+) -> tuple[Operation, ...]:
+    """The operations that compute `nodes`; the values named in `outputs` are kept. Rules are all if not given."""
     operations: Sequence[Operation] = operations_of(nodes)
-    for rule in RULES:
+    for rule in RULES if rules is None else rules:
         operations = rule(operations, outputs, target)
     return tuple(operations)
 
@@ -88,7 +93,8 @@ def _read_once(operations: Sequence[Operation], outputs: Collection[str]) -> set
 # ---- Stem and first block --------------------------------------------------------------------------------------------
 
 
-def _fuse_stems(operations: Sequence[Operation], outputs: Collection[str], _: Target) -> list[Operation]:
+def fuse_stems(operations: Sequence[Operation], outputs: Collection[str], _: Target) -> list[Operation]:
+    """Run the first convolution with the block after it."""
     hidden = _read_once(operations, outputs)
     fused: list[Operation] = []
     for operation in operations:
@@ -165,7 +171,4 @@ def _fuse_broadcast_concats(
     return list(fused.values())
 
 
-RULES: tuple[Callable[[Sequence[Operation], Collection[str], Target], Sequence[Operation]], ...] = (
-    _fuse_stems,
-    _fuse_broadcast_concats,
-)
+RULES: tuple[Rule, ...] = (fuse_stems, _fuse_broadcast_concats)

@@ -1,7 +1,8 @@
 """Quantized networks: in integers, as a runtime does, and in float with fake quantization, as they were trained.
 
-Both run the plan node by node like the NumPy backend, and take and return real numbers. The one for integers can also
-be asked for those, and for what the interpreter of the network's TFLite file would return (`IntegerExecutable.invoke`).
+Both run the plan node by node like the NumPy backend, but that compiled kernels run integers too. They take and return
+real numbers. Those for integers can also be asked for integers, and for what the interpreter of the network's TFLite
+file would return (`IntegerExecutable.invoke`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from npmnv2.backends.interface import Executable, Weights
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.errors import ArgumentError, ArgumentTypeError
 from npmnv2.kernels import Arithmetic, Array, Integers, TensorQuantization, quantized
+from npmnv2.kernels.host.cpus import default_threads
+from npmnv2.kernels.host.engine import Engine
 from npmnv2.network.layers import (
     Add,
     AveragePool,
@@ -44,12 +47,14 @@ from npmnv2.results.profile import Timing
 
 
 class QuantizedBackend:
-    """NumPy's reference for quantized networks.
+    """Quantized networks on NumPy, the reference, or with compiled kernels.
 
     Parameters
     ----------
     quantization : Quantization
     arithmetic : {"xnnpack", "reference", "fakequant"}
+    engine : Engine, optional
+        Compiled kernels for this arithmetic; NumPy computes without.
 
     Raises
     ------
@@ -57,13 +62,13 @@ class QuantizedBackend:
         If there is no such arithmetic.
     """
 
-    name = "numpy"
-
-    def __init__(self, quantization: Quantization, arithmetic: str = "xnnpack") -> None:
+    def __init__(self, quantization: Quantization, arithmetic: str = "xnnpack", engine: Engine | None = None) -> None:
         if arithmetic not in ARITHMETICS:
             raise ArgumentError(f"arithmetic (={arithmetic!r}) must be one of {', '.join(ARITHMETICS)}")
         self.quantization = quantization
         self.arithmetic = arithmetic
+        self.engine = engine
+        self.name = "compiled" if engine else "numpy"
 
     def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> Executable:
         """Prepare `plan` with the integer weights of a file, in canonical layout."""
@@ -71,7 +76,11 @@ class QuantizedBackend:
         if self.arithmetic == FAKE_QUANT:
             return FakeQuantExecutable(plan, _dequantized(plan, arranged, self.quantization), self.quantization)
         arithmetic: Arithmetic = "xnnpack" if self.arithmetic == "xnnpack" else "reference"
-        return IntegerExecutable(plan, arranged, self.quantization, arithmetic)
+        if self.engine is None:
+            return IntegerExecutable(plan, arranged, self.quantization, arithmetic)
+        from npmnv2.backends.compiled_integers import CompiledIntegerExecutable
+
+        return CompiledIntegerExecutable(plan, arranged, self.quantization, default_threads(n_threads), self.engine)
 
 
 def _arranged(plan: Plan, weights: Weights) -> dict[str, Any]:

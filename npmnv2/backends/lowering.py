@@ -19,7 +19,10 @@ from npmnv2.kernels.host.build import Program
 from npmnv2.network.layers import Shape
 
 
-def lower(subgraph: Subgraph, shapes: Mapping[str, Shape], weights: PackedWeights, n_threads: int) -> Program:
+def lower(
+    subgraph: Subgraph, shapes: Mapping[str, Shape], weights: PackedWeights, n_threads: int,
+    emitter_type: type[Emitter] = Emitter,
+) -> Program:  # fmt: skip
     """Lower a subgraph that compiled kernels cover.
 
     Parameters
@@ -29,16 +32,17 @@ def lower(subgraph: Subgraph, shapes: Mapping[str, Shape], weights: PackedWeight
         Of all values.
     weights : PackedWeights
     n_threads : int
+    emitter_type : type of Emitter
+        That of the weights' kind of numbers.
     """
-    emitter = Emitter(subgraph, shapes, weights, n_threads)
-    emitter.run(fuse(subgraph.nodes, subgraph.outputs, weights.build.target))
+    emitter = emitter_type(subgraph, shapes, weights, n_threads)
+    emitter.run(fuse(subgraph.nodes, subgraph.outputs, weights.build.target, emitter_type.rules))
     allocation = allocate(emitter.instructions, (*subgraph.inputs, *subgraph.outputs), weights.build)
     per_image = [instruction for instruction in emitter.instructions if not instruction.batched]
     per_batch = [instruction for instruction in emitter.instructions if instruction.batched]
     return weights.build.assemble(
         [allocation.step(instruction) for instruction in per_image],
         [allocation.step(instruction) for instruction in per_batch],
-        emitter.tables,
         arena_bytes=allocation.arena_bytes,
         batch_bytes=allocation.batch_bytes,
         names=tuple(instruction.label for instruction in (*per_image, *per_batch)),

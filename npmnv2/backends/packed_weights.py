@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 
 from npmnv2.backends.fusion import find_broadcast_concat, operations_of
-from npmnv2.backends.partition import is_compiled
+from npmnv2.backends.partition import has_functions_inside, is_compiled
 from npmnv2.kernels import Array, Clip
 from npmnv2.kernels.host.build import Builder, Packed
 from npmnv2.kernels.host.memory import Bytes, Constants
 from npmnv2.kernels.host.target import FLOAT_BYTES, Target
 from npmnv2.network.activations import activation
 from npmnv2.network.layers import AnyLayer, Conv, Depthwise
-from npmnv2.network.plan import Plan
+from npmnv2.network.plan import Node, Plan
 
 Weights = Mapping[str, Array]
 
@@ -48,6 +48,14 @@ class PackedWeights:
                 channels = len(weights[f"{found.pixel}/bias"])
                 self._split[operation.output] = self._pack_split(constants, weights, operation.output, channels)
         self.block: Bytes = constants.block()
+
+    def covers(self, node: Node) -> bool:
+        """Whether kernels cover a node, but for a function after it."""
+        return is_compiled(node.layer)
+
+    def must_open(self, node: Node) -> bool:
+        """Whether a block cannot run as one."""
+        return has_functions_inside(node.layer)
 
     def _pack_split(self, constants: Constants, weights: Weights, name: str, channels: int) -> tuple[Packed, Packed]:
         kernel, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from npmnv2.network.activations import Function, activation
@@ -52,28 +52,41 @@ class Subgraph(NamedTuple):
     function: Function | None = None
 
 
-def partition(schedule: Schedule) -> list[Subgraph]:
-    """Cut a schedule, whose blocks have no functions inside, into subgraphs, as few as possible."""
+def _covers_floats(node: Node) -> bool:
+    return is_compiled(node.layer)
+
+
+def partition(schedule: Schedule, covers: Callable[[Node], bool] = _covers_floats) -> list[Subgraph]:
+    """Cut a schedule, whose blocks have no functions inside, into subgraphs, as few as possible.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    covers : callable
+        Tells whether compiled kernels cover a node; those for floats if not given.
+    """
     groups: list[list[Node]] = []
     for node in schedule.nodes:
-        if groups and _may_follow(groups[-1][-1], node):
+        if groups and _may_follow(groups[-1][-1], node, covers):
             groups[-1].append(node)
         else:
             groups.append([node])
-    return [_subgraph(groups, position, schedule) for position in range(len(groups))]
+    return [_subgraph(groups, position, schedule, covers) for position in range(len(groups))]
 
 
-def _may_follow(last: Node, node: Node) -> bool:
-    return is_compiled(last.layer) and is_compiled(node.layer) and function_after(last.layer) is None
+def _may_follow(last: Node, node: Node, covers: Callable[[Node], bool]) -> bool:
+    return covers(last) and covers(node) and function_after(last.layer) is None
 
 
-def _subgraph(groups: Sequence[Sequence[Node]], position: int, schedule: Schedule) -> Subgraph:
+def _subgraph(
+    groups: Sequence[Sequence[Node]], position: int, schedule: Schedule, covers: Callable[[Node], bool]
+) -> Subgraph:
     nodes = groups[position]
     made = dict.fromkeys(node.name for node in nodes)
     read = dict.fromkeys(name for node in nodes for name in node.inputs)
     wanted = set(schedule.results.values())
     wanted.update(name for group in groups[position + 1 :] for node in group for name in node.inputs)
-    compiled = is_compiled(nodes[0].layer)
+    compiled = covers(nodes[0])
     return Subgraph(
         nodes=tuple(nodes),
         inputs=tuple(name for name in read if name not in made),

@@ -9,7 +9,8 @@ import numpy as np
 from npmnv2.backends.interface import Backend
 from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, MissingPackageError
-from npmnv2.kernels.host.engine import find_engine
+from npmnv2.kernels import quantized
+from npmnv2.kernels.host.engine import Engine, find_engine, find_integer_engine
 
 if TYPE_CHECKING:
     from npmnv2.backends.integers import QuantizedBackend
@@ -46,7 +47,7 @@ def get_backend(name: str = "auto", dtype: Any = np.float32) -> Backend:
     engine = find_engine("numba" if name == "numba" else "")
     if engine is None:
         if name != "auto":
-            raise MissingPackageError(f"backend (={name!r}) needs Numba here: pip install 'npmnv2[numba]'")
+            raise _without_engine(name)
         _hint_once()
         return NumpyBackend()
     from npmnv2.backends.compiled import CompiledBackend
@@ -66,13 +67,28 @@ def get_quantized_backend(
     """
     if name not in BACKENDS:
         raise ArgumentError(f"backend (={name!r}) must be one of {', '.join(BACKENDS)}")
-    if name in ("compiled", "numba"):
-        raise ArgumentError(f"backend (={name!r}) must be 'auto' or 'numpy' for a quantized network")
     if np.dtype(dtype) != np.float32:
         raise ArgumentError(f"dtype (={np.dtype(dtype).name}) must be float32 for a quantized network")
     from npmnv2.backends.integers import QuantizedBackend
 
-    return QuantizedBackend(quantization, arithmetic or quantization.arithmetic)
+    arithmetic = arithmetic or quantization.arithmetic
+    return QuantizedBackend(quantization, arithmetic, _engine_for(name, arithmetic))
+
+
+def _engine_for(name: str, arithmetic: str) -> Engine | None:
+    """What runs integers in an arithmetic; None for NumPy."""
+    if name == "numpy" or arithmetic not in quantized.ARITHMETICS:
+        if name in ("compiled", "numba"):
+            raise ArgumentError(f"backend (={name!r}) must be 'auto' or 'numpy' with arithmetic={arithmetic!r}")
+        return None
+    engine = find_integer_engine(arithmetic, "numba" if name == "numba" else "")
+    if engine is None and name != "auto":
+        raise _without_engine(name)
+    return engine
+
+
+def _without_engine(name: str) -> MissingPackageError:
+    return MissingPackageError(f"backend (={name!r}) needs Numba here: pip install 'npmnv2[numba]'")
 
 
 def check_threads(n_threads: int | None) -> int | None:

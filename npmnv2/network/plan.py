@@ -201,7 +201,7 @@ class Plan:
             raise ArgumentError(f"endpoint (={name!r}) must be one of {', '.join(known)} or an alias{hint}")
         return name
 
-    def schedule(self, outputs: Sequence[str], must_open: Callable[[AnyLayer], bool] = lambda layer: False) -> Schedule:
+    def schedule(self, outputs: Sequence[str], must_open: Callable[[Node], bool] = lambda node: False) -> Schedule:
         """The nodes that `outputs` (endpoint names or aliases) need, and no others.
 
         A block stands there as its parts if an output is inside it, or if `must_open` says so.
@@ -216,7 +216,7 @@ class Plan:
 
 
 def _open_blocks(
-    nodes: Sequence[Node], wanted: set[str], must_open: Callable[[AnyLayer], bool]
+    nodes: Sequence[Node], wanted: set[str], must_open: Callable[[Node], bool]
 ) -> tuple[list[Node], dict[str, str]]:
     """Replace blocks whose inside is read or wanted by their parts; return new names of values that changed theirs."""
     read = wanted.union(*(node.inputs for node in nodes))
@@ -224,9 +224,7 @@ def _open_blocks(
     renamed: dict[str, str] = {}
     for node in nodes:
         *inside, last = parts_of(node)
-        if read & {part.name for part in inside} or (
-            isinstance(node.layer, InvertedResidual) and must_open(node.layer)
-        ):
+        if read & {part.name for part in inside} or (isinstance(node.layer, InvertedResidual) and must_open(node)):
             opened += [Node(*part) for part in (*inside, last)]
             renamed[node.name] = last.name
         else:

@@ -41,7 +41,7 @@ def test_a_network_of_clips_is_one_subgraph() -> None:
 
 def test_functions_end_a_subgraph_and_open_blocks() -> None:
     plan = classifier(MobileNetV2Config(depth_multiplier=0.35, hidden_act=np.tanh)).until("block_1")
-    schedule = plan.schedule(["block_1"], has_functions_inside)
+    schedule = plan.schedule(["block_1"], lambda node: has_functions_inside(node.layer))
     subgraphs = partition(schedule)
     assert [[node.name for node in subgraph.nodes] for subgraph in subgraphs] == [
         ["Conv1"],

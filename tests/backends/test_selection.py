@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from npmnv2.kernels.host import engine
 from npmnv2.kernels.host.library import NativeKernels
-from npmnv2.kernels.host.target import Target
+from npmnv2.kernels.host.target import IntegerTarget, Target
 
 from npmnv2.backends import selection
 from npmnv2.backends.compiled import CompiledBackend
-from npmnv2.backends.selection import BACKENDS, get_backend
+from npmnv2.backends.selection import BACKENDS, get_backend, get_quantized_backend
 from npmnv2.errors import ArgumentError, MissingPackageError
+from npmnv2.network.quantization import Quantization
 
 LIBRARY = {"avx512": Target(16, 32), "avx2": Target(8, 16)}
 
@@ -25,7 +26,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if there were neither a library nor Numba, and nothing said about it yet."""
     monkeypatch.delenv("NPMNV2_ENGINE", raising=False)
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
-    monkeypatch.setattr(engine.library, "load", lambda name: None)
+    monkeypatch.setattr(engine.library, "load", lambda name, kind: None)
     monkeypatch.setattr(selection, "_hinted", False)
     engine.library_engine.cache_clear()
     yield
@@ -34,9 +35,12 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def with_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str) -> NativeKernels | None:
+    def load(name: str, kind: str) -> NativeKernels | None:
         chosen = name or "avx512"
-        return NativeKernels(chosen, LIBRARY[chosen], max, max) if chosen in LIBRARY else None
+        if chosen not in LIBRARY:
+            return None
+        target = LIBRARY[chosen]
+        return NativeKernels(chosen, target if kind == "float" else IntegerTarget(target, kind), max, max)
 
     monkeypatch.setattr(engine.library, "load", load)
 
@@ -91,8 +95,34 @@ def test_engines_of_one_name_share_their_threads(with_library: None) -> None:
 
 @pytest.mark.parametrize("name", ["compiled", "numba"])
 def test_compiled_kernels_by_name_must_be_there(name: str) -> None:
-    with pytest.raises(MissingPackageError, match=rf"backend \(='{name}'\) needs .*pip install 'npmnv2\[numba\]'"):
-        get_backend(name)
+    for get in (get_backend, quantized_backend):
+        with pytest.raises(MissingPackageError, match=rf"backend \(='{name}'\) needs .*pip install 'npmnv2\[numba\]'"):
+            get(name)
+
+
+def quantized_backend(name: str = "auto", arithmetic: str | None = None):
+    return get_quantized_backend(name, "float32", Quantization({}, {}), arithmetic)
+
+
+@pytest.mark.parametrize("arithmetic", ["xnnpack", "reference"])
+def test_integers_have_kernels_of_their_own(with_library: None, arithmetic: str) -> None:
+    backend = quantized_backend("auto", arithmetic)
+    assert backend.name == "compiled"
+    assert backend.engine.target == IntegerTarget(LIBRARY["avx512"], arithmetic)
+    assert backend.engine is not quantized_backend("auto", "reference" if arithmetic == "xnnpack" else "xnnpack").engine
+    assert quantized_backend("numpy", arithmetic).name == "numpy"
+
+
+def test_integers_without_kernels_run_on_numpy() -> None:
+    assert quantized_backend().name == "numpy"
+
+
+def test_fake_quantization_runs_on_numpy(with_library: None) -> None:
+    assert quantized_backend("auto", "fakequant").name == "numpy"
+    with pytest.raises(
+        ArgumentError, match=r"backend \(='compiled'\) must be 'auto' or 'numpy' with arithmetic='fakequant'"
+    ):
+        quantized_backend("compiled", "fakequant")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from npmnv2.kernels.host import arrays as compiled
 from npmnv2.kernels.host import packing, steps
 from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
-from npmnv2.kernels.host.build import Builder, external
+from npmnv2.kernels.host.build import Builder
 from npmnv2.kernels.host.memory import ArenaPlanner, Constants
 from strategies import KERNEL_ARGUMENTS, arrays
 
@@ -132,13 +132,13 @@ def test_blocks_of_columns_keep_rings_of_their_own() -> None:
         3, (1, height, width, 16), (16, expansion), (3, 3, expansion), (expansion, 16), (expansion,)
     )
     geometry = Geometry(padding=((1, 1), (1, 1)))
-    weights, tables, build = Constants(), Constants(), Builder(ENGINE.target)
+    weights, build = Constants(), Builder(ENGINE.target)
     packed = build.pack_product(weights, expand, bias, RELU6)
     packed_filters = build.pack_filters(weights, filters, bias, RELU6)
     packed_project = build.pack_product(weights, project, bias[:16])
     size = build.resident(0, height, width, 16).size
     inner, outer = (build.resident(steps.ref(steps.ARENA, at), height, width, 16) for at in (0, size))
-    source, result = (external(steps.ref(steps.EXTERNAL + i, 0), height, width, 16) for i in range(2))
+    source, result = (build.external(steps.ref(steps.EXTERNAL + i, 0), height, width, 16) for i in range(2))
     expanded = build.expanded_pointwise(inner, packed)
     block = build.inverted_residual(inner, outer, expanded, packed_filters, geometry, packed_project, residual=True)
     tiles = block.record["tiling"]
@@ -146,7 +146,7 @@ def test_blocks_of_columns_keep_rings_of_their_own() -> None:
     assert tiles["rows"] < height
     body = [build.copy(source, inner), block, build.copy(outer, result)]
     out = np.empty_like(x)
-    program = build.assemble(body, [], tables, arena_bytes=2 * size)
+    program = build.assemble(body, [], arena_bytes=2 * size)
     BoundProgram(program, weights.block(), Workspace(1), ENGINE)([x], [out])
     hidden = compiled.depthwise(compiled.pointwise(x, expand, bias, RELU6), filters, bias, geometry, RELU6)
     np.testing.assert_array_equal(out, compiled.add(compiled.pointwise(hidden, project, bias[:16]), x))
@@ -158,13 +158,13 @@ def test_kernels_write_nowhere_else() -> None:
     kernel, bias = arrays(1, (24, 24), (24,))
     weights, build = Constants(), Builder(ENGINE.target)
     packed = build.pack_product(weights, kernel, bias)
-    source = external(steps.ref(steps.EXTERNAL, 0), 5, 6, 24)
+    source = build.external(steps.ref(steps.EXTERNAL, 0), 5, 6, 24)
     wide = build.resident(0, 5, 6, 24)
     guard = 4096
     memory = np.full((1, wide.size // 4 + 2 * guard), 7.0, np.float32)
     target = wide._replace(ref=steps.ref(steps.EXTERNAL + 1, guard * 4))
     step = build.pointwise(source, target, packed)
-    program = build.assemble([step], [], Constants())
+    program = build.assemble([step], [])
     BoundProgram(program, weights.block(), Workspace(2), ENGINE)([x], [memory])
     assert (memory[0, :guard] == 7).all()
     assert (memory[0, -guard:] == 7).all()

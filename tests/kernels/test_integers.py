@@ -1,96 +1,114 @@
-"""The compiled integer kernels: bit for bit the definitions, on every kind of processor."""
+"""The compiled integer kernels: how weights are packed for them, and which instructions they are made of."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import geometries
+from npmnv2.kernels.host import integer_packing as packing
+from npmnv2.kernels.host.target import IntegerTarget, Target
 
-pytest.importorskip("numba")
+from npmnv2.kernels import TensorQuantization, quantized
 
-from npmnv2.kernels.device.integers.product import make_multiply_bytes
-from npmnv2.kernels.device.probe import host_features, host_target
-from npmnv2.kernels.host.integers import depthwise, pointwise
-from npmnv2.kernels.host.target import Target
-from npmnv2.kernels.quantized import TensorQuantization
-
-from npmnv2.kernels import Geometry, quantized
-
-# This processor, with what it has and without; narrower vectors; those of a processor with few registers.
-TARGETS = {
-    target.name: target
-    for target in (
-        host_target()._replace(features=host_features()),
-        host_target(),
-        Target(8, 32, host_features()),
-        Target(8, 16),
-        Target(4, 32),
-    )
-}
+BYTES = Target(16, 32, frozenset({"avx512vnni"}))
+PAIRS = Target(8, 16)
 
 
-def _case(seed: int, pixels: int, inputs: int, outputs: int, dtype: str, activation: str):
-    """Weights, quantization and pixels that fill the whole range of their types."""
-    rng = np.random.default_rng(seed)
-    info = np.iinfo(dtype)
-    x = rng.integers(info.min, info.max, (pixels, inputs), endpoint=True).astype(dtype)
-    low = 1 if dtype == "uint8" else -127
-    kernel = rng.integers(low, info.max, (inputs, outputs), endpoint=True).astype(dtype)
-    bias = rng.integers(-(10**4), 10**4, outputs).astype(np.int32)
-    per_channel = outputs if dtype == "int8" else 1
-    scales = tuple(float(s) for s in rng.uniform(0.001, 0.02, per_channel).astype(np.float32))
-    source = TensorQuantization((float(np.float32(0.0235)),), int(rng.integers(info.min, info.max)), dtype)
-    zero = int(rng.integers(90, 170)) if dtype == "uint8" else 0
-    filters = TensorQuantization(scales, zero, dtype)
-    size = float(np.float32(0.02 * inputs**0.5 * 1.1))
-    output = TensorQuantization((size,), int(rng.integers(info.min, info.max)), dtype, activation)
-    return x, kernel, bias, (source, filters, output)
+def products(target: Target, factors: np.ndarray) -> np.ndarray:
+    """The weights of words (…, lanes, 4) behind packed factors."""
+    if target.multiplies_bytes:
+        return factors.astype(np.int64)
+    even, odd = factors[..., 0, :, :].astype(np.int64), factors[..., 1, :, :].astype(np.int64)
+    return np.stack([even[..., 0], odd[..., 0], even[..., 1], odd[..., 1]], axis=-1)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=25)
-@given(
-    st.integers(0, 2**32 - 1),
-    st.integers(1, 30),
-    st.sampled_from([1, 3, 4, 7, 24, 65, 130]),
-    st.sampled_from([1, 8, 24, 33, 70]),
-    st.sampled_from(["uint8", "int8"]),
-    st.sampled_from(["linear", "relu", "relu6"]),
-)
-def test_pointwise_has_the_bits_of_the_definition(
-    name: str, seed: int, pixels: int, inputs: int, outputs: int, dtype: str, activation: str
-) -> None:
-    x, kernel, bias, quantization = _case(seed, pixels, inputs, outputs, dtype, activation)
-    expected = quantized.conv(x, kernel, bias, Geometry(), quantization, "xnnpack")
-    comp = pointwise(x, kernel, bias, quantization, TARGETS[name])
-    assert comp.dtype == expected.dtype
-    np.testing.assert_array_equal(comp, expected)
+@pytest.mark.parametrize("target", [BYTES, PAIRS], ids=["bytes", "pairs"])
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 70), st.sampled_from([127, 140, 255]))
+def test_a_matrix_can_be_unpacked(target: Target, seed: int, words: int, outputs: int, largest: int) -> None:
+    kernel = np.random.default_rng(seed).integers(-largest, largest + 1, (4 * words, outputs))
+    packed = packing.pack_product(target, kernel)
+    lanes, order = target.lanes, packing._product_order(target)
+    found = np.zeros((words, 4, len(packed.panels) * 2 * lanes), np.int64)
+    rows = products(target, packed.factors).reshape(-1, 2 * lanes, 4)
+    bytes_per_word = 2 * target.factor_bytes
+    for index, panel in enumerate(packed.panels):
+        first = int(panel["weights"]) // bytes_per_word
+        chosen = packed.words[int(panel["offsets"]) // 8 :][: int(panel["words"])]
+        for word, row in zip(chosen, rows[first:]):
+            found[word][:, index * 2 * lanes + np.array(order)] += row.T
+    np.testing.assert_array_equal(found.reshape(4 * words, -1)[:, :outputs], kernel)
+    assert not found.reshape(4 * words, -1)[:, outputs:].any()
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=25)
-@given(data=st.data())
-def test_depthwise_has_the_bits_of_the_definition(name: str, data: st.DataObject) -> None:
-    height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 20))
-    channels, dtype = data.draw(st.sampled_from([1, 8, 17, 40])), data.draw(st.sampled_from(["uint8", "int8"]))
-    activation, seed = data.draw(st.sampled_from(["linear", "relu6"])), data.draw(st.integers(0, 2**32 - 1))
-    geometry = data.draw(geometries(height, width, 3))
-    _, kernel, bias, quantization = _case(seed, 1, 9, channels, dtype, activation)
-    x = _case(seed, height * width, channels, 1, dtype, activation)[0].reshape(height, width, channels)
-    filters = kernel.reshape(3, 3, channels)
-    expected = quantized.depthwise(x[None], filters, bias, geometry, quantization, "xnnpack")[0]
-    comp = depthwise(x, filters, bias, geometry, quantization, TARGETS[name])
-    assert comp.dtype == expected.dtype
-    np.testing.assert_array_equal(comp, expected)
+def test_only_words_that_need_it_are_multiplied_twice() -> None:
+    kernel = np.zeros((400, 64), np.int64)
+    kernel[41, 40] = 130
+    packed = packing.pack_product(BYTES, kernel)
+    assert packed.panels["words"].tolist() == [100, 101]
+    assert packed.words[-1] == 10
+    assert packing.pack_product(PAIRS, kernel).panels["words"].tolist() == [100, 100, 100, 100]
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_features_choose_the_instruction(name: str) -> None:
-    target, multiply = TARGETS[name], make_multiply_bytes(TARGETS[name])
-    pointwise(*_case(0, 1, 4, 8, "int8", "linear"), target)
-    assembly = "".join(multiply.inspect_asm().values())
-    short = {"avxvnni"} <= target.features or {"avx512vnni", "avx512vl"} <= target.features
-    expected = "avx512vnni" in target.features if target.lanes == 16 else short
-    assert ("vpdpbusd" in assembly) == expected
+def test_panels_of_filters_that_need_two_parts() -> None:
+    kernel = np.full((3, 3, 130), 127, np.int64)
+    kernel[1, 2, 70] = 200
+    assert packing.pack_filters(BYTES, kernel).parts.tolist() == [1, 2, 1]
+    assert packing.pack_filters(PAIRS, kernel).parts.tolist() == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(254, True), (-256, True), (255, False)])
+def test_filters_of_more_than_two_parts_are_left_to_numpy(largest: int, fits: bool) -> None:
+    kernel = np.zeros((3, 3, 1), np.uint8)
+    zero = 0 if largest > 0 else 255
+    kernel[0, 0, 0] = min(largest + zero, 255) if largest > 0 else 0
+    assert packing.filters_fit(kernel, TensorQuantization((1.0,), zero)) == (fits or largest < 0)
+
+
+def test_sums_that_leave_32_bits_are_left_to_numpy() -> None:
+    layer = tuple(TensorQuantization((scale,), 0, "int8") for scale in (1.0, 64.0, 1.0))
+    for arithmetic in quantized.ARITHMETICS:
+        target = IntegerTarget(BYTES, arithmetic)
+        assert packing.fits(target, layer, 1 << 23)
+        assert not packing.fits(target, layer, 1 << 26)
+
+
+@pytest.mark.parametrize("arithmetic", quantized.ARITHMETICS)
+def test_sums_of_maps_whose_scales_lie_too_far_apart(arithmetic) -> None:
+    target = IntegerTarget(BYTES, arithmetic)
+    one, tiny, huge = (TensorQuantization((scale,), 0) for scale in (1.0, 1e-6, 1e6))
+    assert packing.sum_fits(target, one, one, one)
+    assert not packing.sum_fits(target, tiny, tiny, huge) or not packing.sum_fits(target, huge, huge, tiny)
+
+
+# --- instructions ----------------------------------------------------------------------------------------------------
+
+
+def assembly(target: Target) -> str:
+    """One tile, compiled for a target."""
+    pytest.importorskip("numba")
+    from npmnv2.kernels.device.addressing import View
+    from npmnv2.kernels.device.integers.product import BytePanel, make_tile
+    from npmnv2.kernels.device.jit import njit
+    from npmnv2.kernels.device.pointwise import Position
+
+    tile = make_tile(IntegerTarget(target, "xnnpack"))
+
+    @njit(cached=False, variant=target.name)
+    def run(a, b):
+        tile(View(a, b, b), BytePanel(a, b, a, a, b, b), a, View(b, a, a), Position(a, a, b))
+
+    run.compile("void(int64, int64)")
+    return "".join(run.inspect_asm().values())
+
+
+def test_features_choose_the_instruction() -> None:
+    pytest.importorskip("numba")
+    from npmnv2.kernels.device.probe import host_features, host_target
+
+    host = host_target()._replace(features=host_features())
+    assert ("vpdpbusd" in assembly(host)) == host.multiplies_bytes
+    bare = assembly(Target(host.lanes, host.registers))
+    assert "vpdpbusd" not in bare
+    if host.lanes > 4:
+        assert "vpmaddwd" in bare or "vpdpwssd" in bare

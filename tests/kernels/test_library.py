@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from children import run_python
 from npmnv2.kernels.host import abi, library
-from npmnv2.kernels.host.instruction_sets import X86, Bits, instruction_sets
+from npmnv2.kernels.host.instruction_sets import KINDS, X86, Bits, instruction_sets
 from npmnv2.kernels.host.library import load
 
 
@@ -24,8 +24,9 @@ def write(folder: Path, content: bytes = b"no library at all", **changes: Any) -
         "sha256": hashlib.sha256(content).hexdigest(),
         "layouts": abi.layout_digest(),
         "sources": abi.source_digest(),
-        "instruction_sets": {
-            name: {"lanes": 4, "registers": 16, "features": []} for name in ("avx512", "avx2", "neon")
+        "kernels": {
+            kind: {name: {"lanes": 4, "registers": 16, "features": []} for name in ("avx512", "avx2", "neon")}
+            for kind in KINDS
         },
     }
     (folder / library.MANIFEST).write_text(json.dumps({**manifest, **changes}))
@@ -85,8 +86,8 @@ def test_a_truncated_library_is_not_loaded(tmp_path: Path, caplog: pytest.LogCap
 @needs_library
 def test_a_library_of_other_names_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     manifest = json.loads((library.FOLDER / library.MANIFEST).read_text())
-    other = {name: {"lanes": 4} for name in manifest["instruction_sets"]}
-    write(tmp_path, (library.FOLDER / manifest["file"]).read_bytes(), instruction_sets=other)
+    other = {"float": {name: {"lanes": 4} for name in manifest["kernels"]["float"]}}
+    write(tmp_path, (library.FOLDER / manifest["file"]).read_bytes(), kernels=other)
     with caplog.at_level(logging.WARNING, "npmnv2"):
         assert load(folder=tmp_path) is None
     assert len(caplog.records) == 1
@@ -96,7 +97,11 @@ def test_a_library_of_other_names_is_not_used(tmp_path: Path, caplog: pytest.Log
 def test_the_library_is_used() -> None:
     best = load()
     assert best is not None
-    assert next(each.name for each in instruction_sets(platform.machine()) if load(each.name)) == best.name
+    for kind in KINDS:
+        best = load(kind=kind)
+        assert best is not None
+        known = instruction_sets(platform.machine())
+        assert next(each.name for each in known if load(each.name, kind=kind)) == best.name
     assert load("nothing") is None
 
 
@@ -133,8 +138,12 @@ print("imported")
 
 
 def test_bits_that_are_needed() -> None:
-    avx512, avx2 = (each.needs for each in X86)
+    needs = {each.name: each.needs for each in X86}
+    avx512, avx2 = needs["avx512"], needs["avx2"]
     assert avx512.covers(avx2)
+    assert needs["avx512vnni"].covers(avx512)
+    assert needs["avxvnni"].covers(avx2)
+    assert not any(needs[vnni].covers(needs[other]) for vnni, other in (("avx512", "avx512vnni"), ("avx2", "avxvnni")))
     assert not avx2.covers(avx512)
     assert not avx512._replace(saved=6).covers(avx512)  # the processor could, but the system saves no such registers
     assert Bits(1, 2) | Bits(4, 2, 1) == Bits(5, 2, 1)

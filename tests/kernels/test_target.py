@@ -77,7 +77,7 @@ for target in (Target(16, 32), Target(8, 16)):
     build, weights = Builder(target), Constants()
     packed = build.pack_product(weights, np.ones((3, 24), np.float32), np.zeros(24, np.float32))
     step = build.pointwise(build.resident(0, 5, 5, 3), build.resident(4096, 5, 5, 24), packed)
-    program = build.assemble([step], [], Constants())
+    program = build.assemble([step], [])
     print(program.target.lanes, program.steps["product"]["vectors"][0])
 """
 

@@ -213,7 +213,7 @@ def test_integers_of_a_float_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"backend": "numba"}, "backend"),
+        ({"backend": "numba", "arithmetic": "fakequant"}, "backend"),
         ({"backend": "torch"}, "backend"),
         ({"dtype": "float64"}, "dtype"),
         ({"arithmetic": "exact"}, "arithmetic"),

@@ -1,88 +1,248 @@
 """Depthwise 3×3 convolution of rows of bytes: what `device.depthwise` is for floats.
 
-A lane holds two 16-bit inputs of one channel, from the upper two of the three rows, or one from the third. So a column
-of a window is two instructions with two products each, and weights less their zero point, which need nine bits, fit.
+A panel is four vectors of channels. The bytes of four rows are interleaved, so that a word is a column of four inputs
+of one channel; three of them lie under a window. Without stride and dilation all four serve two output rows at once,
+by weights for the upper and for the lower three; and every column is added to three windows while it is in registers.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from ...host.target import Target
-from ..depthwise import Rows, Strides, pixels_together, step_through
+from llvmlite import ir
+
+from ...host import steps
+from ...host.integer_packing import COLUMNS, MAX_PARTS, OUTPUT_ROWS, PANEL_VECTORS
+from ...host.target import IntegerTarget
+from ..addressing import address
+from ..inverted_residual import row_of
 from ..jit import njit
-from ..simd import INT64
+from ..simd import BYTE, INT64, Loop, load_integer
+from .rescale import Rescaler
 from .simd import IntegerEmitter, integers_emitted
 
-COLUMNS, PAIRS = 3, 2
+
+class FourRows(NamedTuple):
+    """Addresses of neighboring rows of a ring, from the column under the first tap; for most only three count."""
+
+    first: int
+    second: int
+    third: int
+    fourth: int
 
 
-def make_row(target: Target, stride: int) -> Any:
-    """Return a function that filters one vector of channels along one row.
+class Strides(NamedTuple):
+    """Bytes from one tap to the next (× dilation) and from one window to the next (× stride)."""
 
-    It is called as ``row(rows: Rows, strides: Strides, product: ByteProduct, scaling: Scaling, output: View, count)``.
-    A `stride` above 0 means that there is no dilation; 0 serves all the others.
+    tap: int
+    window: int
+
+
+class Filter(NamedTuple):
+    """What a panel is filtered with: addresses of weights, bias, scales, and numbers to finish with."""
+
+    weights: int
+    bias: int
+    scales: int
+    numbers: int
+
+
+class Destination(NamedTuple):
+    """Where results go: addresses of two output rows, bytes per pixel, and from the lower to the upper half of a panel.
+
+    A pixel may have no upper half: it is then written to where the lower half overwrites it.
     """
 
-    @integers_emitted(target)
-    def row(emit, rows, strides, product, scaling, output, count):
-        builder = emit.builder
-        weights = [emit.load_integers(product.weights, index) for index in range(COLUMNS * PAIRS)]
-        bias, scale = emit.load_integers(product.bias), emit.load(scaling.scales)
-        low, high = emit.splat(scaling.low), emit.splat(scaling.high)
-        zero = emit.splat_integer(builder.trunc(scaling.zero, emit.integers.element))
-
-        def windows(pixels, x):
-            columns = _columns(emit, rows, builder.mul(x, strides.window), pixels, stride, strides)
-            for pixel in range(pixels):
-                total = bias
-                for kw in range(COLUMNS):
-                    for pair, inputs in enumerate(columns[pixel * stride + kw]):
-                        total = emit.dot_pairs(total, inputs, weights[kw * PAIRS + pair])
-                at = builder.mul(output.pixel_stride, builder.add(x, INT64(pixel)))
-                emit.store_bytes(emit.rescale(total, scale, low, high, zero), builder.add(output.address, at))
-
-        x = INT64(0)
-        if stride:
-            x = step_through(builder, x, count, pixels_together(target), windows)
-        step_through(builder, x, count, 1, windows)
-
-    return row
+    first: int
+    second: int
+    pixel_stride: int
+    upper: int
 
 
-def _columns(
-    emit: IntegerEmitter, rows: Rows, offset: Any, pixels: int, stride: int, strides: Strides
-) -> list[tuple[Any, Any]]:
-    """The columns under neighboring windows, each loaded once: inputs of the upper two rows, and of the third."""
-    builder, sixteen = emit.builder, emit.constant(16)
-    count, step = (COLUMNS, strides.tap) if pixels == 1 else ((pixels - 1) * stride + COLUMNS, strides.pixel)
-    found = []
-    for index in range(count):
-        at = builder.add(offset, builder.mul(step, INT64(index)))
-        top, middle, bottom = (emit.load_bytes(builder.add(address, at)) for address in rows)
-        found.append((builder.or_(top, builder.shl(middle, sixteen)), bottom))
-    return found
+class _Row:
+    """Writes instructions for one kind of row.
+
+    Parameters
+    ----------
+    emit : IntegerEmitter
+    target : IntegerTarget
+    filters : Filter
+    parts : int
+        Numbers of eight bits that each weight is the sum of.
+    """
+
+    def __init__(self, emit: IntegerEmitter, target: IntegerTarget, filters: Filter, parts: int) -> None:
+        self._emit, self._filters, self._parts = emit, filters, parts
+        self._rescale = Rescaler(emit, target)
+        self.bias = [emit.load_integers(filters.bias, vector) for vector in range(PANEL_VECTORS)]
+
+    def words(self, rows: Sequence[Any], offset: Any) -> list[Any]:
+        """Four vectors of words: one column of up to four rows."""
+        emit, count = self._emit, PANEL_VECTORS * self._emit.lanes
+        zeros = ir.Constant(ir.VectorType(BYTE, count), [0] * count)
+        loaded = [emit.load_raw(emit.builder.add(row, offset), count) for row in rows]
+        loaded += [zeros] * (4 - len(loaded))
+        upper, lower = (self._interleave(*loaded[first : first + 2], 1) for first in (0, 2))
+        halves = [self._interleave(upper[i], lower[i], 2) for i in range(2)]
+        return [emit.builder.bitcast(word, emit.integers) for half in halves for word in half]
+
+    def _interleave(self, a: Any, b: Any, size: int) -> list[Any]:
+        """Pieces of `size` bytes of two vectors in turn, for the first and second half of every 16 bytes."""
+        count = PANEL_VECTORS * self._emit.lanes
+        orders: list[list[int]] = [[], []]
+        for start in range(0, count, 16):
+            for half in range(2):
+                for piece in range(start + 8 * half, start + 8 * half + 8, size):
+                    orders[half] += [*range(piece, piece + size), *range(count + piece, count + piece + size)]
+        return [self._emit.shuffle(a, b, order) for order in orders]
+
+    def add(self, totals: list[Any], words: list[Any], column: int, row: int = 0) -> list[Any]:
+        """Add the products of a column to four vectors of sums; `row` 1 is the lower of two output rows."""
+        for part in range(self._parts):
+            first = ((part * COLUMNS + column) * OUTPUT_ROWS + row) * PANEL_VECTORS
+            factors = [
+                self._emit.load_factors(self._filters.weights, first + vector) for vector in range(PANEL_VECTORS)
+            ]
+            totals = [self._emit.dot(*operands) for operands in zip(totals, words, factors)]
+        return totals
+
+    def store(self, totals: list[Any], to: Any, upper: Any) -> None:
+        """Bring four vectors of sums back to bytes."""
+        emit, numbers = self._emit, self._filters.numbers
+        scales = [self._rescale.load(self._filters.scales, vector) for vector in range(PANEL_VECTORS)]
+        limits = [emit.load_number(numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH)]
+        packed = emit.pack([self._rescale(*pair) for pair in zip(totals, scales)], *limits)
+        half = 2 * emit.lanes
+        emit.store_raw(emit.shuffle(packed, packed, range(half, 2 * half)), emit.builder.add(to, upper))
+        emit.store_raw(emit.shuffle(packed, packed, range(half)), to)
+
+
+def make_two_rows(target: IntegerTarget, parts: int) -> Any:
+    """Return a function that filters one panel along two output rows, without stride and dilation.
+
+    It is called as ``two_rows(rows: FourRows, pixel, filters: Filter, output: Destination, count)``.
+    """
+
+    @integers_emitted(target.processor)
+    def two_rows(emit, rows, pixel, filters, output, count):
+        builder, row = emit.builder, _Row(emit, target, filters, parts)
+        start = row.bias * OUTPUT_ROWS
+
+        def add(totals, words, column):
+            halves = (totals[:PANEL_VECTORS], totals[PANEL_VECTORS:])
+            return [total for i, half in enumerate(halves) for total in row.add(half, words, column, i)]
+
+        words = row.words(rows, INT64(0))
+        oldest = add(start, words, 0)
+        words = row.words(rows, pixel)
+        middle, oldest = add(start, words, 0), add(oldest, words, 1)
+        third = builder.mul(pixel, INT64(2))
+        loop = Loop(builder, [INT64(0), third, output.first, output.second, *oldest, *middle])
+        x, at, first, second, *totals = loop.values
+        oldest, middle = totals[: len(start)], totals[len(start) :]
+        words = row.words(rows, at)
+        done, oldest, middle = add(oldest, words, 2), add(middle, words, 1), add(start, words, 0)
+        row.store(done[PANEL_VECTORS:], second, output.upper)
+        row.store(done[:PANEL_VECTORS], first, output.upper)
+        x, at = builder.add(x, INT64(1)), builder.add(at, pixel)
+        first, second = (builder.add(to, output.pixel_stride) for to in (first, second))
+        loop.repeat(builder.icmp_signed("<", x, count), [x, at, first, second, *oldest, *middle])
+
+    return two_rows
+
+
+def make_one_row(target: IntegerTarget, parts: int, stride: int) -> Any:
+    """Return a function that filters one panel along one output row, of stride 2 without dilation, or of any (0).
+
+    It is called as ``one_row(rows: FourRows, strides: Strides, filters: Filter, output: Destination, count)``.
+    """
+
+    @integers_emitted(target.processor)
+    def one_row(emit, rows, strides, filters, output, count):
+        builder, row = emit.builder, _Row(emit, target, filters, parts)
+        # At stride 2 the third column of a window is the first of the next one.
+        shared = row.add(row.bias, row.words(rows[:3], INT64(0)), 0) if stride else []
+        loop = Loop(builder, [INT64(0), INT64(0), output.first, *shared])
+        x, at, to, *totals = loop.values
+        columns = [at]
+        for _ in range(2):
+            columns.append(builder.add(columns[-1], strides.tap))
+        first = 1 if stride else 0
+        totals = totals or row.bias
+        for column in range(first, COLUMNS):
+            words = row.words(rows[:3], columns[column])
+            totals = row.add(totals, words, column)
+        row.store(totals, to, output.upper)
+        following = row.add(row.bias, words, 0) if stride else []
+        x, at, to = (builder.add(a, b) for a, b in ((x, INT64(1)), (at, strides.window), (to, output.pixel_stride)))
+        loop.repeat(builder.icmp_signed("<", x, count), [x, at, to, *following])
+
+    return one_row
 
 
 @functools.cache
-def make_filter_bytes(target: Target) -> Any:
-    """Return the function that filters one vector of channels along one row.
+def make_filter_bytes(target: IntegerTarget, parts: int) -> Any:
+    """Return the function that filters one or two rows of a panel.
 
-    It is called as ``filter_bytes(geometry: (stride, dilation), rows: Rows, pixel_stride, product: ByteProduct,
-    scaling: Scaling, output: View, count)``, where `count` is in output pixels.
+    It is called as ``filter_bytes(depthwise, rows: FourRows, pixel, filters: Filter, output: Destination, count)``,
+    where the first is a group of a step.
     """
-    row_any, row_1, row_2 = (make_row(target, stride) for stride in (0, 1, 2))
+    two_rows = make_two_rows(target, parts)
+    row_2, row_any = make_one_row(target, parts, 2), make_one_row(target, parts, 0)
 
-    @njit(cached=False, variant=target.name)
-    def filter_bytes(geometry, rows, pixel_stride, product, scaling, output, count):
-        stride, dilation = geometry
-        strides = Strides(pixel_stride, dilation * pixel_stride, stride * pixel_stride)
-        if dilation == 1 and stride == 1:
-            row_1(rows, strides, product, scaling, output, count)
-        elif dilation == 1 and stride == 2:
-            row_2(rows, strides, product, scaling, output, count)
+    @njit(cached=False, variant=f"{target.name}-{parts}")
+    def filter_bytes(depthwise, rows, pixel, filters, output, count):
+        strides = Strides(depthwise.dilation * pixel, depthwise.stride * pixel)
+        if depthwise.dilation == 1 and depthwise.stride == 1:
+            two_rows(rows, pixel, filters, output, count)
+        elif depthwise.dilation == 1 and depthwise.stride == 2:
+            row_2(rows, strides, filters, output, count)
         else:
-            row_any(rows, strides, product, scaling, output, count)
+            row_any(rows, strides, filters, output, count)
 
     return filter_bytes
+
+
+@functools.cache
+def make_filter_rows(target: IntegerTarget) -> Any:
+    """Return the function that computes rows of the depthwise convolution for one panel, see `Walk`."""
+    processor = target.processor
+    whole = make_filter_bytes(target, 1)
+    split = make_filter_bytes(target, MAX_PARTS) if processor.multiplies_bytes else whole
+    panel_bytes, sums_bytes = PANEL_VECTORS * processor.lanes, PANEL_VECTORS * processor.vector_bytes
+    scale_bytes = sums_bytes * target.scale_vectors
+    weight_bytes = MAX_PARTS * COLUMNS * OUTPUT_ROWS * PANEL_VECTORS * processor.factor_bytes
+
+    @njit(cached=False, variant=target.name)
+    def filter_rows(step, bases, block, first, rows, output):
+        depthwise, stride, panel = step.depthwise, step.tiling.filtered_stride, block.panel
+        parts = load_integer(address(bases, depthwise.parts) + 8 * panel)
+        filters = Filter(
+            address(bases, depthwise.weights) + panel * weight_bytes,
+            address(bases, depthwise.bias) + panel * sums_bytes,
+            address(bases, depthwise.scales) + panel * scale_bytes,
+            address(bases, depthwise.finish),
+        )
+        upper = panel_bytes // 2 if (panel + 1) * panel_bytes <= stride else 0
+        together = depthwise.stride == 1 and depthwise.dilation == 1
+        row_stride, y = step.output.width * stride, first
+        while y < first + rows:
+            pair = together and y + 1 < first + rows
+            top, dilation = y * depthwise.stride - depthwise.top, depthwise.dilation
+            window = FourRows(
+                row_of(step, bases, block, top),
+                row_of(step, bases, block, top + dilation),
+                row_of(step, bases, block, top + 2 * dilation),
+                row_of(step, bases, block, top + 2 * dilation + (1 if pair else 0)),
+            )
+            to = Destination(output, output + (row_stride if pair else 0), stride, upper)
+            if parts == 1:
+                whole(depthwise, window, block.pixel, filters, to, block.columns)
+            else:
+                split(depthwise, window, block.pixel, filters, to, block.columns)
+            made = 2 if pair else 1
+            y, output = y + made, output + made * row_stride
+
+    return filter_rows

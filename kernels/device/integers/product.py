@@ -1,7 +1,9 @@
 """Matrix products of bytes: what `device.pointwise` is for floats.
 
-Inputs are unsigned bytes, weights signed ones, in panels of two vectors of output channels (`host.integers`). A tile
-keeps pixels × vectors of 32-bit sums in registers. Per iteration it multiplies four input channels at once.
+Inputs are unsigned bytes, weights signed ones, in panels of two vectors of output channels (`host.integer_packing`). A
+tile keeps pixels × vectors of 32-bit sums in registers. Per iteration it multiplies one *word*, four bytes of every
+pixel. Where the words of a pixel lie is a list of offsets: one after the other in a pointwise convolution, in several
+rows in a full one, and some twice where weights do not fit in eight bits.
 """
 
 from __future__ import annotations
@@ -9,120 +11,182 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from ...host.target import Target
-from ..addressing import ZERO64, View
+from ...host import steps
+from ...host.target import IntegerTarget
+from ..addressing import ZERO64, Area, View, address, share
 from ..jit import njit
+from ..machine import make_record_at
 from ..pointwise import Position, walk
 from ..simd import INT64, Loop
-from .simd import integers_emitted
+from .rescale import Rescaler
+from .simd import IntegerEmitter, integers_emitted
 
 VECTORS = 2
-WORD_BYTES = 4
+_OFFSET_BYTES = 8
+_PANEL_BYTES = steps.PANEL.itemsize
+_panel_at = make_record_at(steps.PANEL)
 
 
-class Scaling(NamedTuple):
-    """How sums become bytes: address of a float32 scale per output channel, clip range before `zero` is added."""
-
-    scales: int
-    low: float
-    high: float
-    zero: int
-
-
-class ByteProduct(NamedTuple):
-    """What one panel is computed with: addresses of weights and of a 32-bit bias, number of words per pixel."""
+class BytePanel(NamedTuple):
+    """What one panel is computed with: addresses, and the end of its list of offsets."""
 
     weights: int
     bias: int
-    words: int
+    scales: int
+    offsets: int
+    end: int
+    numbers: int
 
 
-def pixels_of(target: Target) -> int:
+def pixels_of(target: IntegerTarget) -> int:
     """Pixels per tile. Measured on Zen 4 with VNNI, in percent of peak: 7 × 2: 93 to 99; 12 × 2 and 6 × 4: 75."""
-    return 7 if target.registers >= 32 else 4
+    return 7 if target.processor.registers >= 32 else 4
 
 
-def make_tile(target: Target) -> Any:
+def make_tile(target: IntegerTarget) -> Any:
     """Return a function that computes one tile.
 
-    It is called as ``tile(source: View, product: ByteProduct, scaling: Scaling, corrections: View, output: View,
-    position: Position)``. `corrections` holds a 32-bit number per pixel that is added to all of its sums.
+    It is called as ``tile(source: View, panel: BytePanel, residual, output: View, position: Position)``; `residual` is
+    an address, 0 for none: of what is added, in the layout of the output.
     """
     pixels = pixels_of(target)
-    sums = [(pixel, vector) for pixel in range(pixels) for vector in range(VECTORS)]
 
-    @integers_emitted(target)
-    def tile(emit, source, product, scaling, corrections, output, position):
+    @integers_emitted(target.processor)
+    def tile(emit, source, panel, residual, output, position):
         builder = emit.builder
-        inputs, outputs, added = walk(builder, pixels, (source, output, corrections), position)
-        bias = [emit.load_integers(product.bias, vector) for vector in range(VECTORS)]
-        extra = [emit.broadcast_integer(address) for address in added]
-        start = [builder.add(bias[vector], extra[pixel]) for pixel, vector in sums]
-        loop = Loop(builder, [INT64(0), product.weights, *start])
-        at, weights, *totals = loop.values
-        row = [emit.load_integers(weights, vector) for vector in range(VECTORS)]
-        words = [emit.broadcast_integer(builder.add(address, at)) for address in inputs]
-        totals = [emit.dot(total, words[pixel], row[vector]) for (pixel, vector), total in zip(sums, totals)]
-        at = builder.add(at, INT64(WORD_BYTES))
-        weights = builder.add(weights, INT64(VECTORS * target.vector_bytes))
-        stop = builder.mul(product.words, INT64(WORD_BYTES))
-        loop.repeat(builder.icmp_signed("<", at, stop), [at, weights, *totals])
-        low, high = emit.splat(scaling.low), emit.splat(scaling.high)
-        zero = emit.splat_integer(builder.trunc(scaling.zero, emit.integers.element))
-        scales = emit.load_all(scaling.scales, VECTORS)
-        for (pixel, vector), total in zip(sums, loop.values[2:]):
-            emit.store_bytes(emit.rescale(total, scales[vector], low, high, zero), outputs[pixel], vector)
+        inputs, outputs = walk(builder, pixels, (source, output), position)
+        totals = _multiply(emit, inputs, panel)
+        distance = builder.sub(residual, output.address)
+        added, plain, after = (builder.append_basic_block(name) for name in ("added", "plain", "stored"))
+        builder.cbranch(builder.icmp_signed("!=", residual, INT64(0)), added, plain)
+        for block in (added, plain):
+            builder.position_at_end(block)
+            residuals = [builder.add(to, distance) for to in outputs] if block is added else None
+            _finish(emit, Rescaler(emit, target), totals, panel, outputs, residuals)
+            builder.branch(after)
+        builder.position_at_end(after)
 
     return tile
 
 
-@functools.cache
-def make_multiply_bytes(target: Target) -> Any:
-    """Return the function that computes one panel for a number of pixels.
+def _multiply(emit: IntegerEmitter, inputs: list[Any], panel: BytePanel) -> list[list[Any]]:
+    """The sums of all pixels, two vectors each."""
+    builder = emit.builder
+    bias = [emit.load_integers(panel.bias, vector) for vector in range(VECTORS)]
+    loop = Loop(builder, [panel.offsets, panel.weights, *bias * len(inputs)])
+    at, weights, *totals = loop.values
+    factors = [emit.load_factors(weights, vector) for vector in range(VECTORS)]
+    offset = emit.load_address(at)
+    words = [emit.broadcast_integer(builder.add(address, offset)) for address in inputs]
+    totals = [emit.dot(total, words[i // VECTORS], factors[i % VECTORS]) for i, total in enumerate(totals)]
+    at = builder.add(at, INT64(_OFFSET_BYTES))
+    weights = builder.add(weights, INT64(VECTORS * emit.factor_bytes))
+    loop.repeat(builder.icmp_signed("<", at, panel.end), [at, weights, *totals])
+    totals = loop.values[2:]
+    return [totals[first : first + VECTORS] for first in range(0, len(totals), VECTORS)]
 
-    It is called as ``multiply_bytes(source: View, product: ByteProduct, scaling: Scaling, corrections: View, output:
-    View, pixels)``. Corrections are 32-bit numbers, one per pixel; a pixel stride of 0 repeats the first.
+
+def _finish(
+    emit: IntegerEmitter, rescale: Rescaler, totals: list[list[Any]], panel: BytePanel, outputs: list[Any],
+    residuals: list[Any] | None,
+) -> None:  # fmt: skip
+    """Bring the sums back to bytes, add residuals, and store."""
+    scales = [rescale.load(panel.scales, vector) for vector in range(VECTORS)]
+    zero, low, high = (emit.load_number(panel.numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
+    for first in range(0, len(totals), 2):
+        pair = [first, min(first + 1, len(totals) - 1)]
+        values = [rescale(total, scale) for pixel in pair for total, scale in zip(totals[pixel], scales)]
+        if residuals:
+            values = _added(emit, rescale, values, panel.numbers, [residuals[pixel] for pixel in pair])
+        else:
+            values = [values, zero, low, high]
+        for pixel, piece in zip(pair, emit.split_pixels(emit.pack(*values))):
+            emit.store_raw(piece, outputs[pixel])
+
+
+def _added(emit: IntegerEmitter, rescale: Rescaler, values: list[Any], numbers: Any, residuals: list[Any]) -> list[Any]:
+    """Arguments for `pack` after a residual is added to two pixels."""
+    zero, low, high = (emit.broadcast_integer(numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
+    limited = [emit.limit(emit.builder.add(value, zero), low, high) for value in values]
+    others = [
+        vector for residual in residuals for vector in emit.join_pixels(emit.load_raw(residual, VECTORS * emit.lanes))
+    ]
+    sums = [rescale.add(x, y, numbers) for x, y in zip(limited, others)]
+    return [sums, *(emit.load_number(numbers, index) for index in (steps.SUM_ZERO, steps.SUM_LOW, steps.SUM_HIGH))]
+
+
+@njit(cached=False)
+def byte_panels(vectors):
+    """Panels that a number of vectors of output channels is cut into."""
+    return (vectors + VECTORS - 1) // VECTORS
+
+
+@functools.cache
+def make_multiply_bytes(target: IntegerTarget) -> Any:
+    """Return the function that computes one panel for all pixels of an area.
+
+    It is called as ``multiply_bytes(product, bases, panel, source: View, residual, output: View, area: Area)``; the
+    product is a group of a step.
     """
     tile, tile_size = make_tile(target), pixels_of(target)
+    vector = VECTORS * target.processor.vector_bytes
+    scale_bytes = vector * target.scale_vectors
 
     @njit(cached=False, variant=target.name)
-    def multiply_bytes(source, product, scaling, corrections, output, pixels):
-        for first in range(0, pixels, tile_size):
+    def multiply_bytes(product, bases, panel, source, residual, output, area):
+        found = _panel_at(address(bases, product.panels) + panel * _PANEL_BYTES)
+        offsets = address(bases, product.offsets) + found.offsets
+        byte_panel = BytePanel(
+            address(bases, product.weights) + found.weights,
+            address(bases, product.bias) + panel * vector,
+            address(bases, product.scales) + panel * scale_bytes,
+            offsets,
+            offsets + found.words * _OFFSET_BYTES,
+            address(bases, product.finish),
+        )
+        a, c, x = source.address, output.address, 0
+        distance = residual - c if residual != 0 else 0
+        for first in range(0, area.pixels, tile_size):
             tile(
-                View(source.address + first * source.pixel_stride, source.pixel_stride, source.row_jump),
-                product, scaling,
-                View(corrections.address + first * corrections.pixel_stride, corrections.pixel_stride, ZERO64),
-                View(output.address + first * output.pixel_stride, output.pixel_stride, output.row_jump),
-                Position(ZERO64, pixels + 1, min(tile_size, pixels - first)),
+                View(a, source.pixel_stride, source.row_jump), byte_panel, c + distance if distance != 0 else 0,
+                View(c, output.pixel_stride, output.row_jump),
+                Position(x, area.width, min(tile_size, area.pixels - first)),
             )  # fmt: skip
+            x += tile_size
+            a, c = a + tile_size * source.pixel_stride, c + tile_size * output.pixel_stride
+            while x >= area.width:
+                x, a, c = x - area.width, a + source.row_jump, c + output.row_jump
 
     return multiply_bytes
 
 
 @functools.cache
-def make_sum_bytes(target: Target) -> Any:
-    """Return the function that sums the bytes of each pixel, times a factor, as 32-bit numbers.
-
-    It is called as ``sum_bytes(source: View, ones, vectors, factor, output, pixels)``. `ones` is the address of
-    `vectors` vectors of signed bytes: 1 for every channel, 0 for what lies beyond the last one.
-    """
-    vector_bytes = target.vector_bytes
-
-    @integers_emitted(target)
-    def sum_pixel(emit, source, ones, vectors, factor, output):
-        builder = emit.builder
-        loop = Loop(builder, [INT64(0), emit.constant(0)])
-        at, total = loop.values
-        factors = (emit.load_integers(builder.add(address, at)) for address in (source, ones))
-        total = emit.dot(total, *factors)
-        at = builder.add(at, INT64(vector_bytes))
-        loop.repeat(builder.icmp_signed("<", at, builder.mul(vectors, INT64(vector_bytes))), [at, total])
-        scaled = builder.mul(emit.sum_lanes(loop.values[1]), builder.trunc(factor, emit.integers.element))
-        builder.store(scaled, builder.inttoptr(output, scaled.type.as_pointer()), align=4)
+def make_run_pointwise(target: IntegerTarget) -> Any:
+    """Return the function that multiplies all pixels by all weights; workers share the grid of panels × tiles."""
+    multiply, tile_size = make_multiply_bytes(target), pixels_of(target)
+    panel_bytes = VECTORS * target.processor.lanes
 
     @njit(cached=False, variant=target.name)
-    def sum_bytes(source, ones, vectors, factor, output, pixels):
-        for pixel in range(pixels):
-            sum_pixel(source.address + pixel * source.pixel_stride, ones, vectors, factor, output + 4 * pixel)
+    def run_pointwise(step, bases, worker, workers):
+        source, output, product = step.input, step.output, step.product
+        pixels = source.height * source.width
+        tiles = (pixels + tile_size - 1) // tile_size
+        first, last = share(tiles * byte_panels(product.vectors), worker, workers)
+        a, c = address(bases, source.ref), address(bases, output.ref)
+        residual = address(bases, step.residual) if step.residual >= 0 else ZERO64
+        while first < last:
+            panel = first // tiles
+            tile = first - panel * tiles
+            stop = min(tiles, tile + last - first)
+            start = tile * tile_size
+            offset = start * output.pixel_stride + panel * panel_bytes
+            multiply(
+                product, bases, panel,
+                View(a + start * source.pixel_stride, source.pixel_stride, ZERO64),
+                residual + offset if residual != 0 else ZERO64,
+                View(c + offset, output.pixel_stride, ZERO64),
+                Area(min(stop * tile_size, pixels) - start, pixels),
+            )  # fmt: skip
+            first += stop - tile
 
-    return sum_bytes
+    return run_pointwise
