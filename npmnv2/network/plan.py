@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from npmnv2.errors import ArgumentError
@@ -134,7 +135,7 @@ class Plan:
         for node in self.nodes:
             yield from parts_of(node)
 
-    @property
+    @cached_property
     def endpoints(self) -> tuple[str, ...]:
         """Names of all values that a run can return, in the order in which they are computed."""
         names: list[str] = []
