@@ -16,8 +16,8 @@ _MEMBER = "mpl-data/sample_data/grace_hopper.jpg"
 def portrait() -> Path:
     """Path of the portrait (public domain, by James S. Davis, U.S. Navy).
 
-    From an installed Matplotlib, from the cache, or from Matplotlib's wheel, as the package index has it. Nothing of the
-    wheel is installed or run.
+    From an installed Matplotlib, from the cache, or from Matplotlib's wheel, as the package index has it. Nothing
+    of the wheel is installed or run.
 
     Raises
     ------
