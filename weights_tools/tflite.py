@@ -15,14 +15,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from npmnv2.errors import WeightsError
+from npmnv2.labels import BACKGROUND
 from npmnv2.network.architecture import backbone
 from npmnv2.network.layers import Conv, Depthwise
+from npmnv2.network.ssd import detector
 from npmnv2.weights.assemble import Content, assemble, class_count
 from npmnv2.weights.bounds import Array, Budget, array_from_bytes, checked_shape, damaged, read_bytes
 from npmnv2.weights.checkpoint import Checkpoint
@@ -30,6 +32,9 @@ from npmnv2.weights.names import BACKBONE, is_depthwise
 
 from .flatbuffer import Buffer, Table
 from .npz import ARCHIVE_ERRORS, COMPRESSIONS
+
+if TYPE_CHECKING:
+    from .tflite_ssd import Head
 
 _DTYPES = {
     0: "float32",
@@ -46,7 +51,7 @@ _INTEGER_WEIGHTS = {"uint8", "int8", "int32"}
 _OPERATORS = {
     0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE",
     9: "FULLY_CONNECTED", 14: "LOGISTIC", 18: "MUL", 19: "RELU", 21: "RELU6", 22: "RESHAPE", 23: "RESIZE_BILINEAR",
-    25: "SOFTMAX", 32: "CUSTOM", 34: "PAD", 37: "BATCH_TO_SPACE_ND", 38: "SPACE_TO_BATCH_ND", 40: "MEAN", 41: "SUB",
+    25: "SOFTMAX", 34: "PAD", 37: "BATCH_TO_SPACE_ND", 38: "SPACE_TO_BATCH_ND", 40: "MEAN", 41: "SUB",
     42: "DIV", 43: "SQUEEZE", 53: "CAST", 56: "ARG_MAX", 114: "QUANTIZE",
 }  # fmt: skip
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -67,7 +72,8 @@ _MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 1, 2, 4
 _SUBGRAPH_TENSORS, _SUBGRAPH_INPUTS, _SUBGRAPH_OUTPUTS, _SUBGRAPH_OPERATORS = 0, 1, 2, 3
 _TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME, _TENSOR_QUANTIZATION, _TENSOR_SPARSITY = 0, 1, 2, 3, 4, 6
 _QUANTIZATION_SCALE, _QUANTIZATION_ZERO_POINT, _QUANTIZATION_AXIS = 2, 3, 6
-_OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_OPTIONS = 0, 1, 2, 4
+_OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_OPTIONS, _OPERATOR_CUSTOM_OPTIONS = 0, 1, 2, 4, 5
+_CUSTOM = 32
 
 
 class Scales(NamedTuple):
@@ -79,12 +85,16 @@ class Scales(NamedTuple):
 
 
 class Operator(NamedTuple):
-    """One step of the graph: kind, numbers of input and output tensors (−1 for an absent one), options."""
+    """One step of the graph: kind, numbers of input and output tensors (−1 for an absent one), options.
+
+    A custom operator's kind is its own name, and its options are bytes that only it understands.
+    """
 
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Table | None
+    custom_options: memoryview = memoryview(b"")
 
     def option(self, slot: int, kind: str = "int32", default: int = 0) -> int:
         """A number of the options table."""
@@ -169,7 +179,8 @@ class Model:
             tuple(int(i) for i in table.array(slot, "<i4", limit=1000))
             for slot in (_OPERATOR_INPUTS, _OPERATOR_OUTPUTS)
         )
-        return Operator(kinds[code], inputs, outputs, table.table(_OPERATOR_OPTIONS))
+        options = table.table(_OPERATOR_OPTIONS), table.bytes(_OPERATOR_CUSTOM_OPTIONS)
+        return Operator(kinds[code], inputs, outputs, *options)
 
     def tensor(self, number: int) -> Table:
         """The description of one tensor."""
@@ -230,6 +241,8 @@ class Model:
 def _operator_kind(code: Table) -> str:
     # Codes above 127 do not fit into the old one-byte field, which then holds 127.
     number = max(code.scalar(0, "int8", 0), code.scalar(3, "int32", 0))
+    if number == _CUSTOM:
+        return code.text(1) or "CUSTOM"
     return _OPERATORS.get(number, f"operator {number}")
 
 
@@ -315,7 +328,7 @@ class Walk:
     def _scaled(self, operator: Operator, value: Value) -> Value:
         """The image after an arithmetic operator with one constant number."""
         number = next((n for n in operator.inputs if n not in self.values), None)
-        constant = None if number is None else self._float_constant(number)
+        constant = None if number is None else self.float_constant(number)
         swapped = operator.kind in ("SUB", "DIV") and operator.inputs[0] == number
         if constant is None or constant.size != 1 or swapped or not constant.all():
             return value._replace(strange=operator.kind)
@@ -365,7 +378,7 @@ class Walk:
     def _kernel(self, operator: Operator) -> Array:
         if len(operator.inputs) < 2:
             raise damaged(self.model.path, f"{operator.kind} without weights")
-        kernel = self._float_constant(operator.inputs[1])
+        kernel = self.float_constant(operator.inputs[1])
         if kernel is None:
             raise WeightsError(f"{self.model.path}: the weights of {operator.kind} are not constant")
         ranks = {"FULLY_CONNECTED": 2}
@@ -376,7 +389,7 @@ class Walk:
             )
         return kernel
 
-    def _float_constant(self, number: int) -> Array | None:
+    def float_constant(self, number: int) -> Array | None:
         """A constant as float32, also one that is stored as float16 behind a DEQUANTIZE."""
         number = self._dequantized.get(number, number)
         dtype = self.model.dtype(number)
@@ -426,13 +439,28 @@ class Walk:
         if len(operator.inputs) < 3 or operator.inputs[2] < 0:
             channels = kernel.shape[-2] if operator.kind == "DEPTHWISE_CONV_2D" else kernel.shape[-1]
             return np.zeros(channels, np.float32)
-        bias = self._float_constant(operator.inputs[2])
+        bias = self.float_constant(operator.inputs[2])
         if bias is None:
             raise WeightsError(f"{self.model.path}: the bias of {operator.kind} is not constant")
         return bias.reshape(-1)
 
+    @cached_property
+    def head(self) -> Head:
+        """The predictors of a detector, and what follows them."""
+        from .tflite_ssd import find_head
+
+        return find_head(self.model)
+
+    def _part_of_detector(self, operator: Operator, source: Value) -> str | None:
+        if not self.head.names or not operator.outputs:
+            return None
+        from .tflite_ssd import extra_layer
+
+        return self.head.names.get(operator.outputs[0]) or extra_layer(self.model, operator, source.layers[0])
+
     def _name(self, operator: Operator, source: Value) -> str:
-        layer = self._atrous_branch(operator, source) or _successor(operator, source, self.segmentation)
+        layer = self._part_of_detector(operator, source)
+        layer = layer or self._atrous_branch(operator, source) or _successor(operator, source, self.segmentation)
         if layer is None:
             raise WeightsError(
                 f"{self.model.path}: a {operator.kind} ({self.model.name(operator.inputs[1])!r}) after "
@@ -556,7 +584,7 @@ def _text_files(archive: zipfile.ZipFile) -> Iterator[str]:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a TFLite model: classification, DeepLab or features.
+    """Read a TFLite model: classification, DeepLab, SSD or features.
 
     Float16 weights and those of dynamic-range models (integer weights in a network of real numbers) are widened to
     float32. A wholly quantized model keeps its integers and their `Quantization`.
@@ -577,9 +605,15 @@ def read(path: str | Path) -> Checkpoint:
         If the file is damaged, not a MobileNetV2, or quantized in a way that is not supported.
     """
     from .tflite_integers import is_quantized, with_integers
+
+    walk, checkpoint = read_real(Path(path))
+    return with_integers(walk, checkpoint) if is_quantized(walk) else checkpoint
+
+
+def read_real(path: Path) -> tuple[Walk, Checkpoint]:
+    """The walk along a file's graph, and its network in real numbers, whatever the file's integers stand for."""
     from .tflite_metadata import stated
 
-    path = Path(path)
     model = Model.open(path)
     walk = Walk(model)
     walk.run()
@@ -600,9 +634,26 @@ def read(path: str | Path) -> Checkpoint:
     # transformers' rule is the only one by which the first block adds nothing where it could.
     maker = "slim" if "expanded_conv_project" in walk.residuals else "transformers"
     content = Content(walk.weights, known, maker, labels=labels, preprocessing=_preprocessing(walk))
+    if walk.head.names:
+        content = _with_settings(walk, content)
     checkpoint = assemble(path, "tflite", replace(content, **stated(model)))
     _check_graph(walk, checkpoint)
-    return with_integers(walk, checkpoint) if is_quantized(walk) else checkpoint
+    return walk, checkpoint
+
+
+def _with_settings(walk: Walk, content: Content) -> Content:
+    """What a detector's file says of its anchors and its post-processing."""
+    from .tflite_ssd import settings_of
+
+    postprocess, classes = walk.head.postprocess, class_count(walk.weights)
+    content = replace(content, preprocessing=None, ssd=settings_of(walk.model, walk.head, classes))
+    if content.labels is None and content.ssd["background"]:
+        # Label files leave the background out.
+        labels = labels_of(walk.model.root.buffer.data, classes - 1)
+        content = replace(content, labels=(BACKGROUND, *labels) if labels else None)
+    if postprocess is None or len(postprocess.inputs) < 3:
+        return content
+    return replace(content, anchors=walk.float_constant(postprocess.inputs[2]))
 
 
 def _image_range(walk: Walk) -> None:
@@ -635,7 +686,7 @@ def _check_graph(walk: Walk, checkpoint: Checkpoint) -> None:
         raise WeightsError(
             f"{walk.model.path}: its activation is {act}, and its metadata states {checkpoint.config.hidden_act!r}"
         )
-    plan = backbone(checkpoint.config)
+    plan = detector(checkpoint.config) if walk.head.names else backbone(checkpoint.config)
     residuals = {f"{node.name}_project" for node in plan.nodes if getattr(node.layer, "residual", False)}
     if walk.residuals != residuals:
         odd = ", ".join(sorted(walk.residuals ^ residuals))
