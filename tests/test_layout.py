@@ -23,7 +23,7 @@ LEVELS = (
     ("models", "weights_tools"),
     ("hub",),
     ("loading",),
-    ("lab",),
+    ("lab", "serve"),
     ("cli",),
     ("__main__",),
 )

@@ -11,12 +11,25 @@ import sys
 from collections.abc import Sequence
 
 import npmnv2
-from npmnv2.cli import checkpoints, compare, convert, demo, explain, features, info, predict, quantize, speed, verify
+from npmnv2.cli import (
+    checkpoints,
+    compare,
+    convert,
+    demo,
+    explain,
+    features,
+    info,
+    predict,
+    quantize,
+    serve,
+    speed,
+    verify,
+)
 from npmnv2.cli.arguments import Parser
 from npmnv2.cli.console import log_stderr, make_output_safe, show_log
 from npmnv2.errors import Npmnv2Error
 
-_COMMANDS = (predict, features, info, convert, quantize, verify, checkpoints, compare, explain, demo, speed)
+_COMMANDS = (predict, features, info, convert, quantize, verify, checkpoints, compare, explain, demo, serve, speed)
 
 _EPILOG = """\
 start here:

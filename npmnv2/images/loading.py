@@ -26,7 +26,7 @@ import sys
 import threading
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,6 +178,26 @@ def load_image(
         )
     _check_sides(pixels, min_side, name)
     return pixels
+
+
+class Header(NamedTuple):
+    """What an image file says of itself: Pillow's name of the format, and pixels."""
+
+    format: str
+    width: int
+    height: int
+
+
+def read_header(content: bytes) -> Header:
+    """Read the header of an image file and decode nothing.
+
+    Raises
+    ------
+    ImageError
+        If the file is not an image or its header is damaged.
+    """
+    image = _open(content, describe(content), sys.maxsize)
+    return Header(str(image.format), *image.size)
 
 
 def describe(source: object) -> str:

@@ -1,0 +1,384 @@
+"use strict";
+
+// Requests of this page at once; the server answers them in turn.
+const PARALLEL = 2;
+// Pixels of the longest side of a mask that is drawn: more than a screen shows.
+const MASK_SIDE = 2048;
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const percent = (share) => (share > 0 && share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(1)}%`);
+const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+
+const state = { models: [], cards: [], token: "", running: 0, waiting: [] };
+
+// --- the server -------------------------------------------------------------------------------------------------------
+
+class Problem extends Error {}
+
+async function ask(path, options = {}) {
+  const headers = { ...options.headers, ...(state.token && { Authorization: `Bearer ${state.token}` }) };
+  for (;;) {
+    const response = await fetch(path, { ...options, headers });
+    if (response.status === 429) {
+      await pause(Number(response.headers.get("Retry-After")) || 1);
+      continue;
+    }
+    const answer = await response.json().catch(() => ({}));
+    if (response.status === 401) showLogin();
+    if (!response.ok) throw new Problem(typeof answer.detail === "string" ? answer.detail : response.statusText);
+    return answer;
+  }
+}
+
+function predict(file, extra = {}) {
+  const query = new URLSearchParams({ model: $("#model").value, precision: $("#precision").value, ...extra });
+  const form = new FormData();
+  form.append("photo", file, file.name);
+  return ask(`v1/predict?${query}`, { method: "POST", body: form });
+}
+
+async function loadModels() {
+  const answer = await ask("v1/models");
+  state.models = answer.models.filter((model) => model.task !== "features");
+  fill($("#model"), state.models.map((model) => model.name));
+  fillPrecisions();
+}
+
+const chosenModel = () => state.models.find((model) => model.name === $("#model").value);
+const fillPrecisions = () => fill($("#precision"), chosenModel().precisions);
+const fill = (select, values) => select.replaceChildren(...values.map((value) => new Option(value, value)));
+
+function showLogin() {
+  $("#login").hidden = false;
+  $("#token").focus();
+}
+
+// --- photos come in ---------------------------------------------------------------------------------------------------
+
+function addFiles(files) {
+  const photos = [...files].filter((file) => file.type.startsWith("image/"));
+  if (files.length && !photos.length) say("There was no photo among the files.");
+  photos.forEach((file) => enqueue(new Card(file)));
+}
+
+function enqueue(card) {
+  if (!state.waiting.includes(card)) state.waiting.push(card);
+  card.element.classList.add("busy");
+  work();
+}
+
+async function work() {
+  while (state.running < PARALLEL && state.waiting.length) {
+    const card = state.waiting.shift();
+    state.running += 1;
+    card.analyze().finally(() => { state.running -= 1; work(); });
+  }
+}
+
+const again = () => state.cards.forEach(enqueue);
+const say = (text) => { $("#status").textContent = text; };
+
+// --- one photo --------------------------------------------------------------------------------------------------------
+
+class Card {
+  constructor(file) {
+    this.file = file;
+    this.version = 0;
+    this.element = $("#card").content.firstElementChild.cloneNode(true);
+    this.part("h2").textContent = file.name;
+    const photo = this.part(".photo");
+    photo.src = URL.createObjectURL(file);
+    photo.alt = file.name;
+    photo.addEventListener("error", () => { photo.hidden = true; });
+    this.part(".remove").addEventListener("click", () => this.remove());
+    this.part(".copy").addEventListener("click", () => this.copy());
+    this.part(".opacity input").addEventListener("input", () => this.showOpacity());
+    this.part(".layers").addEventListener("toggle", () => this.showLayers());
+    state.cards.push(this);
+    $("#results").prepend(this.element);
+  }
+
+  part(selector) { return $(selector, this.element); }
+
+  async analyze() {
+    const version = ++this.version;
+    const start = performance.now();
+    try {
+      const answer = await predict(this.file, { mask: true });
+      if (version === this.version) this.show(answer, performance.now() - start);
+    } catch (error) {
+      if (version === this.version) this.fail(error);
+    }
+    if (version === this.version) this.element.classList.remove("busy");
+  }
+
+  show(answer, milliseconds) {
+    const [result] = answer.results;
+    const { mask, ...rest } = result;
+    this.answer = { ...answer, results: [rest] };
+    this.colors = chosenModel().colors;
+    this.part(".message").textContent = "";
+    this.part("pre").textContent = JSON.stringify(this.answer, null, 2);
+    this.part(".took").textContent = `${answer.model}, ${answer.precision}: ${milliseconds.toFixed(0)} ms`;
+    const rows = rowsOf(result, this.colors);
+    this.part(".labels").replaceChildren(...rows.map(row));
+    this.drawMask(mask, result.legend);
+    this.drawBoxes(result);
+    this.part(".opacity").hidden = !mask && !result.detections;
+    this.showOpacity();
+    this.forgetLayers();
+    say(`${this.file.name}: ${rows.slice(0, 3).map(({ label, share }) => `${label} ${percent(share)}`).join(", ") || "nothing found"}`);
+  }
+
+  fail(error) {
+    this.answer = undefined;
+    this.part(".labels").replaceChildren();
+    this.part(".took").textContent = "";
+    this.part("pre").textContent = "";
+    this.drawMask();
+    this.drawBoxes({});
+    this.part(".opacity").hidden = true;
+    this.part(".message").textContent = error instanceof Problem ? error.message : "The server cannot be reached.";
+  }
+
+  drawMask(mask, legend = []) {
+    const canvas = this.part(".mask");
+    canvas.hidden = !mask;
+    if (!mask) return;
+    const picture = new Image();
+    picture.addEventListener("load", () => paint(canvas, picture, colorsOfMask(legend, this.colors)));
+    picture.src = `data:image/png;base64,${mask}`;
+  }
+
+  drawBoxes(result) {
+    const svg = this.part(".boxes");
+    svg.toggleAttribute("hidden", !result.detections);
+    if (!result.detections) return;
+    svg.setAttribute("viewBox", `0 0 ${result.width} ${result.height}`);
+    svg.replaceChildren(...result.detections.map((found) => rectangle(found, this.colors)));
+  }
+
+  showOpacity() {
+    const { value } = this.part(".opacity input");
+    this.part("output").textContent = `${value}%`;
+    this.part(".mask").style.opacity = value / 100;
+    this.part(".boxes").style.opacity = value / 100;
+  }
+
+  forgetLayers() {
+    this.part(".layers .scroll").replaceChildren();
+    if (this.part(".layers").open) this.showLayers();
+  }
+
+  async showLayers() {
+    const place = this.part(".layers .scroll");
+    if (!this.part(".layers").open || place.childElementCount || !this.answer) return;
+    place.textContent = "Measuring …";
+    try {
+      const answer = await predict(this.file, { profile: true });
+      place.replaceChildren(layerTable(answer.results[0].profile));
+    } catch (error) {
+      place.textContent = error.message;
+    }
+  }
+
+  async copy() {
+    const text = JSON.stringify(this.answer, null, 2);
+    try {
+      await navigator.clipboard.writeText(text);
+      say("JSON copied.");
+      this.part(".copy").textContent = "Copied";
+    } catch {
+      // Without HTTPS a browser gives no clipboard: show what to copy.
+      this.part(".json").open = true;
+      getSelection().selectAllChildren(this.part("pre"));
+    }
+  }
+
+  remove() {
+    this.version += 1;
+    state.cards = state.cards.filter((card) => card !== this);
+    state.waiting = state.waiting.filter((card) => card !== this);
+    URL.revokeObjectURL(this.part(".photo").src);
+    const next = this.element.nextElementSibling;
+    this.element.remove();
+    (next ? $("h2", next) : $("#files")).focus();
+  }
+}
+
+// --- results ----------------------------------------------------------------------------------------------------------
+
+// What a list shows of a result of any task: label, share of 0…1 and, where something is drawn, its color.
+function rowsOf(result, colors) {
+  const color = (index) => colors[index]?.color;
+  if (result.candidates) return result.candidates.map(({ label, score }) => ({ label, share: score }));
+  if (result.legend) {
+    return result.legend.map(({ index, label, share }) => ({ label, share, color: isGround(label) ? "transparent" : color(index) }));
+  }
+  return (result.detections ?? []).map(({ index, label, score }) => ({ label, share: score, color: color(index) }));
+}
+
+const isGround = (label) => label === "background";
+
+function row({ label, share, color }) {
+  const item = document.createElement("li");
+  const bar = element("span", "bar", "");
+  bar.setAttribute("aria-hidden", "true");
+  bar.append(element("span", "", ""));
+  bar.firstChild.style.width = `${100 * share}%`;
+  const swatch = element("span", "swatch", "");
+  swatch.hidden = !color;
+  swatch.style.background = color ?? "";
+  item.append(swatch, element("span", "label", label), element("span", "share", percent(share)), bar);
+  if (!color) item.style.gridTemplateColumns = "1fr auto";
+  return item;
+}
+
+function element(name, kind, text) {
+  const made = document.createElement(name);
+  if (kind) made.className = kind;
+  made.textContent = text;
+  return made;
+}
+
+// A mask's pixels have the colors of its data set; on a photo brighter ones are easier to tell apart.
+function colorsOfMask(legend, colors) {
+  return new Map(legend.map(({ index, label, color }) => [
+    Number.parseInt(color.slice(1), 16),
+    isGround(label) ? undefined : Number.parseInt(colors[index].color.slice(1), 16),
+  ]));
+}
+
+function paint(canvas, mask, colors) {
+  const scale = Math.min(1, MASK_SIDE / Math.max(mask.naturalWidth, mask.naturalHeight));
+  canvas.width = Math.max(1, Math.round(scale * mask.naturalWidth));
+  canvas.height = Math.max(1, Math.round(scale * mask.naturalHeight));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingEnabled = false;
+  context.drawImage(mask, 0, 0, canvas.width, canvas.height);
+  const image = context.getImageData(0, 0, canvas.width, canvas.height);
+  const { data } = image;
+  for (let at = 0; at < data.length; at += 4) {
+    const color = colors.get((data[at] << 16) | (data[at + 1] << 8) | data[at + 2]);
+    data[at + 3] = color === undefined ? 0 : 255;
+    if (color === undefined) continue;
+    data[at] = color >> 16;
+    data[at + 1] = (color >> 8) & 255;
+    data[at + 2] = color & 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+function rectangle({ index, label, box: [left, top, right, bottom] }, colors) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const values = { x: left, y: top, width: right - left, height: bottom - top, stroke: colors[index]?.color ?? "#fff" };
+  Object.entries(values).forEach(([name, value]) => made.setAttribute(name, value));
+  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  title.textContent = label;
+  made.append(title);
+  return made;
+}
+
+function layerTable(layers) {
+  const total = layers.reduce((sum, { seconds }) => sum + seconds, 0);
+  const table = document.createElement("table");
+  table.createCaption().textContent = `${(1000 * total).toFixed(1)} ms in ${layers.length} layers`;
+  const head = table.createTHead().insertRow();
+  ["layer", "ms", "share", "GFLOP/s"].forEach((text) => {
+    const cell = element("th", "", text);
+    cell.scope = "col";
+    head.append(cell);
+  });
+  const body = table.createTBody();
+  layers.forEach(({ name, seconds, multiply_adds: count }) => {
+    const line = body.insertRow();
+    const cell = element("th", "", name);
+    cell.scope = "row";
+    line.append(cell);
+    [(1000 * seconds).toFixed(2), percent(seconds / total), (2e-9 * count / seconds || 0).toFixed(1)].forEach((text) => {
+      line.insertCell().textContent = text;
+    });
+  });
+  return table;
+}
+
+// --- the camera -------------------------------------------------------------------------------------------------------
+
+async function openCamera() {
+  const phone = matchMedia("(pointer: coarse)").matches;
+  if (phone || !navigator.mediaDevices?.getUserMedia) {
+    $("#capture").click();
+    return;
+  }
+  try {
+    $("#viewfinder video").srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } } });
+    $("#viewfinder").showModal();
+  } catch {
+    say("No camera can be used.");
+    $(".note").textContent = "No camera can be used.";
+  }
+}
+
+function shoot() {
+  const video = $("#viewfinder video");
+  const canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  const name = `camera ${new Date().toLocaleTimeString()}.jpg`;
+  canvas.toBlob((blob) => {
+    addFiles([new File([blob], name, { type: "image/jpeg" })]);
+    $("#viewfinder").close();
+  }, "image/jpeg", 0.95);
+}
+
+function closeCamera() {
+  const video = $("#viewfinder video");
+  video.srcObject?.getTracks().forEach((track) => track.stop());
+  video.srcObject = null;
+}
+
+async function tryExample() {
+  const photo = await (await fetch("cat.jpg")).blob();
+  addFiles([new File([photo], "cat.jpg", { type: "image/jpeg" })]);
+}
+
+// --- wiring -----------------------------------------------------------------------------------------------------------
+
+function addFrom(input) {
+  addFiles(input.files);
+  input.value = "";
+}
+
+document.addEventListener("dragover", (event) => { event.preventDefault(); $("#drop").classList.add("over"); });
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("#drop").classList.remove("over"); });
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("#drop").classList.remove("over");
+  addFiles(event.dataTransfer.files);
+});
+document.addEventListener("paste", (event) => addFiles(event.clipboardData.files));
+$("#files").addEventListener("change", (event) => addFrom(event.target));
+$("#capture").addEventListener("change", (event) => addFrom(event.target));
+$("#camera").addEventListener("click", openCamera);
+$("#example").addEventListener("click", tryExample);
+$("#shoot").addEventListener("click", shoot);
+$("#viewfinder").addEventListener("close", closeCamera);
+$("#settings").addEventListener("submit", (event) => event.preventDefault());
+$("#model").addEventListener("change", () => { fillPrecisions(); again(); });
+$("#precision").addEventListener("change", again);
+$("#login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  state.token = $("#token").value;
+  $("#login").hidden = true;
+  start();
+});
+
+function start() {
+  loadModels().then(again).catch((error) => {
+    say(error.message);
+    $(".note").textContent = error instanceof Problem ? error.message : "The server cannot be reached.";
+  });
+}
+
+start();
