@@ -77,6 +77,26 @@ def form(*files: tuple[str, bytes]) -> bytes:
     return b"".join(parts) + b"--limit--\r\n"
 
 
+def head(length: str) -> bytes:
+    """What comes before the body of a raw request."""
+    return f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n{length}\r\n\r\n".encode()
+
+
+@contextmanager
+def posting(site: Site, photo: bytes, count: int) -> Iterator[list[int]]:
+    """Post a photo from as many threads; after the block the statuses of all answers are in the list."""
+    statuses: list[int] = []
+    clients = [
+        threading.Thread(target=lambda: statuses.append(site.post("/v1/predict", photo).status), daemon=True)
+        for _ in range(count)
+    ]
+    for client in clients:
+        client.start()
+    yield statuses
+    for client in clients:
+        client.join(120)
+
+
 @contextmanager
 def serving(app: Any, limits: Any) -> Iterator[Site]:
     """Run an application in a thread until the block ends; by then it has answered what it accepted."""
@@ -84,7 +104,7 @@ def serving(app: Any, limits: Any) -> Iterator[Site]:
 
     with listen("127.0.0.1", 0) as listener:
         server = make_server(app, limits)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             while not server.started:

@@ -104,7 +104,7 @@ class Catalog:
         """The model to run now in the calling thread: with all threads if nothing else runs."""
         if alone:
             return self._wide(choice)
-        own = vars(self._own)
+        own: dict[Choice, Any] = vars(self._own).setdefault("models", {})
         if choice not in own:
             own[choice] = copy.copy(self._wide(choice))
             own[choice].n_threads = 1

@@ -68,6 +68,7 @@ class Body:
 
     def __init__(self, request: Request, limits: Limits, held: Held) -> None:
         self._request, self._limits, self._held = request, limits, held
+        self._stream = request.stream()
         self._bytes = 0
 
     async def __aenter__(self) -> Body:
@@ -110,10 +111,12 @@ class Body:
         except MultiPartException as error:
             raise HTTPException(400, f"multipart/form-data must hold photos as files: {error.message}") from None
         files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
-        return [Upload(_base_name(file.filename), file.file.read()) for file in files]
+        found = [Upload(_base_name(file.filename), file.file.read()) for file in files]
+        await form.close()
+        return found
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        async for chunk in self._request.stream():
+        async for chunk in self._stream:
             if self._bytes + len(chunk) > self._limits.bytes:
                 await self._refuse_length()
             self._held.take(len(chunk))
@@ -137,7 +140,7 @@ class Body:
 
         async def read() -> None:
             size = 0
-            async for chunk in self._request.stream():
+            async for chunk in self._stream:
                 size += len(chunk)
                 if size > _DRAINED_BYTES:
                     return
