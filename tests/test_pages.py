@@ -152,6 +152,21 @@ def test_links_lead_somewhere(page: str) -> None:
         assert (file.parent / target).exists(), f"{page}: {target}"
 
 
+def anchors(file: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    heads = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_links_lead_to_headings(page: str) -> None:
+    file = snippets.ROOT / page
+    for target, anchor in re.findall(
+        r"\]\((?!https?:|mailto:)([^)#\s]*)#([^)\s]+)\)", file.read_text(encoding="utf-8")
+    ):
+        assert anchor in anchors(file.parent / target if target else file), f"{page}: {target}#{anchor}"
+
+
 @pytest.mark.parametrize("page", [page for page in ALL_PAGES if page != "CHANGELOG.md"])
 def test_files_that_are_named_exist(page: str) -> None:
     """Paths in code style, from the root of the repository: `kernels/add.py`. What is built need not be there yet."""

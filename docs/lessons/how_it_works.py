@@ -39,9 +39,9 @@ print(model.predict(cat))
 # ## The first layer
 #
 # `Conv1` is a *convolution*. Each output pixel looks at a window of 3×3 input pixels, 27 numbers, and takes 32 weighted
-# sums of them, one for each output channel. It adds a constant to each sum (the *bias*), and cuts the result off below
-# 0 and above 6. The cut is called *ReLU6*. Without it, two layers in a row would be one linear formula, and a hundred
-# layers no better than one.
+# sums of them, one for each output channel. The weights of these sums are the *kernel*. It adds a constant to each sum
+# (the *bias*), and cuts the result off below 0 and above 6. The cut is called *ReLU6*. Without it, two layers in a row
+# would be one linear formula, and a hundred layers no better than one.
 
 # %%
 kernel, bias = model.weights["Conv1/kernel"], model.weights["Conv1/bias"]
@@ -65,7 +65,8 @@ print("by npmnv2 ", maps["Conv1"][0, row, column, :6].round(4))
 # 224×224 pixels become 112×112. At the lower and right edges the windows reach one pixel beyond the image, where zeros
 # are assumed. That detail ruins many copies of this network, and has [a lesson of its own](padding.md).
 #
-# Nobody chose what the 32 channels look for. Training found edges, colors and brightness:
+# Nobody chose what the 32 channels look for. Training found edges, colors and brightness (dark is small, bright is
+# large, in each picture on its own scale):
 
 
 # %%
@@ -184,7 +185,8 @@ for stage in STAGES:
 
 # %% [markdown]
 # `Conv1` comes before the table. After it come a pointwise convolution to 1280 channels, the mean over all pixels, and
-# a matrix. The table and a configuration give a *plan*, a tuple of named nodes. Its summary says what each node costs:
+# a matrix. The table and a configuration give a *plan*, a tuple of named nodes. Its summary says what each node costs
+# (a multiplication and the addition to a sum count as one *multiply-add*):
 
 # %%
 print(model.summary())
