@@ -145,16 +145,20 @@ for side in (128, 129, 192, 193, 224, 225):
 # ## How to find it
 #
 # Compare every layer with a reference, and look at the *first* that differs. A wrong padding shows at the first layer
-# with stride 2 and an even input, and the layers of stride 1 before it agree.
+# with stride 2 and an even input. To be sure, give that layer the right input, pad as the other rule says, and see
+# whether the difference is gone. `compare` does this for each layer, with this and other known faults:
 
 # %%
-from npmnv2.lab.comparison import Comparison, compare_traces
-
-found = Comparison("TensorFlow", "PyTorch", compare_traces(a, b)).first_divergent
-print(found.name, f"differs by {found.relative:.0%} of its largest value")
+found = npmnv2.compare(right, port, pixels(96))
+print("first layer that differs:", found.first_divergent.name)
+for finding in found.findings:
+    print(
+        f"{finding.layer}: {finding.fault}, {finding.evidence['down']:.0f} down and {finding.evidence['across']:.0f} across"
+    )
 
 # %% [markdown]
-# Then shift one of the two maps by one pixel of its *input*, as above. If the inside agrees, it was the padding.
+# The port may as well be a live PyTorch or Keras model, a TFLite or ONNX file, or an `.npz` of values that a chip has
+# dumped: [Porting](../porting.md).
 #
 # ## How to mend it
 #
