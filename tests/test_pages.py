@@ -101,14 +101,14 @@ def _keep(checkpoint: Checkpoint, file: Path) -> None:
     write_h5(checkpoint, file)
 
 
-# Pages that run a different library beside ours; those that take seconds to import are slow.
+# Pages that run a different library beside ours, and pages that take long.
 FOREIGN = {
     "docs/porting_keras.md": ("keras",),
     "docs/porting_transformers.md": ("torch", "transformers"),
     "docs/porting_tflite.md": ("ai_edge_litert",),
     "docs/porting_onnx.md": ("onnx", "onnxruntime"),
 }
-SLOW = ("docs/porting_keras.md", "docs/porting_transformers.md")
+SLOW = ("docs/porting.md", "docs/porting_keras.md", "docs/porting_transformers.md")
 
 
 @pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental_preserve_all_tensors`")

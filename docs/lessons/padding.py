@@ -152,9 +152,8 @@ for side in (128, 129, 192, 193, 224, 225):
 found = npmnv2.compare(right, port, pixels(96))
 print("first layer that differs:", found.first_divergent.name)
 for finding in found.findings:
-    print(
-        f"{finding.layer}: {finding.fault}, {finding.evidence['down']:.0f} down and {finding.evidence['across']:.0f} across"
-    )
+    down, across = (int(finding.evidence[way]) for way in ("down", "across"))
+    print(f"{finding.layer}: {finding.fault}, {down} down and {across} across")
 
 # %% [markdown]
 # The port may as well be a live PyTorch or Keras model, a TFLite or ONNX file, or an `.npz` of values that a chip has
