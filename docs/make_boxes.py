@@ -17,7 +17,7 @@ from PIL import Image
 import npmnv2
 
 PICTURE = Path(__file__).parent / "images" / "detection.jpg"
-HEIGHT = 480
+HEIGHT = 600
 
 
 def main(model: str, picture: str | Path = PICTURE) -> None:

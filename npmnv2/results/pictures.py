@@ -211,7 +211,7 @@ def draw_boxes(photo: NDArray[np.uint8], boxes: Sequence[LabeledBox]) -> Image.I
     picture = Image.fromarray(photo)
     picture = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.BICUBIC)
     # Thin photos have room for texts of the usual size, and none has texts that are too small.
-    font = _font(max(12, round(max(picture.size) / 45)))
+    font = _font(max(14, round(max(picture.size) / 42)))
     draw, width = ImageDraw.Draw(picture), max(3, outline_width(*picture.size))
     scaled = [box._replace(box=_scaled(box.box, scale)) for box in boxes]
     # The best are drawn last, over the others.
@@ -253,10 +253,19 @@ def _whole_pixels(box: tuple[float, float, float, float]) -> _Rectangle:
 
 def _text_size(text: str, font: Any) -> tuple[int, int]:
     """Width and height of a text with its margins."""
-    # All texts have one height, with or without descenders.
+    top, bottom = _text_rows(font)
+    return math.ceil(font.getlength(text)) + 2 * _margin(font), math.ceil(bottom - top) + 2 * _margin(font)
+
+
+def _text_rows(font: Any) -> tuple[float, float]:
+    """Where all texts begin and end, below the point that they are drawn at, with or without descenders."""
     top, bottom = font.getbbox("Ag")[1::2]
-    margin = max(2, round((bottom - top) / 6))
-    return math.ceil(font.getlength(text)) + 2 * margin, math.ceil(bottom - top) + 2 * margin
+    return float(top), float(bottom)
+
+
+def _margin(font: Any) -> int:
+    top, bottom = _text_rows(font)
+    return max(2, round((bottom - top) / 6))
 
 
 def _free_place(
@@ -280,9 +289,9 @@ def _intersect(a: _Rectangle, b: _Rectangle) -> bool:
 
 def _draw_text(draw: ImageDraw.ImageDraw, place: _Rectangle, box: LabeledBox, font: Any) -> None:
     draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=box.color)
-    middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+    corner = (place[0] + _margin(font), place[1] + _margin(font) - _text_rows(font)[0])
     # All display colors are bright.
-    draw.text(middle, box.text, fill=(0, 0, 0), font=font, anchor="mm")
+    draw.text(corner, box.text, fill=(0, 0, 0), font=font)
 
 
 def _with_list(picture: Image.Image, boxes: Sequence[LabeledBox], font: Any) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tflite_ops
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from strategies import box_arrays, score_arrays, seeds
 
 from npmnv2.kernels import (
@@ -252,3 +254,55 @@ def test_softmax_and_decoding_come_first() -> None:
     detections = detections_of(logits, codes, anchors, chosen, "softmax")
     reference = naive.detections(decode_boxes(codes, anchors), softmax(logits)[:, 1:], chosen)
     assert_same(detections, reference)
+
+
+REAL = ("mobile_object_localizer_v1_1_default_1", "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_choose_the_same_detections(shared_data: Path, name: str) -> None:
+    """Two published 8-bit detectors on every photo: LiteRT's raw outputs through our operator are its detections."""
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    file = shared_data / "weights" / "detection" / f"{name}.tflite"
+    made = litert.Interpreter(
+        model_path=str(file),
+        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    made.allocate_tensors()
+    rules, classes, tensors = operator_of(file.read_bytes())
+    image = made.get_input_details()[0]
+    total = 0
+    for photo in sorted((shared_data / "photos").iterdir()):
+        pixels = Image.open(photo).convert("RGB").resize(image["shape"][2:0:-1])
+        made.set_tensor(image["index"], np.asarray(pixels)[None])
+        made.invoke()
+        codes, scores, anchors = (real_numbers(made, index) for index in tensors)
+        boxes, numbers, values, count = (made.get_tensor(d["index"])[0] for d in made.get_output_details())
+        ours = tflite_detection_postprocess(codes, scores, anchors, classes, rules)
+        assert len(ours.scores) == int(count), photo
+        assert ours.classes.tolist() == numbers[: len(ours.scores)].tolist(), photo
+        np.testing.assert_array_equal(ours.scores, values[: len(ours.scores)], photo.name)
+        np.testing.assert_array_equal(ours.boxes, boxes[: len(ours.scores)], photo.name)
+        total += int(count)
+    assert total > 50
+
+
+def operator_of(content: bytes) -> tuple[TfliteRules, int, list[int]]:
+    """Options, number of classes, and the tensors of codes, scores and anchors of a file's last operator."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flexbuffers = pytest.importorskip("flatbuffers.flexbuffers")
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0)).subgraphs[0]
+    operator = graph.operators[-1]
+    options = flexbuffers.Loads(bytes(operator.customOptions))
+    scales = tuple(options.pop(name) for name in ("y_scale", "x_scale", "h_scale", "w_scale"))
+    known = {name: value for name, value in options.items() if name in TfliteRules._fields}
+    return TfliteRules(**known, scales=scales), options["num_classes"], operator.inputs.tolist()
+
+
+def real_numbers(interpreter, index: int) -> np.ndarray:
+    """What a quantized tensor stands for, without the axis of the batch."""
+    (detail,) = (d for d in interpreter.get_tensor_details() if d["index"] == index)
+    scale, zero_point = detail["quantization"]
+    values = interpreter.get_tensor(index).astype(np.float32) - np.float32(zero_point)
+    return (values * np.float32(scale)).reshape(-1, detail["shape"][-1])
