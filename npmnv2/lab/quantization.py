@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npmnv2.backends.integers import real_weights
 from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array, quantized
 from npmnv2.lab.comparison import decibels
-from npmnv2.network.layers import Depthwise
-from npmnv2.network.plan import IMAGE, Part
-from npmnv2.network.quantization import Quantization, value_parts
+from npmnv2.network.plan import IMAGE
+from npmnv2.network.quantization import value_parts
 from npmnv2.weights.equalize import restore
 from npmnv2.weights.quantize import canonical_kernel
 
@@ -123,24 +123,13 @@ def dequantized(model: Any, **options: Any) -> Any:
     if model.quantization is None:
         raise ArgumentError("model must be quantized to be dequantized; this one has real numbers")
     plan, quantization = model.plan, model.quantization
-    folded: dict[str, Array] = {}
-    layers = {part.name: part for part in value_parts(plan) if part.name in quantization.kernels}
-    for part in layers.values():
-        folded |= _real_weights(part, model.weights, quantization)
-    weights = restore(plan, folded, quantization.exponents)
-    for name, part in layers.items():
-        weights[f"{name}/kernel"] = canonical_kernel(part, weights[f"{name}/kernel"])
+    real = real_weights(plan, model.weights, quantization)
+    weights = restore(plan, real, quantization.exponents)
+    for part in value_parts(plan):
+        if part.name in quantization.kernels:
+            weights[f"{part.name}/kernel"] = canonical_kernel(part, weights[f"{part.name}/kernel"])
     checkpoint = replace(model.to_checkpoint(), weights=weights, quantization=None)
     return type(model).from_checkpoint(checkpoint, processor=copy.copy(model.processor), **options)
-
-
-def _real_weights(part: Part, weights: Any, quantization: Quantization) -> dict[str, Array]:
-    source, filters, _ = quantization.of_layer(part)
-    kernel, bias = weights[f"{part.name}/kernel"], weights[f"{part.name}/bias"]
-    kernel = kernel[..., 0] if isinstance(part.layer, Depthwise) else kernel  # scales belong to the channels
-    unit = source.scale[0] * filters.scales.astype(np.float64)
-    real = quantized.dequantize(kernel, filters)
-    return {f"{part.name}/kernel": real, f"{part.name}/bias": (bias * unit).astype(np.float32)}
 
 
 def _energy(x: Array) -> float:
