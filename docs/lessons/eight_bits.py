@@ -10,7 +10,9 @@
 #
 # An integer q stands for the real number
 #
+# ```text
 # r = scale · (q − zero_point)
+# ```
 #
 # It is a ruler: `scale` is the distance between two marks, and `zero_point` is the mark that is called 0. To *quantize*
 # is to read off the nearest mark.
@@ -65,7 +67,10 @@ for bits in (2, 4, 6, 8, 10):
 #
 # A layer is sums of products. Put the ruler of the input, x, and that of the weights, w, into one of them:
 #
-# Σ x · w  =  Σ scale_x (q_x − zero_x) · scale_w (q_w − zero_w) =  scale_x · scale_w · Σ (q_x − zero_x)(q_w − zero_w)
+# ```text
+# Σ x · w  =  Σ scale_x (q_x − zero_x) · scale_w (q_w − zero_w)
+#          =  scale_x · scale_w · Σ (q_x − zero_x)(q_w − zero_w)
+# ```
 #
 # The scales move out of the sum. What is left inside are integers, so the sum is *exact*: int32 is wide enough for it.
 # Only at the end is there one multiplication by a real number, and one rounding to the ruler of the output:
