@@ -12,16 +12,22 @@ import pytest
 import snippets
 
 import npmnv2
+from npmnv2.hub import archives
 from npmnv2.hub.registry import ENTRIES
+from npmnv2.hub.transport import Downloader
+from npmnv2.images import loading
 from npmnv2.kernels import quantized
 from npmnv2.labels import segmentation_labels
+from npmnv2.models import segmentation
 from npmnv2.network import config
+from npmnv2.network.ssd import anchor_count
 from npmnv2.weights import bounds, hdf5
 from npmnv2.weights_tools import graph, tf_checkpoint
 
 if not (snippets.ROOT / "docs").is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
 
+WORDS = {"five": 5}
 MIB, GIB = 1 << 20, 1 << 30
 SOURCES = Counter((entry.source, entry.task) for entry in ENTRIES)
 
@@ -51,6 +57,29 @@ FIGURES: list[tuple[str, str, Callable[[], tuple[object, ...]]]] = [
         r"Pascal VOC \((\d+)\), Cityscapes \((\d+)\), ADE20K \((\d+)\)",
         lambda: tuple(len(segmentation_labels(name)) for name in ("voc", "cityscapes", "ade20k")),
     ),
+    (
+        "docs/checkpoints.md",
+        r"more than ([\d,]+) members, more than (\d) GiB in one or (\d) GiB in all",
+        lambda: (archives.MAX_MEMBERS, archives.MAX_MEMBER_BYTES // GIB, archives.MAX_ARCHIVE_BYTES // GIB),
+    ),
+    (
+        "docs/detection.md",
+        r"(\d+) in all\n```",
+        lambda: (anchor_count(config.MobileNetV2Config(), 300, 300),),
+    ),
+    (
+        "docs/detection.md",
+        r"They follow the input: 320×320 pixels have (\d+)",
+        lambda: (anchor_count(config.MobileNetV2Config(), 320, 320),),
+    ),
+    ("docs/segmentation.md", r"refused beforehand above (\d) GB", lambda: (segmentation.MAX_SCORE_BYTES // GIB,)),
+    ("README.md", r"formats of Pillow, up to (\d) GiB", lambda: (loading.MAX_FILE_BYTES // GIB,)),
+    (
+        "docs/checkpoints.md",
+        r"stalls for (\d+) s is retried up to (\w+) times",
+        lambda: (Downloader.stall, Downloader.attempts),
+    ),
+    ("docs/checkpoints.md", r"does not answer within (\d+) s", lambda: (Downloader.first_answer,)),
     ("docs/integers.md", r"In this layer ([\d,]+) of\s+([\d,]+) numbers differ", depthwise_of_the_cat),
     (
         "docs/weights.md",
@@ -80,4 +109,4 @@ FIGURES: list[tuple[str, str, Callable[[], tuple[object, ...]]]] = [
 def test_a_figure_of_a_sentence(page: str, pattern: str, figures: Callable[[], tuple[object, ...]]) -> None:
     found = re.search(pattern, (snippets.ROOT / page).read_text(encoding="utf-8"))
     assert found, "the sentence is gone: change or remove the pattern here"
-    assert tuple(int(number.replace(",", "")) for number in found.groups()) == figures()
+    assert tuple(WORDS.get(number) or int(number.replace(",", "")) for number in found.groups()) == figures()
