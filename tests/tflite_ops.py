@@ -83,7 +83,7 @@ def _operator(schema, model, op: Op) -> Any:
 
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MEAN": 2, "SOFTMAX": 2,
              "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "RESIZE_BILINEAR": 3, "QUANTIZE": 2, "DEQUANTIZE": 2,
-             "ARG_MAX": 2, "PAD": 2}  # fmt: skip
+             "ARG_MAX": 2, "PAD": 2, "LOGISTIC": 2}  # fmt: skip
 
 
 def interpreter(content: bytes | str, arithmetic: str) -> Any:

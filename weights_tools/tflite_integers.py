@@ -15,12 +15,13 @@ import numpy as np
 
 from npmnv2.errors import WeightsError
 from npmnv2.kernels import TensorQuantization, Variant
-from npmnv2.network.layers import Add, Concat, Conv, Dense, Depthwise, GlobalAveragePool, ResizeLike
+from npmnv2.network.layers import Add, Concat, ConcatRows, Conv, Dense, Depthwise, GlobalAveragePool, ResizeLike
 from npmnv2.network.plan import IMAGE, Part, Plan
 from npmnv2.network.quantization import (
     ArgMax,
     Dequantize,
     Interface,
+    Logistic,
     Quantization,
     Requantize,
     Reshape,
@@ -30,6 +31,7 @@ from npmnv2.network.quantization import (
     check_quantization,
     value_parts,
 )
+from npmnv2.network.ssd import BOX_ENCODINGS
 from npmnv2.weights.assemble import in_order, plan_for
 from npmnv2.weights.bounds import Array, damaged
 from npmnv2.weights.checkpoint import Checkpoint
@@ -37,6 +39,8 @@ from npmnv2.weights.checkpoint import Checkpoint
 from .tflite import _ACTIVATIONS, _VALID_PADDING, Model, Operator, Walk, _canonical_kernel
 
 _INTEGERS = ("uint8", "int8")
+# A detector's preset goes from bytes to −1…1 in one step; statistics are of pixels from 0 to 1.
+_SCALED: dict[str, dict[str, Any]] = {"detection": {"rescale_factor": 1 / 255, "rescale_first": True}}
 # TensorFlow Lite's own limit for the difference between a bias's scale and that of its sums, in the output's scale.
 _BIAS_TOLERANCE = 0.02
 
@@ -77,7 +81,7 @@ def with_integers(walk: Walk, checkpoint: Checkpoint) -> Checkpoint:
         checkpoint,
         weights=weights,
         quantization=quantization,
-        preprocessing={**checkpoint.preprocessing, **pixel_statistics(image)},
+        preprocessing={**checkpoint.preprocessing, **_SCALED.get(checkpoint.task, {}), **pixel_statistics(image)},
     )
 
 
@@ -119,15 +123,23 @@ class Match:
 
     def run(self) -> Quantization:
         """Match everything, and refuse what is left over."""
-        if len(self.model.inputs) != 1 or len(self.model.outputs) != 1:
+        detector = self.walk.head.postprocess
+        outputs = self.model.outputs[:1] if detector is None else detector.outputs
+        if len(self.model.inputs) != 1 or self.model.outputs != outputs:
+            expected = "one each" if detector is None else "one and those of the detector"
             raise self._error(
-                f"has {len(self.model.inputs)} inputs and {len(self.model.outputs)} outputs, not one each"
+                f"has {len(self.model.inputs)} inputs and {len(self.model.outputs)} outputs, not {expected}"
             )
         self._image()
         for part in value_parts(self.plan):
             _PARTS[type(part.layer)](self, part)
         last = self.tensors[[part.name for part in value_parts(self.plan)][-1]]
-        steps = tuple(self._steps(last))
+        if detector is None:
+            steps = tuple(self._steps(last, self.model.outputs[0]))
+        else:
+            boxes, scores = self._take(detector).inputs[:2]
+            self._reshaped(self.tensors[BOX_ENCODINGS], boxes)
+            steps = tuple(self._steps(last, scores))
         left = [op.kind for op in self.model.operators if id(op) not in self.used]
         if left:
             raise self._error(f"has operators that are no part of a quantized MobileNetV2: {', '.join(left)}")
@@ -285,6 +297,24 @@ class Match:
     def _concat(self, part: Part) -> None:
         self._store(part, self._only(part, ("CONCATENATION",), self._sources(part)))
 
+    def _concat_rows(self, part: Part) -> None:
+        rows = tuple(self._reshaped(number) for number in self._sources(part))
+        self._store(part, self._only(part, ("CONCATENATION",), rows))
+
+    def _reshaped(self, number: int, end: int | None = None) -> int:
+        """The tensor that changes of shape make of one, as far as `end` or as they go."""
+        while number != end:
+            readers = self._readers(number)
+            if end is None and (len(readers) != 1 or readers[0].kind != "RESHAPE"):
+                break
+            if len(readers) != 1 or readers[0].kind not in ("RESHAPE", "SQUEEZE"):
+                raise self._error(f"{self.model.name(number)!r} must only be reshaped before boxes are chosen")
+            after = self._take(readers[0]).outputs[0]
+            if self._quantization(after) != self._quantization(number):
+                raise self._error(f"{self.model.name(after)!r} is a RESHAPE to another scale")
+            number = after
+        return number
+
     def _resize_like(self, part: Part) -> None:
         source, _ = self._sources(part)
         assert isinstance(part.layer, ResizeLike)
@@ -307,9 +337,9 @@ class Match:
 
     # --- after the plan ----------------------------------------------------------------------------------------------
 
-    def _steps(self, number: int) -> Iterator[Step]:
+    def _steps(self, number: int, end: int) -> Iterator[Step]:
         """What the file does with the plan's last value."""
-        while number != self.model.outputs[0]:
+        while number != end:
             readers = self._readers(number)
             if len(readers) != 1 or readers[0].kind not in _STEPS:
                 kinds = ", ".join(op.kind for op in readers) or "nothing"
@@ -343,10 +373,19 @@ def _variant(operator: Operator) -> Variant:
 
 def _softmax(match: Match, operator: Operator) -> Step:
     beta = operator.options.scalar(0, "float32", 0.0) if operator.options else 1.0
+    return Softmax(_shares(match, operator), float(beta))
+
+
+def _logistic(match: Match, operator: Operator) -> Step:
+    return Logistic(_shares(match, operator))
+
+
+def _shares(match: Match, operator: Operator) -> TensorQuantization:
+    """The output of an operator that makes numbers from 0 to 1."""
     output = match._quantization(operator.outputs[0])
     if (output.scale, output.zero_point) != ((1 / 256,), output.limits[0]):
-        raise match._error("SOFTMAX must have the scale 1/256 and the smallest integer for 0")
-    return Softmax(output, float(beta))
+        raise match._error(f"{operator.kind} must have the scale 1/256 and the smallest integer for 0")
+    return output
 
 
 _PARTS: dict[type[Any], Callable[[Match, Part], None]] = {
@@ -355,6 +394,7 @@ _PARTS: dict[type[Any], Callable[[Match, Part], None]] = {
     Dense: Match._convolution,
     Add: Match._add,
     Concat: Match._concat,
+    ConcatRows: Match._concat_rows,
     GlobalAveragePool: Match._global_pool,
     ResizeLike: Match._resize_like,
 }
@@ -362,6 +402,7 @@ _STEPS: dict[str, Callable[[Match, Operator], Step]] = {
     "RESHAPE": Match._reshape,
     "SQUEEZE": Match._reshape,
     "SOFTMAX": _softmax,
+    "LOGISTIC": _logistic,
     "QUANTIZE": lambda match, operator: Requantize(match._quantization(operator.outputs[0])),
     "DEQUANTIZE": lambda match, operator: Dequantize(),
     "RESIZE_BILINEAR": Match._resize,

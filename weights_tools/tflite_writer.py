@@ -72,6 +72,8 @@ def tflite_bytes(checkpoint: Checkpoint, every_value: bool = False) -> bytes:
         return float_tflite_bytes(checkpoint, every_value)
     if quantization.interface is None or checkpoint.config is None:
         raise ArgumentError("checkpoint must have an interface to be written as a quantized TFLite file")
+    if checkpoint.task == "detection":
+        raise ArgumentError("checkpoint must not be a detector in integers: TFLite files of these are only read")
     plan = plan_for(checkpoint.config, checkpoint.weights)
     graph = _Graph(plan, checkpoint.weights, quantization, quantization.interface)
     return graph.file(checkpoint, every_value) + archive(checkpoint)

@@ -12,7 +12,7 @@ the name of an arithmetic:
 The third arithmetic, ``fakequant``, stays in float: `fake_quantize` after every operation of the float kernels.
 """
 
-from .add import add, concat
+from .add import add, concat, concat_rows
 from .conv import conv, depthwise, largest_sum
 from .convert import dequantize, quantize, requantize, requantize_table
 from .fake_quant import FakeQuantRange, fake_quantize
@@ -20,7 +20,7 @@ from .fixed_point import multiply, quantize_multiplier, rounding_shift, saturati
 from .pool import average_pool, mean
 from .rescale import clip_range, rescale, saturate
 from .resize import resize_bilinear
-from .softmax import softmax
+from .softmax import logistic, softmax
 from .tensor import ARITHMETICS, Arithmetic, Integers, TensorQuantization
 
 __all__ = [
@@ -33,11 +33,13 @@ __all__ = [
     "average_pool",
     "clip_range",
     "concat",
+    "concat_rows",
     "conv",
     "depthwise",
     "dequantize",
     "fake_quantize",
     "largest_sum",
+    "logistic",
     "mean",
     "multiply",
     "quantize",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .fixed_point import floor_log2, quantize_multiplier, rounding_shift, saturating_multiply
@@ -58,6 +60,26 @@ def _reference(
     # The product of a float32 and a power of two is exact in float32.
     last = quantize_multiplier(twice / ((1 << 20) * out.scale[0]))
     return rounding_shift(saturating_multiply(total, last.mantissa), -last.exponent)
+
+
+def concat_rows(
+    *maps: Integers, columns: int, sources: Sequence[TensorQuantization], output: TensorQuantization
+) -> Integers:
+    """Cut maps of several scales into rows of `columns` numbers, and join them to (N, rows, columns) in one scale.
+
+    Other scales are changed by a factor in float32, halves away from zero, in every arithmetic: XNNPACK leaves it to
+    TensorFlow Lite (``ConcatenationWithScaling``).
+    """
+    rows = [_in_scale_of(output, x.reshape(len(x), -1, columns), source) for x, source in zip(maps, sources)]
+    return np.concatenate(rows, axis=1)
+
+
+def _in_scale_of(output: TensorQuantization, x: Integers, source: TensorQuantization) -> Integers:
+    if (source.scale, source.zero_point) == (output.scale, output.zero_point):
+        return x
+    factor = source.scales * (np.float32(1) / output.scales)
+    steps = x.astype(np.float32) * factor + np.float32(-source.zero_point) * factor
+    return saturate(np.trunc(steps + np.copysign(np.float32(0.5), steps)), output, "reference")
 
 
 def concat(*maps: Integers) -> Integers:

@@ -1,4 +1,4 @@
-"""Softmax of integers: from a table of exponentials, or in fixed point as gemmlowp computes it.
+"""Probabilities of integers: by a table, or for softmax also in fixed point as gemmlowp computes it.
 
 Sources: TensorFlow Lite's ``reference/softmax.h``; gemmlowp's ``fixedpoint.h`` (``exp_on_negative_values``,
 ``one_over_one_plus_x_for_x_in_0_1``).
@@ -24,6 +24,20 @@ _FRACTION = 31 - _INPUT_BITS
 _POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
 _EXP_MINUS_EIGHTH, _THIRD = 1895147668, 715827883
 _48_OVER_17, _MINUS_32_OVER_17 = 1515870810, -1010580540
+
+
+def logistic(x: Integers, source: TensorQuantization, output: TensorQuantization) -> Integers:
+    """The logistic function 1 / (1 + e⁻ˣ) of every number, in steps of the output, the same in every arithmetic."""
+    low, high = source.limits
+    real = source.scales * (np.arange(low, high + 1) - source.zero_point).astype(np.float32)
+    # Correctly rounded, which the C library's float32 function is but for a few arguments in a million. Beyond 80 the
+    # result is 0 in any case.
+    exponentials = np.exp(np.minimum(-real.astype(np.float64), 80)).astype(np.float32)
+    share = np.float32(1) / (np.float32(1) + exponentials)
+    steps = np.floor(share * (np.float32(1) / output.scales) + np.float32(0.5))
+    table = saturate(steps, output, "reference")
+    found: Integers = table[x.astype(np.int64) - low]
+    return found
 
 
 def softmax(

@@ -22,6 +22,7 @@ from npmnv2.network.layers import (
     Add,
     AveragePool,
     Concat,
+    ConcatRows,
     Conv,
     Dense,
     Depthwise,
@@ -35,6 +36,7 @@ from npmnv2.network.quantization import (
     FAKE_QUANT,
     ArgMax,
     Dequantize,
+    Logistic,
     Quantization,
     Requantize,
     Reshape,
@@ -189,8 +191,10 @@ class IntegerExecutable(NumpyExecutable):
         """Run once and tell what every node took."""
         return super().profile(self._quantized_image(x), outputs)
 
-    def invoke(self, x: Any) -> Any:
+    def invoke(self, x: Any, others: Sequence[str] = ()) -> Any:
         """What the interpreter of the network's TFLite file returns for its input.
+
+        With `others`, endpoints whose integers are wanted as well, a tuple.
 
         Raises
         ------
@@ -210,15 +214,18 @@ class IntegerExecutable(NumpyExecutable):
             )
         q = self._quantized_image(x) if interface.input is None else self._requantize(x, interface.input, image)
         last = self.plan.nodes[-1].name
-        value, meaning = self.integers(q, [last])[last], self.values[last]
+        values = self.integers(q, [last, *others])
+        value, meaning = values[last], self.values[last]
         for step in interface.steps:
             value, meaning = self._step(step, value, meaning)
-        return value
+        return (value, *(values[name] for name in others)) if others else value
 
     def _step(self, step: Step, value: Any, q: TensorQuantization) -> tuple[Any, TensorQuantization]:
         """The value after one step of the interface, and its quantization."""
         if isinstance(step, Softmax):
             return quantized.softmax(value, q, step.output, self.arithmetic, step.beta), step.output
+        if isinstance(step, Logistic):
+            return quantized.logistic(value, q, step.output), step.output
         if isinstance(step, Requantize):
             return self._requantize(value, q, step.output), step.output
         if isinstance(step, Dequantize):
@@ -258,6 +265,11 @@ class IntegerExecutable(NumpyExecutable):
     def _concat(self, part: Part, *maps: Integers) -> Integers:
         return quantized.concat(*maps)
 
+    def _concat_rows(self, part: Part, *maps: Integers) -> Integers:
+        assert isinstance(part.layer, ConcatRows)
+        sources = [self.values[name] for name in part.inputs]
+        return quantized.concat_rows(*maps, columns=part.layer.columns, sources=sources, output=self.values[part.name])
+
     def _global_average_pool(self, part: Part, x: Integers) -> Integers:
         source, output = self.values[part.inputs[0]], self.values[part.name]
         if self.quantization.pooling == "mean":
@@ -284,6 +296,7 @@ _KERNELS: dict[type[SimpleLayer], Callable[..., Integers]] = {
     Dense: IntegerExecutable._convolution,
     Add: IntegerExecutable._add,
     Concat: IntegerExecutable._concat,
+    ConcatRows: IntegerExecutable._concat_rows,
     GlobalAveragePool: IntegerExecutable._global_average_pool,
     AveragePool: IntegerExecutable._average_pool,
     ResizeLike: IntegerExecutable._resize_like,

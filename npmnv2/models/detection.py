@@ -24,6 +24,7 @@ from npmnv2.kernels import (
     class_scores,
     decode_boxes,
     detections_of,
+    quantized,
     ssd_anchors,
     tflite_detection_postprocess,
 )
@@ -34,6 +35,7 @@ from npmnv2.network.architecture import LAST_CONV
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.detection import SUPPRESSIONS, ExplicitAnchors, NonMaxSuppression, Suppression
 from npmnv2.network.plan import Plan
+from npmnv2.network.quantization import Logistic, Softmax
 from npmnv2.network.ssd import BOX_ENCODINGS, CLASS_LOGITS, anchor_count, detector, map_sizes
 from npmnv2.results.detection import Detections, Pixels
 
@@ -255,6 +257,42 @@ class MobileNetV2ForObjectDetection(MobileNetV2PreTrainedModel):
             return self.carried_back(self.choose(logits[at], codes[at], size, rules), seen)
 
         return map_images(images, prepare, run, finish, batch_size, errors)
+
+    def invoke(self, x: Any) -> tuple[Array, ...]:
+        """What the interpreter of a quantized network's TFLite file returns for its input.
+
+        Returns
+        -------
+        tuple of float32 arrays
+            Boxes [shape=(N, slots, 4)] as (top, left, bottom, right) in parts of the sides, classes and scores
+            [shape=(N, slots)], and the number of boxes [shape=(N,)]. Of slots beyond these the operator in the file
+            leaves some as they were; here they are 0.
+
+        Raises
+        ------
+        ArgumentError, ArgumentTypeError
+            If the network is not quantized or does not come from a TFLite file, or `x` is not of its shape and type.
+        """
+        executable = self._integer_executable("invoke")
+        scores, codes = executable.invoke(x, (BOX_ENCODINGS,))
+        assert self.quantization is not None
+        assert self.quantization.interface is not None
+        values = self.quantization.values
+        steps = [step for step in self.quantization.interface.steps if isinstance(step, (Logistic, Softmax))]
+        meaning = steps[-1].output if steps else values[CLASS_LOGITS]
+        real = quantized.dequantize(scores, meaning), quantized.dequantize(codes, values[BOX_ENCODINGS])
+        size, ssd = (int(x.shape[1]), int(x.shape[2])), self.config.ssd
+        rules = tflite_rules(ssd.nms, ssd.box_scales)
+        found = [self._in_slots(*one, self.anchors(*size), rules) for one in zip(*real)]
+        return tuple(np.stack(column) for column in zip(*found))
+
+    def _in_slots(self, scores: Array, codes: Array, anchors: Array, rules: TfliteRules) -> tuple[Array, ...]:
+        classes = scores.shape[1] - int(self.config.ssd.background)
+        found = tflite_detection_postprocess(codes, scores, anchors.astype(np.float32), classes, rules)
+        slots, count = rules.max_detections * rules.max_classes_per_detection, len(found.scores)
+        boxes, columns = np.zeros((slots, 4), np.float32), np.zeros((2, slots), np.float32)
+        boxes[:count], columns[0, :count], columns[1, :count] = found.boxes, found.classes, found.scores
+        return boxes, columns[0], columns[1], np.float32(count / rules.max_classes_per_detection)
 
     def choose(self, logits: Array, codes: Array, size: Pair, rules: NonMaxSuppression | None = None) -> RawDetections:
         """Choose detections from the network's outputs for one image.

@@ -50,6 +50,13 @@ class Softmax:
 
 
 @dataclass(frozen=True)
+class Logistic:
+    """Scores of a detector's classes, one by one, in steps of 1/256."""
+
+    output: TensorQuantization
+
+
+@dataclass(frozen=True)
 class Requantize:
     """The same numbers in another scale or type."""
 
@@ -83,9 +90,9 @@ class Reshape:
     shape: tuple[int, ...]
 
 
-Step = Softmax | Requantize | Dequantize | Resize | ArgMax | Reshape
+Step = Softmax | Logistic | Requantize | Dequantize | Resize | ArgMax | Reshape
 _STEPS: dict[str, type[Step]] = {
-    step.__name__: step for step in (Softmax, Requantize, Dequantize, Resize, ArgMax, Reshape)
+    step.__name__: step for step in (Softmax, Logistic, Requantize, Dequantize, Resize, ArgMax, Reshape)
 }
 
 
@@ -100,7 +107,8 @@ class Interface:
     input : TensorQuantization or None
         Of the input; None for real numbers.
     steps : tuple
-        What follows after the plan's last node.
+        What follows after the plan's last node; of a detector what its class logits go through. Its configuration says
+        how boxes are chosen then.
     """
 
     shape: tuple[int, ...]
@@ -196,7 +204,7 @@ def _from_json(entry: Any) -> TensorQuantization:
 
 def _step_to_json(step: Step) -> dict[str, Any]:
     fields = asdict(step)
-    return {**fields, "output": _to_json(step.output)} if isinstance(step, (Softmax, Requantize)) else fields
+    return {**fields, "output": _to_json(step.output)} if isinstance(step, (Softmax, Logistic, Requantize)) else fields
 
 
 def _step_from_json(name: str, fields: Mapping[str, Any]) -> Step:

@@ -14,11 +14,13 @@ from npmnv2.kernels.quantized import (
     average_pool,
     clip_range,
     concat,
+    concat_rows,
     conv,
     depthwise,
     dequantize,
     fake_quantize,
     largest_sum,
+    logistic,
     mean,
     multiply,
     quantize,
@@ -265,6 +267,34 @@ def test_resize_bilinear(data) -> None:
     tensors = [tensor(q, x.shape), Tensor((2,), "int32", value=np.array(size)), tensor(q, (1, *size, x.shape[-1]))]
     file = tflite_file(tensors, [Op("RESIZE_BILINEAR", [0, 1], [2], "ResizeBilinearOptions", options)], [0], [2])
     check(lambda a: run(file, a, x), lambda a: resize_bilinear(x, size, variant, a))
+
+
+@given(st.data())
+def test_logistic(data) -> None:
+    dtype = data.draw(dtypes)
+    q = data.draw(quantizations(dtype, exponents=(-10, 0)))
+    out = TensorQuantization((1 / 256,), np.iinfo(dtype).min, dtype)
+    x = np.arange(q.limits[0], q.limits[1] + 1).astype(dtype)[None]
+    file = tflite_file([tensor(q, x.shape), tensor(out, x.shape)], [Op("LOGISTIC", [0], [1])], [0], [1])
+    result = logistic(x, q, out)
+    check(lambda a: run(file, a, x), lambda _: result)
+    exact = 1 / (1 + np.exp(-(x.astype(float) - q.zero_point) * q.scale[0]))
+    assert np.abs(dequantize(result, out) - np.minimum(exact, 255 / 256)).max() <= 0.501 / 256
+
+
+@given(st.data())
+def test_concat_rows(data) -> None:
+    rng, columns = np.random.default_rng(data.draw(seeds)), data.draw(st.integers(1, 4))
+    out = data.draw(quantizations("uint8", exponents=(-6, -1)))
+    sources = [data.draw(st.one_of(st.just(out), quantizations("uint8", exponents=(-6, -1)))) for _ in range(3)]
+    rows = [data.draw(st.integers(1, 40)) for _ in sources]
+    maps = [values(rng, q, 1, count, 1, columns) for q, count in zip(sources, rows)]
+    result = concat_rows(*maps, columns=columns, sources=sources, output=out)
+    tensors = [tensor(q, (1, count, columns)) for q, count in zip(sources, rows)]
+    operator = Op("CONCATENATION", [0, 1, 2], [3], "ConcatenationOptions", {"axis": 1})
+    file = tflite_file([*tensors, tensor(out, result.shape)], [operator], [0, 1, 2], [3])
+    inputs = [x.reshape(1, -1, columns) for x in maps]
+    check(lambda a: run(file, a, *inputs), lambda _: result)
 
 
 def test_concat_keeps_integers() -> None:

@@ -15,6 +15,7 @@ FILES = [
     "classification/mobilenet_v2_1.0_224_quant.tflite",
     "classification/tf2_mobilenet_v2_1.0_224_ptq.tflite",
     "segmentation/deeplabv3_mnv2_pascal_quant.tflite",
+    "detection/mobile_object_localizer_v1_1_default_1.tflite",
 ]
 PHOTOS = [
     "bird_segmentation.bmp",
@@ -77,6 +78,14 @@ def test_a_photo_and_noise(shared_data, file, arithmetic) -> None:
     pair = Pair(shared_data / "weights" / file, arithmetic)
     pair.compare(photo(shared_data / "photos" / "cats_and_dogs.jpg", pair.shape))
     pair.compare(noise(1, pair.shape))
+
+
+@every_arithmetic
+def test_photos_for_a_detector(shared_data, arithmetic) -> None:
+    """Boxes, classes, scores and count, from the operator that chooses them."""
+    pair = Pair(shared_data / "weights" / FILES[3], arithmetic)
+    for name in PHOTOS:
+        pair.compare(photo(shared_data / "photos" / name, pair.shape))
 
 
 @pytest.mark.slow
