@@ -292,7 +292,8 @@ class MobileNetV2ForObjectDetection(MobileNetV2PreTrainedModel):
         slots, count = rules.max_detections * rules.max_classes_per_detection, len(found.scores)
         boxes, columns = np.zeros((slots, 4), np.float32), np.zeros((2, slots), np.float32)
         boxes[:count], columns[0, :count], columns[1, :count] = found.boxes, found.classes, found.scores
-        return boxes, columns[0], columns[1], np.float32(count / rules.max_classes_per_detection)
+        boxes_count = np.array(count / rules.max_classes_per_detection, np.float32)
+        return boxes, columns[0], columns[1], boxes_count
 
     def choose(self, logits: Array, codes: Array, size: Pair, rules: NonMaxSuppression | None = None) -> RawDetections:
         """Choose detections from the network's outputs for one image.

@@ -75,6 +75,8 @@ def noise(seed: int, shape) -> np.ndarray:
 @every_arithmetic
 @every_file
 def test_a_photo_and_noise(shared_data, file, arithmetic) -> None:
+    if file == FILES[2] and arithmetic == "reference":
+        pytest.skip("a second and more for each image: among the slow ones")
     pair = Pair(shared_data / "weights" / file, arithmetic)
     pair.compare(photo(shared_data / "photos" / "cats_and_dogs.jpg", pair.shape))
     pair.compare(noise(1, pair.shape))

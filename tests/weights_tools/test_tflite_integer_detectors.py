@@ -105,7 +105,7 @@ def edited(path: Path, edit, target: Path) -> Path:
 def with_options(**changes):
     options = {
         "y_scale": 10.0, "x_scale": 10.0, "h_scale": 5.0, "w_scale": 5.0, "max_detections": 100, "num_classes": 1,
-        "nms_score_threshold": 0.0, "nms_iou_threshold": 0.6, **changes,
+        "nms_score_threshold": 0.0, "nms_iou_threshold": 0.6, "max_classes_per_detection": 1, **changes,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
 
