@@ -120,7 +120,7 @@ sums = (q_x - x.zero_point) @ (q_w - w.zero_point) + bias
 factor = np.float32(x.scale[0]) * np.float32(w.scale[0]) / np.float32(y.scale[0])
 q_y = np.clip(np.rint(sums.astype(np.float32) * factor) + y.zero_point, 0, 255)
 
-print(f"{q_y.size:,} numbers, {np.count_nonzero(q_y != raw['block_1_expand'][0])} of them other than the network's")
+print(f"{q_y.size:,} numbers, {np.count_nonzero(q_y != raw['block_1_expand'][0])} of them differ from the network's")
 
 # %% [markdown]
 # Where is ReLU6? It is in the ruler. The output's marks go from 0 to 6 and no further, so the clip to 0…255 is the clip

@@ -2,8 +2,8 @@
 # # How padding breaks ports
 #
 # A network is written again in a different framework. It loads the same weights and names most photos right, and yet
-# every number is wrong. Very often the reason is one column of zeros on the wrong side. This lesson shows where it
-# comes from, what it does, why tests miss it, and how to find it. It needs NumPy and [the words of the first
+# nearly every number is wrong. Very often the reason is one column of zeros on the wrong side. This lesson shows where
+# it comes from, what it does, why tests miss it, and how to find it. It needs NumPy and [the words of the first
 # lesson](how_it_works.md): window, stride, channel.
 #
 # ## Where the zeros go
@@ -149,7 +149,7 @@ for side in (128, 129, 192, 193, 224, 225):
 # whether the difference is gone. `compare` does this for each layer, with this and other known faults:
 
 # %%
-found = npmnv2.compare(right, port, pixels(96))
+found = npmnv2.compare(right, port, pixels(96))  # a small photo, so that it takes a second
 print("first layer that differs:", found.first_divergent.name)
 for finding in found.findings:
     down, across = (int(finding.evidence[way]) for way in ("down", "across"))
@@ -188,4 +188,5 @@ assert all(same_padding(size, 3, 2) == tensorflow(size) for size in range(1, 600
 
 # %% [markdown]
 # [`kernels/padding.py`](../../kernels/padding.py) has the one implementation of the rule in npmnv2. It is the function
-# from the beginning of this page, with one more argument for dilated windows.
+# from the beginning of this page, with one more argument for dilated windows, whose taps lie apart
+# ([Segmentation](../segmentation.md) needs them).
