@@ -16,11 +16,12 @@ have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from npmnv2.errors import ArgumentError
-from npmnv2.network.architecture import LAST_CONV, attach, backbone
+from npmnv2.network.architecture import LAST_CONV, backbone
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.network.detection import Extra, SSDConfig
 from npmnv2.network.layers import ConcatRows, Conv, Depthwise
@@ -32,6 +33,7 @@ BOX_CODE = 4
 
 # slim's layer_15/expansion_output and layer_19.
 BACKBONE_MAPS = ("block_13_expand", LAST_CONV)
+FIRST_MAP_BLOCK = "block_13"
 
 
 def predictor(number: int, kind: str) -> str:
@@ -75,43 +77,52 @@ def detector(config: MobileNetV2Config) -> Plan:
     least = 2 if config.ssd.background else 1
     if config.classes < least:
         raise ArgumentError(f"num_labels (={config.classes}) must be at least {least} for detection")
-    return attach(backbone(config), *_head_nodes(config))
+    plan = backbone(config)
+    return replace(plan, nodes=tuple(_with_head(plan.nodes, config)))
 
 
-def _head_nodes(config: MobileNetV2Config) -> Iterator[Node]:
+def _with_head(backbone: Iterable[Node], config: MobileNetV2Config) -> Iterator[Node]:
+    """All nodes. Predictors follow the map that they look at, so that it is read while it is in the cache."""
     shared: dict[str, Any] = {
         "tf_padding": config.tf_padding,
         "activation": config.hidden_act,
         "norm": config.layer_norm_eps,
     }
-    yield from _extras(config.ssd, shared)
-    for kind, output, columns in (
-        (BOX_PREDICTOR, BOX_ENCODINGS, BOX_CODE),
-        (CLASS_PREDICTOR, CLASS_LOGITS, config.classes),
-    ):
-        yield from _predictors(config.ssd, kind, columns, shared)
+    maps = map_names(config.ssd)
+    for node in backbone:
+        yield node
+        if node.name == FIRST_MAP_BLOCK:
+            yield from _predictors(0, maps[0], config, shared)
+    yield from _predictors(1, maps[1], config, shared)
+    for number, (before, extra) in enumerate(zip(maps[1:], config.ssd.extras), start=2):
+        yield from _extra(number, extra, before, config.ssd, shared)
+        yield from _predictors(number, maps[number], config, shared)
+    for kind, output in ((BOX_PREDICTOR, BOX_ENCODINGS), (CLASS_PREDICTOR, CLASS_LOGITS)):
         names = tuple(predictor(number, kind) for number in range(config.ssd.n_maps))
-        yield Node(output, ConcatRows(columns), names)
+        yield Node(output, ConcatRows(_columns(kind, config)), names)
 
 
-def _extras(ssd: SSDConfig, shared: dict[str, Any]) -> Iterator[Node]:
-    before = LAST_CONV
-    for number, extra in enumerate(ssd.extras, start=2):
-        squeeze, name = extra_names(number, extra)
-        yield Node(squeeze, Conv(filters=extra.squeeze, kernel=1, **shared), (before,))
-        if ssd.extra_depthwise:
-            yield Node(f"{name}_depthwise", Depthwise(stride=2, **shared), (squeeze,))
-            yield Node(name, Conv(filters=extra.filters, kernel=1, **shared), (f"{name}_depthwise",))
-        else:
-            yield Node(name, Conv(filters=extra.filters, kernel=3, stride=2, **shared), (squeeze,))
-        before = name
+def _columns(kind: str, config: MobileNetV2Config) -> int:
+    """Numbers that a predictor gives for each anchor."""
+    return BOX_CODE if kind == BOX_PREDICTOR else config.classes
 
 
-def _predictors(ssd: SSDConfig, kind: str, columns: int, shared: dict[str, Any]) -> Iterator[Node]:
-    for number, (source, anchors) in enumerate(zip(map_names(ssd), ssd.anchors_per_cell)):
-        name, kernel = predictor(number, kind), ssd.predictor_kernel
+def _extra(number: int, extra: Extra, before: str, ssd: SSDConfig, shared: dict[str, Any]) -> Iterator[Node]:
+    squeeze, name = extra_names(number, extra)
+    yield Node(squeeze, Conv(filters=extra.squeeze, kernel=1, **shared), (before,))
+    if ssd.extra_depthwise:
+        yield Node(f"{name}_depthwise", Depthwise(stride=2, **shared), (squeeze,))
+        yield Node(name, Conv(filters=extra.filters, kernel=1, **shared), (f"{name}_depthwise",))
+    else:
+        yield Node(name, Conv(filters=extra.filters, kernel=3, stride=2, **shared), (squeeze,))
+
+
+def _predictors(number: int, source: str, config: MobileNetV2Config, shared: dict[str, Any]) -> Iterator[Node]:
+    ssd, linear = config.ssd, {**shared, "activation": "linear", "norm": None}
+    for kind in (BOX_PREDICTOR, CLASS_PREDICTOR):
+        name, before, kernel = predictor(number, kind), source, ssd.predictor_kernel
         if ssd.predictor_depthwise:
             yield Node(f"{name}_depthwise", Depthwise(kernel=kernel, **shared), (source,))
-            source, kernel = f"{name}_depthwise", 1
-        conv = Conv(filters=anchors * columns, kernel=kernel, **{**shared, "activation": "linear", "norm": None})
-        yield Node(name, conv, (source,))
+            before, kernel = f"{name}_depthwise", 1
+        filters = ssd.anchors_per_cell[number] * _columns(kind, config)
+        yield Node(name, Conv(filters=filters, kernel=kernel, **linear), (before,))
