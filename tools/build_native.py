@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,10 +204,11 @@ def build(key: str, out: Path) -> Path:
     library = out / platform.file
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        for isa in platform.instruction_sets:
-            _emit_in_new_process(key, isa.name, work, isa if _is_native(platform) else None)
+        parts = [(isa.name, isa if _is_native(platform) else None) for isa in platform.instruction_sets]
         if platform.instruction_sets == X86:
-            _emit_in_new_process(key, "cpuid", work, None)
+            parts.append(("cpuid", None))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda part: _emit_in_new_process(key, *part, work), parts))  # a list: errors are raised
         objects = sorted(work.glob("*.o"))
         subprocess.run([*_linker(key, platform), "-o", str(library), *map(str, objects)], check=True)
         for unused in out.glob("*.lib"):  # for programs that link to the DLL; nobody does
@@ -228,7 +230,7 @@ def _built(platform: Platform, kind: str, work: Path) -> dict[str, Any]:
     return {name: json.loads((work / f"{kind}_{name}.json").read_text()) for name in names}
 
 
-def _emit_in_new_process(key: str, name: str, work: Path, isa: InstructionSet | None) -> None:
+def _emit_in_new_process(key: str, name: str, isa: InstructionSet | None, work: Path) -> None:
     environment = {
         **os.environ,
         "NUMBA_CPU_NAME": isa.cpu if isa else "x86-64-v2",
