@@ -24,6 +24,7 @@ LEVELS = (
     ("hub",),
     ("loading",),
     ("lab", "serve"),
+    ("reports",),
     ("cli",),
     ("__main__",),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from npmnv2.cli.arguments import add_command, add_model
@@ -14,6 +15,7 @@ _EXAMPLES = (
     "compare model.h5@float64 port.tflite@litert cat.jpg  # the file in its own runtime",
     "compare model.h5 port.onnx cat.jpg",
     "compare model.h5 dumped.npz cat.jpg",
+    "compare model.h5 port.tflite cat.jpg --html report.html",
     "compare model.h5 int8.h5 cat.jpg --steps --litert",
 )
 _SIDE = (
@@ -31,6 +33,7 @@ def add_to(commands: Any) -> None:
     command.add_argument("--own-input", action="store_true", help="each model prepares the photo in its own way")
     command.add_argument("--no-diagnosis", action="store_true", help="do not look for known faults")
     command.add_argument("--json", action="store_true", help="everything, as JSON")
+    command.add_argument("--html", type=Path, metavar="FILE", help="also write a page for a browser")
     command.add_argument(
         "--steps", action="store_true", help="a quantized model in every arithmetic, in units of each value's scale"
     )
@@ -54,6 +57,11 @@ def compare(options: argparse.Namespace) -> int:
         diagnose=not options.no_diagnosis,
     )
     print(found.to_json(indent=1) if options.json else found)
+    if options.html is not None:
+        from npmnv2.reports.comparison import write_comparison
+
+        write_comparison(found, options.html)
+        log_stderr(f"wrote {options.html}")
     return 0 if found.agree else 1
 
 

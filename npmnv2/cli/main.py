@@ -20,6 +20,7 @@ from npmnv2.cli import (
     features,
     info,
     predict,
+    profile,
     quantize,
     serve,
     speed,
@@ -29,7 +30,21 @@ from npmnv2.cli.arguments import Parser
 from npmnv2.cli.console import log_stderr, make_output_safe, show_log
 from npmnv2.errors import Npmnv2Error
 
-_COMMANDS = (predict, features, info, convert, quantize, verify, checkpoints, compare, explain, demo, serve, speed)
+_COMMANDS = (
+    predict,
+    features,
+    info,
+    convert,
+    quantize,
+    verify,
+    checkpoints,
+    compare,
+    explain,
+    profile,
+    demo,
+    serve,
+    speed,
+)
 
 _EPILOG = """\
 start here:

@@ -6,12 +6,15 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from npmnv2.cli import boxes, masks
 from npmnv2.cli.arguments import add_command, add_photos, positive
+from npmnv2.cli.console import log_stderr
 from npmnv2.cli.photos import Photo, exit_code, find_photos, images_of, load_model, run_options, usable_results
 from npmnv2.errors import ArgumentError
+from npmnv2.files import check_target
 
 _EXAMPLES = (
     "predict cat.jpg",
@@ -19,6 +22,7 @@ _EXAMPLES = (
     "predict street.jpg -m deeplabv3_mnv2_pascal_train_aug --out mask.png --overlay seen.jpg",
     "predict street.jpg -m ssdlite_mobilenet_v2_coco --threshold 0.3 --out boxes.png",
     "predict - < cat.jpg",
+    "predict photos/ --html seen.html",
 )
 
 # What only models of a task know: modules that write files, and options.
@@ -40,6 +44,7 @@ def add_to(commands: Any) -> None:
     command.add_argument(
         "-o", "--out", metavar="PATH", help="write masks (.png), or photos with boxes: a file, or a folder for several"
     )
+    command.add_argument("--html", type=Path, metavar="FILE", help="also write a page with pictures for a browser")
     masks.add_options(command)
     boxes.add_options(command)
 
@@ -52,6 +57,7 @@ def predict(options: argparse.Namespace) -> int:
     model = load_model(options)
     arguments, save = _arguments(options, model.task, photos)
     write, finish = _writer(options)
+    report, finish_report = _report(options)
     results = model.predict(images_of(photos), errors="return", **run_options(options), **arguments)
     usable = 0
     for photo, result in usable_results(results, photos, options):
@@ -59,8 +65,10 @@ def predict(options: argparse.Namespace) -> int:
         named = result if result.source == photo.name else dataclasses.replace(result, source=photo.name)
         save(photo, named)
         write(named)
+        report(photo, named)
         usable += 1
     finish()
+    finish_report()
     return exit_code(usable, len(photos))
 
 
@@ -76,6 +84,22 @@ def _arguments(
         return {"top_k": 5 if options.top_k is None else options.top_k}, lambda photo, result: None
     arguments = {name: getattr(options, name) for name in _FILES[task].ARGUMENTS if name in given}
     return arguments, _FILES[task].saver(options, photos)
+
+
+def _report(options: argparse.Namespace) -> tuple[Callable[[Photo, Any], None], Callable[[], None]]:
+    """How to add one result to the page that was asked for, and what writes it after the last."""
+    if options.html is None:
+        return lambda photo, result: None, lambda: None
+    from npmnv2.reports.predictions import PredictionsReport
+
+    check_target(options.html)
+    made = PredictionsReport(Path(options.model).name)
+
+    def write() -> None:
+        made.write(options.html)
+        log_stderr(f"wrote {options.html}")
+
+    return lambda photo, result: made.add(result, photo.image), write
 
 
 def _writer(options: argparse.Namespace) -> tuple[Callable[[Any], None], Callable[[], None]]:

@@ -86,3 +86,15 @@ def test_json_and_diagnosis(model, tmp_path, folder, capsys):
 def test_unknown_options_of_a_side(model, folder, capsys):
     assert main(["compare", f"{model}@float16", str(folder / "a.png")]) == 1
     assert "must be at most one of each" in capsys.readouterr().err
+
+
+def test_a_page(model, folder, capsys):
+    page = folder / "report.html"
+    assert main(["compare", f"{model}@float64", model, str(folder / "a.png"), "--html", str(page)]) == 0
+    captured = capsys.readouterr()
+    assert "all layers agree" in captured.out
+    assert f"wrote {page}" in captured.err
+    text = page.read_text(encoding="utf-8")
+    assert "✓ agree" in text
+    assert text.count("<tr id=") > 60
+    assert "data:image/jpeg" in text

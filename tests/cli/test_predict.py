@@ -88,3 +88,14 @@ def test_impossible_threads_are_not_blamed_on_the_photos(model, folder, capsys, 
     assert len(err.splitlines()) == 1
     assert "threads" in err
     assert "photo" not in err
+
+
+def test_a_page_with_all_photos(model, folder, capsys):
+    page = folder / "seen.html"
+    assert main(["predict", str(folder), "--model", model, "--html", str(page)]) == 0
+    assert f"wrote {page}" in capsys.readouterr().err
+    text = page.read_text(encoding="utf-8")
+    assert "3 photos seen by m.h5" in text
+    assert text.count("data:image/jpeg") == 3
+    assert main(["predict", str(folder), "--model", model, "--html", str(folder / "no" / "seen.html")]) == 1
+    assert "must be in a folder that exists" in capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""Charts as inline SVG, whose colors follow the page's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from npmnv2.reports.html import Markup, tag
+
+_WIDTH, _HEIGHT = 960, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 40
+_BAR_HEIGHT, _ROW = 16, 24
+_NAME_WIDTH = 130
+# Powers of ten beyond which a value stands on the edge.
+_MOST_DECADES = 40
+
+
+class Point(NamedTuple):
+    """One point along the depth: its name, its value, whether it lies beyond the limit, and where it leads."""
+
+    name: str
+    value: float
+    beyond: bool
+    target: str
+
+
+class Bar(NamedTuple):
+    """One bar: its name, its share of the longest (0…1), and its number as text."""
+
+    name: str
+    share: float
+    text: str
+
+
+def line_chart(points: Sequence[Point], limit: float, label: str) -> Markup:
+    """Values along the depth on a logarithmic scale, with a limit as a dashed line.
+
+    Values of 0 stand on the lowest line; those that are not finite on the highest.
+    """
+    low, high = _decades([point.value for point in points] + [limit])
+    step = (_WIDTH - _LEFT - _RIGHT) / max(1, len(points) - 1)
+    places = [(_LEFT + at * step, _y(point.value, low, high)) for at, point in enumerate(points)]
+    path = tag("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), class_="path")
+    y = f"{_y(limit, low, high):.1f}"
+    line = tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="limit")
+    note = tag("text", f"tolerance {limit:g}", x=_WIDTH - _RIGHT, y=float(y) - 4, text_anchor="end")
+    dots = [_dot(point, x, y) for point, (x, y) in zip(points, places)]
+    return _chart(_HEIGHT, label, [*_grid(low, high), *_names(points, step), path, line, note, *dots])
+
+
+def _decades(values: Sequence[float]) -> tuple[int, int]:
+    """Powers of ten around all values; a decade of room below them for those that are 0."""
+    sizes = [min(max(math.log10(value), -_MOST_DECADES), _MOST_DECADES) for value in values if 0 < value < math.inf]
+    low, high = math.floor(min(sizes, default=-8)), math.ceil(max(sizes, default=0))
+    return low - 1, max(high, low + 1)
+
+
+def _y(value: float, low: int, high: int) -> float:
+    size = high if not value < math.inf else low if value <= 0 else math.log10(value)
+    share = (min(max(size, low), high) - low) / (high - low)
+    return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def _grid(low: int, high: int) -> Iterator[Markup]:
+    step = max(1, (high - low) // 8)
+    for power in range(low, high + 1):
+        if power != low and (power - low) % step:
+            continue
+        y = f"{_y(10.0**power, low, high):.1f}"
+        yield tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid")
+        yield tag("text", "equal" if power == low else f"1e{power}", x=_LEFT - 8, y=float(y) + 4, text_anchor="end")
+
+
+def _names(points: Sequence[Point], step: float) -> Iterator[Markup]:
+    every = max(1, math.ceil(_NAME_WIDTH / step))
+    for at in range(0, len(points), every):
+        # The last name ends at the right border.
+        if at == 0 or (len(points) - 1 - at) * step > 1.5 * _NAME_WIDTH:
+            anchor = "start" if at == 0 else "middle"
+            yield tag("text", points[at].name, x=f"{_LEFT + at * step:.1f}", y=_HEIGHT - 16, text_anchor=anchor)
+    if len(points) > 1:
+        yield tag("text", points[-1].name, x=_WIDTH - _RIGHT, y=_HEIGHT - 16, text_anchor="end")
+
+
+def _dot(point: Point, x: float, y: float) -> Markup:
+    """A round point within the limit, a square one beyond: shapes differ for those who do not tell the colors apart."""
+    shape = (
+        tag("rect", x=f"{x - 4:.1f}", y=f"{y - 4:.1f}", width=8, height=8, class_="beyond")
+        if point.beyond
+        else tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, class_="dot")
+    )
+    return tag("a", tag("title", f"{point.name}: {point.value:.2e}"), shape, href=f"#{point.target}")
+
+
+def bar_chart(bars: Sequence[Bar], label: str) -> Markup:
+    """Horizontal bars, one below the other."""
+    height = len(bars) * _ROW + 8
+    room = _WIDTH - 3 * _LEFT - 120
+    rows = []
+    for at, bar in enumerate(bars):
+        y = at * _ROW + 4
+        rows.append(tag("text", bar.name, x=3 * _LEFT - 8, y=y + 12, text_anchor="end"))
+        width = max(bar.share * room, 1.0 if bar.share else 0.0)
+        rows.append(tag("rect", x=3 * _LEFT, y=y, width=f"{width:.1f}", height=_BAR_HEIGHT, rx=2, class_="fill"))
+        rows.append(tag("text", bar.text, x=f"{3 * _LEFT + width + 8:.1f}", y=y + 12, class_="strong"))
+    return _chart(height, label, rows)
+
+
+def share_bar(share: float) -> Markup:
+    """A thin bar for a share of 0…1, of any width."""
+    track = tag("rect", width=100, height=4, class_="track")
+    fill = tag("rect", width=f"{100 * share:.2f}", height=4, class_="fill")
+    return tag("svg", track, fill, viewBox="0 0 100 4", preserveAspectRatio="none", aria_hidden="true")
+
+
+def _chart(height: int, label: str, children: Sequence[Markup]) -> Markup:
+    chart = tag("svg", *children, viewBox=f"0 0 {_WIDTH} {height}", class_="chart", role="img", aria_label=label)
+    return tag("div", chart, class_="scroll", tabindex=0, role="region", aria_label=label)
