@@ -1,0 +1,70 @@
+"""Bounds of float32's errors hold for both backends, and are not idle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engines import BACKENDS
+
+from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation
+from npmnv2.backends.numpy import NumpyExecutable
+from npmnv2.lab.error_model import UNIT, error_bounds
+from npmnv2.lab.random_weights import unit_gain_weights
+from npmnv2.network.plan import Node
+from npmnv2.network.quantization import value_parts
+from npmnv2.weights.checkpoint import fold_batch_norms
+
+CLASSIFIER, SEGMENTER = MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation
+NETWORKS = {
+    "classifier": (CLASSIFIER, {}, (64, 75)),
+    "hardswish": (CLASSIFIER, {"hidden_act": "hardswish"}, (64, 64)),
+    "fixed window": (CLASSIFIER, {"pooling_window": 2}, (64, 64)),
+    "DeepLab": (SEGMENTER, {"output_stride": 16}, (97, 97)),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    kind, fields, size = NETWORKS[request.param]
+    config = MobileNetV2Config(depth_multiplier=0.35, num_labels=101, **fields)
+    weights = unit_gain_weights(kind.build(config), 3)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, *size, 3)).astype(np.float32)
+    return kind(config, weights, dtype="float64"), x
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_errors_in_the_network_are_as_expected(network, backend) -> None:
+    """No value is off by more than is likely; and what is expected is at most a hundred times what is."""
+    model, x = network
+    exact = model.trace(x)
+    single = type(model)(model.config, model.weights, backend=backend).trace(x)
+    for bound in error_bounds(model, x):
+        error, peak = np.abs(single[bound.name] - exact[bound.name]), np.abs(exact[bound.name]).max()
+        assert error.max() <= bound.likely * peak, bound
+        share = np.sqrt(np.mean(error**2) / np.mean(exact[bound.name] ** 2))
+        assert share <= bound.expected <= 100 * share, bound
+
+
+def test_the_worst_case_of_a_layer_holds(network) -> None:
+    """On the float32 inputs that it has in the network, weights rounded to float32."""
+    model, x = network
+    double, single = (
+        NumpyExecutable(model.plan, fold_batch_norms(model.plan, model.weights, dtype))
+        for dtype in (np.float64, np.float32)
+    )
+    bounds = {bound.name: bound for bound in error_bounds(model, x)}
+    values = {"image": x}
+    for part in value_parts(model.plan):
+        inputs = [values[name] for name in part.inputs]
+        values[part.name] = single.evaluate(Node(*part), *inputs)
+        exact = double.evaluate(Node(*part), *(value.astype(np.float64) for value in inputs))
+        error = np.abs(values[part.name] - exact).max() / np.abs(exact).max()
+        assert error <= 1.001 * bounds[part.name].worst, part.name
+
+
+def test_a_mean_and_a_sum_round_once() -> None:
+    config = MobileNetV2Config(depth_multiplier=0.35, num_labels=3)
+    model = CLASSIFIER(config, unit_gain_weights(CLASSIFIER.build(config)), dtype="float64")
+    bounds = {bound.name: bound for bound in error_bounds(model, np.zeros((1, 64, 64, 3)))}
+    for name in ("block_2_add", "global_average_pooling2d"):
+        assert bounds[name].worst == pytest.approx(UNIT)
