@@ -36,7 +36,7 @@ from npmnv2.lab.alignment import align
 from npmnv2.lab.error_model import UNIT, error_bounds
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.models.classification import MobileNetV2ForImageClassification
-from npmnv2.network.architecture import CLASSIFIER
+from npmnv2.network.architecture import CLASSIFIER, POOL
 from npmnv2.network.config import MobileNetV2Config
 from npmnv2.weights.checkpoint import fold_batch_norms
 
@@ -113,6 +113,40 @@ def foreign(net: Network, weights: Weights, image: np.ndarray) -> dict[str, Any]
     }
 
 
+def classifier_errors(net: Network, weights: Weights, images: np.ndarray) -> dict[str, float]:
+    """What the classifier alone rounds, on the features that it is given."""
+    kernel, bias = (weights[f"{CLASSIFIER}/{name}"].astype(np.float64) for name in ("kernel", "bias"))
+    errors = {}
+    for name in (OURS, OURS_ON_NUMPY):
+        values = RUNTIMES[name](net, weights, images, 1).executable(images, [POOL, CLASSIFIER])
+        exact = values[POOL].astype(np.float64) @ kernel + bias
+        errors[name] = round(share(values[CLASSIFIER] - exact, exact) / UNIT, 2)
+    return errors
+
+
+def chain_errors(net: Network, weights: Weights, features: np.ndarray) -> dict[str, float]:
+    """The same classifier by chains of fused multiply-adds, in so many blocks of channels that are added at the end."""
+    kernel, bias = (weights[f"{CLASSIFIER}/{name}"] for name in ("kernel", "bias"))
+    x = features.astype(np.float32).astype(np.float64)
+    exact = x @ kernel.astype(np.float64) + bias
+    errors = {}
+    for blocks in (1, 2, 4, 8, 16):
+        pieces = zip(np.array_split(x, blocks), np.array_split(kernel, blocks))
+        sums = [chain(*piece, np.zeros_like(bias) if blocks > 1 else bias) for piece in pieces]
+        total = sums[0] if blocks == 1 else sum(sums, bias)
+        errors[str(blocks)] = round(share(total - exact, exact) / UNIT, 2)
+    last = chain(x, kernel, np.zeros_like(bias)) + bias
+    return {**errors, "bias last": round(share(last - exact, exact) / UNIT, 2)}
+
+
+def chain(x: np.ndarray, kernel: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """A sum of products in ascending order, each rounded once to float32."""
+    total = start.astype(np.float32)
+    for factor, row in zip(x, kernel.astype(np.float64)):
+        total = (total + factor * row).astype(np.float32)
+    return total
+
+
 def unclipped_errors() -> dict[str, dict[str, float]]:
     """Both backends on a network without clips."""
     config = MobileNetV2Config(num_labels=1001, **UNCLIPPED)
@@ -145,6 +179,8 @@ def measure() -> dict[str, Any]:
         "versions": harness.versions(PACKAGES),
         "logits": logits_errors(net, weights, images, exact[CLASSIFIER]),
         "hardswish 662×263": unclipped_errors(),
+        "classifier alone": classifier_errors(net, weights, images),
+        "chains": chain_errors(net, weights, exact[POOL][0]),
         "layers": [bound.name for bound in bounds],
         "errors": layer_errors(net, weights, images[:1], first),
         "expected": [round(bound.expected / UNIT, 2) for bound in bounds],

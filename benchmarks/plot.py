@@ -1,7 +1,7 @@
 """Draw the recorded figures into docs/images/.
 
-The comparisons become performance.png and integers.png, one panel each, and the grid becomes grid.png, one square for
-each cell.
+The comparisons become performance.png and integers.png, one panel each, the grid becomes grid.png, one square for
+each cell, and the errors along the network accuracy.png.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import matplotlib.pyplot as plt
 OURS_COLOR, OTHERS_COLOR = "#d1495b", "#8d99ae"
 # A bar that is longer than this many times the shortest would make all others unreadable. It is cut off and says so.
 LONGEST_BAR = 4
-TARGET, INTEGERS_TARGET, GRID_TARGET = (
-    recorded.ROOT / "docs" / "images" / f"{name}.png" for name in ("performance", "integers", "grid")
+TARGET, INTEGERS_TARGET, GRID_TARGET, ACCURACY_TARGET = (
+    recorded.ROOT / "docs" / "images" / f"{name}.png" for name in ("performance", "integers", "grid", "accuracy")
 )
 
 
@@ -41,8 +41,27 @@ def main() -> None:
     draw_comparisons(WORKS, TARGET)
     if recorded.recorded(INTEGER_WORKS):
         draw_comparisons(INTEGER_WORKS, INTEGERS_TARGET)
+    if recorded.ACCURACY.exists():
+        draw_accuracy(recorded.read(recorded.ACCURACY))
     if recorded.GRID.exists():
         draw_grid(recorded.read(recorded.GRID))
+
+
+def draw_accuracy(measured: dict[str, Any]) -> None:
+    """Error along depth: a line for each runtime, and what the model expects."""
+    figure, axis = plt.subplots(figsize=(11, 4), layout="constrained")
+    depth = np.arange(len(measured["layers"]))
+    axis.plot(depth, measured["expected"], color="black", linestyle=":", label="expected by the error model")
+    for name, errors in measured["errors"].items():
+        ours = name.startswith(recorded.OURS)
+        style = {"color": OURS_COLOR, "linestyle": "-" if name == recorded.OURS else "--"} if ours else {"alpha": 0.7}
+        axis.plot(depth, [np.nan if e is None else e for e in errors], label=name, linewidth=2 if ours else 1, **style)
+    axis.set_yscale("log")
+    axis.set_ylabel("error in u = 2⁻²⁴, rms")
+    axis.set_xticks(depth[::3], measured["layers"][::3], rotation=60, ha="right", fontsize=7)
+    axis.legend(fontsize=8, ncols=2)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(ACCURACY_TARGET, dpi=110, metadata={"Software": None, "Description": json.dumps(measured["errors"])})
 
 
 def draw_comparisons(works: Iterable[Work], target: Path) -> None:

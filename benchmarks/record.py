@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recorded import COLD_START, INTEGER_WORKS, KERNELS, MEMORY, NODES, RESULTS, ROOT, WORKS
+from recorded import ACCURACY, COLD_START, INTEGER_WORKS, KERNELS, MEMORY, NODES, RESULTS, ROOT, WORKS
 
 
 def main() -> None:
@@ -37,8 +37,10 @@ def main() -> None:
         run("cold_start.py", f"--json={COLD_START}")
     if chosen(MEMORY):
         run("memory.py", f"--json={MEMORY}")
+    if chosen(ACCURACY):
+        run("accuracy.py", f"--json={ACCURACY}")
     run("plot.py")
-    for page in ("README.md", "docs/performance.md"):
+    for page in ("README.md", "docs/performance.md", "docs/numerics.md"):
         run("table.py", "--update", str(ROOT / page))
 
 

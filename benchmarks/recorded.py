@@ -64,6 +64,7 @@ OURS_IN_FLOAT = "npmnv2, float32"
 NODES, KERNELS, COLD_START, MEMORY, GRID, FUZZ = (
     RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory", "grid", "fuzz")
 )
+ACCURACY = RESULTS / "accuracy.json"
 
 
 def read(file: Path) -> Any:

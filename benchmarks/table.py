@@ -14,7 +14,7 @@ from pathlib import Path
 
 import harness
 import recorded
-from recorded import COLD_START, FUZZ, GRID, KERNELS, MEMORY, NODES, OTHERS, OURS, OURS_IN_FLOAT, RIVALS
+from recorded import ACCURACY, COLD_START, FUZZ, GRID, KERNELS, MEMORY, NODES, OTHERS, OURS, OURS_IN_FLOAT, RIVALS
 
 from npmnv2 import MobileNetV2Config
 from npmnv2.network.deeplab import LOGITS, segmenter
@@ -155,8 +155,49 @@ def _window(block: InvertedResidual) -> str:
     return ", ".join(words) or "–"
 
 
+def accuracy() -> str:
+    """Every runtime's distance from float64: of the logits, and where it comes from."""
+    measured = recorded.read(ACCURACY)
+    layers, errors = measured["layers"], measured["errors"]
+    rows = []
+    for name, error in sorted(measured["logits"].items(), key=lambda item: item[1]["rms"]):
+        inner = errors.get(name)
+        shown = [f"{inner[layers.index(layer)]:.1f}" if inner else "–" for layer in INNER_LAYERS]
+        label = f"**{name}**" if name.startswith(OURS) else name
+        rows.append([label, f"{error['rms']:.1f}", f"{error['largest']:.1f}", *shown])
+    header = ["error in u = 2⁻²⁴", "logits, rms", "logits, largest", *(f"`{layer}`" for layer in INNER_LAYERS)]
+    return f"{harness.table(header, rows)}\n\n{basis(measured)}"
+
+
+INNER_LAYERS = ("Conv1", "block_5_project", "block_10_expand", "Conv_1", "global_average_pooling2d")
+
+
+def layer_bounds() -> str:
+    """Bounds of some layers beside what both backends have."""
+    measured = recorded.read(ACCURACY)
+    rows = []
+    for layer in (*INNER_LAYERS, measured["layers"][-1]):
+        at = measured["layers"].index(layer)
+        found = [f"{measured['errors'][name][at]:.1f}" for name in (OURS, f"{OURS} on NumPy")]
+        rows.append([f"`{layer}`", f"{measured['worst'][at]:.0f}", f"{measured['expected'][at]:.0f}", *found])
+    header = ["error in u", "worst case of the layer", "expected in the network, rms", OURS, f"{OURS} on NumPy"]
+    return harness.table(header, rows)
+
+
+def classifier() -> str:
+    """What the classifier alone rounds: both backends, and chains in blocks."""
+    measured = recorded.read(ACCURACY)
+    rows = [[name, f"{error:.1f}"] for name, error in measured["classifier alone"].items()]
+    words = {"1": "one chain from the bias", "bias last": "one chain, the bias last"}
+    rows += [[words.get(how, f"{how} chains, added"), f"{error:.1f}"] for how, error in measured["chains"].items()]
+    return harness.table(["the classifier alone", "error in u, rms"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "performance": performance,
+    "accuracy": accuracy,
+    "layer_bounds": layer_bounds,
+    "classifier": classifier,
     "integers": integers,
     "grid": grid,
     "fuzz": fuzz,

@@ -53,7 +53,22 @@ def test_documentation_shows_the_recorded_figures(benchmarks: None, page: str) -
 
 
 def test_the_pages_with_tables_are_found() -> None:
-    assert {"README.md", "docs/performance.md", "docs/segmentation.md", "docs/weights.md"} <= set(PAGES)
+    assert {"README.md", "docs/performance.md", "docs/numerics.md", "docs/segmentation.md", "docs/weights.md"} <= set(
+        PAGES
+    )
+
+
+def test_the_plot_of_errors_shows_the_recorded_figures(benchmarks: None) -> None:
+    from recorded import ACCURACY, read
+
+    measured = read(ACCURACY)
+    with Image.open(ROOT / "docs" / "images" / "accuracy.png") as image:
+        assert json.loads(image.info["Description"]) == measured["errors"], "run python benchmarks/plot.py"
+    assert {"npmnv2", "npmnv2 on NumPy", "tensorflow", "litert", "onnxruntime", "openvino", "transformers"} == set(
+        measured["logits"]
+    )
+    for errors in measured["errors"].values():
+        assert all(e is None or e <= bound for e, bound in zip(errors, measured["expected"])), "the model holds"
 
 
 def test_what_fuzzing_prints_is_read(benchmarks: None) -> None:
