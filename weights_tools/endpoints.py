@@ -12,9 +12,9 @@ from functools import cache
 
 from npmnv2.network.architecture import CLASSIFIER, POOL
 from npmnv2.network.plan import batch_norm_name
-from npmnv2.weights.names import BLOCKS, LAYERS
+from npmnv2.weights.names import BLOCKS, LAYERS, split
 
-from .names import slim_scope, torchvision_modules, transformers_module
+from .names import canonical_from_slim, slim_scope, torchvision_modules, transformers_module
 
 # What stands before a scope: a model's own name, the functions of a SavedModel, the parts of an ONNX path.
 _PREFIX = re.compile(r"^(?:/|model/|StatefulPartitionedCall/|mobilenetv2_\d\.\d+_\d+/|functional(?:_\d+)?/|import/)+")
@@ -32,6 +32,17 @@ def endpoint_of(name: str) -> str | None:
         for candidate in (scope, f"mobilenet_v2.{scope}", _CALL_NUMBER.sub("", scope)):
             if candidate in known:
                 return known[candidate]
+    return _detection_layer(words)
+
+
+def _detection_layer(words: list[str]) -> str | None:
+    """A layer of an SSD's head, which TF-slim's scopes name."""
+    for count in range(len(words), 0, -1):
+        scope = "/".join(words[:count])
+        for kernel in ("weights", "depthwise_weights"):
+            known = canonical_from_slim(f"{scope}/{kernel}")
+            if known is not None:
+                return split(known)[0]
     return None
 
 

@@ -149,7 +149,7 @@ def _by_order(groups: Sequence[Group], plan: Plan, reference: Mapping[str, Array
     likeness = np.full((len(groups), len(parts)), -np.inf)
     for i, group in enumerate(groups):
         for j, part in enumerate(parts):
-            if group.kind == UNKNOWN or group.kind in _KINDS[type(part.layer)]:
+            if group.kind == UNKNOWN or group.kind in _KINDS.get(type(part.layer), ()):
                 likeness[i, j] = alike(group.tap.value, reference[part.name])
     return {parts[j].name: groups[i] for i, j in best_path(likeness)}
 

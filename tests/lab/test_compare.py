@@ -12,6 +12,7 @@ from weight_files import random_checkpoint
 import npmnv2
 from npmnv2 import ArgumentError, MobileNetV2ForImageClassification
 from npmnv2.lab.adapters.selection import open_side, split_options
+from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.plan import IMAGE
 from npmnv2.weights.native import write_h5
 
@@ -134,3 +135,18 @@ def test_wrong_sides(tmp_path, file) -> None:
     at = tmp_path / "strange@name.h5"
     shutil.copy(file, at)
     assert open_side(str(at)).label.startswith("strange@name.h5")
+
+
+def test_a_detector() -> None:
+    from npmnv2.models.detection import MobileNetV2ForObjectDetection as Detector
+
+    config = npmnv2.MobileNetV2Config(depth_multiplier=0.35, image_size=96, num_labels=5)
+    weights = unit_gain_weights(Detector.build(config))
+    reference = Detector(config, weights, backend="numpy", dtype="float64")
+    found = npmnv2.compare(reference, Detector(config, weights, backend="numpy"), PHOTO)
+    assert found.agree, found.verdict
+    assert found.layers[-1].name == "class_logits"
+    x = reference.prepare([PHOTO])
+    values = planted.run(reference, x, {"BoxPredictor_0_BoxEncodingPredictor_depthwise": planted.with_pads(1, 1)})
+    layers = [(f.fault, f.layer) for f in npmnv2.compare(reference, values, x).findings]
+    assert layers == [("padding", "BoxPredictor_0_BoxEncodingPredictor_depthwise")]

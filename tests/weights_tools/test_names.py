@@ -228,6 +228,11 @@ def test_every_variable_of_the_published_detectors(shared_data: Path, file, vari
         ("classifier.1", "predictions"),
         ("image_pooling/Relu", "image_pooling"),
         ("avg_pool", "global_average_pooling2d"),
+        (
+            "FeatureExtractor/MobilenetV2/layer_19_1_Conv2d_2_1x1_256/Relu6",
+            "layer_19_1_Conv2d_2_1x1_256",
+        ),
+        ("BoxPredictor_0/ClassPredictor_depthwise/Relu6", "BoxPredictor_0_ClassPredictor_depthwise"),
         ("mobilenet_v2", None),
         ("tensor_17", None),
     ],
