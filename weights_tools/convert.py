@@ -156,15 +156,17 @@ def with_classes(checkpoint: Checkpoint, num_classes: int | None) -> Checkpoint:
 
 
 def with_labels(checkpoint: Checkpoint, labels: Sequence[str]) -> Checkpoint:
-    """The checkpoint with new names for its classes.
+    """The checkpoint with new names for its classes; a detector's background may be left out.
 
     Raises
     ------
     ValueError
         If there is not exactly one name per class.
     """
-    config = checkpoint.config
+    config, given = checkpoint.config, len(labels)
+    if config is not None and checkpoint.task == "detection" and config.ssd.background:
+        labels = labels if len(labels) == config.classes else (BACKGROUND, *labels)
     if config is None or len(labels) != config.classes:
         classes = config.classes if config else 0
-        raise ArgumentError(f"labels must name each of the model's {classes} classes, got {len(labels)} names")
+        raise ArgumentError(f"labels must name each of the model's {classes} classes, got {given} names")
     return replace(checkpoint, labels=tuple(labels), config=config.replace(id2label=dict(enumerate(labels))))

@@ -253,3 +253,14 @@ def test_other_names_are_the_callers_business(tmp_path: Path, name, to) -> None:
     write_native(random_checkpoint(), tmp_path / "source.h5")
     convert(tmp_path / "source.h5", tmp_path / name, to=to)
     assert_same_weights(read(tmp_path / name).weights, random_checkpoint().weights)
+
+
+def test_labels_of_a_detector() -> None:
+    """With or without the background, as label files have them."""
+    checkpoint = random_checkpoint("detection", num_labels=3)
+    for labels in (("cat", "dog"), ("background", "cat", "dog")):
+        found = with_labels(checkpoint, labels)
+        assert found.labels == ("background", "cat", "dog")
+        assert found.config.id2label == {0: "background", 1: "cat", 2: "dog"}
+    with pytest.raises(ValueError, match="must name each of the model's 3 classes, got 1 names"):
+        with_labels(checkpoint, ("cat",))

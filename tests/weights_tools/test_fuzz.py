@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detector_graphs import anchors, coder, preparation, resize, scores, suppression
 from npmnv2.weights_tools.crc32c import crc32c, masked
 from quantized_networks import quantized_checkpoint
 from weight_files import (
@@ -99,6 +100,13 @@ def _torchvision(folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
+def detector_graph() -> bytes:
+    """A frozen detector with all the settings that are read of one."""
+    checkpoint = random_checkpoint("detection")
+    settings = [*resize(64, 64), *preparation(), *scores(), *coder(), *anchors(checkpoint.config), *suppression(2, 2)]
+    return frozen_graph(checkpoint) + b"".join(settings)
+
+
 def _quantized_native(folder: Path) -> Path:
     write_native(quantized_checkpoint("int8"), folder / "model.h5")
     return folder / "model.h5"
@@ -114,6 +122,7 @@ FORMATS = {
     "npz": _writer("model.npz", write_npz),
     "native": _writer("model.h5", write_native),
     "keras": _writer("keras.h5", write_keras),
+    "graph-def of a detector": _file("graph.pb", detector_graph),
     "tfjs graph": lambda folder: tfjs_graph(folder / "graph", random_checkpoint("detection")),
     "tfjs layers": lambda folder: tfjs_layers(folder / "layers", random_checkpoint(), "float16"),
     "quantized tflite": _file("model.tflite", lambda: tflite_bytes(quantized_checkpoint("int8"))),

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detector_graphs import scores, suppression
 from npmnv2.weights_tools.tf_checkpoint import Bundle
 from weight_files import (
     assert_same_weights,
+    field,
     random_checkpoint,
     slim_variables,
     write_bundle,
 )
 
 from npmnv2 import WeightsError
+from npmnv2.network.detection import NonMaxSuppression, SSDConfig
 from npmnv2.weights_tools import detect_format, read
 
 tf = pytest.importorskip("tensorflow")
@@ -92,6 +95,20 @@ def test_published_detectors_are_read_whole(shared_data: Path, tmp_path: Path) -
     write_bundle(tmp_path / "model.ckpt", variables)
     with pytest.raises(WeightsError, match="Conv1"):
         read(tmp_path / "model.ckpt")
+
+
+def test_the_graph_beside_a_detector(tmp_path: Path) -> None:
+    """It shows the settings; without it they have their defaults, and a damaged one is refused."""
+    checkpoint = random_checkpoint("detection")
+    prefix = write_bundle(tmp_path / "model.ckpt", slim_variables(checkpoint))
+    assert read(prefix).config.ssd == SSDConfig()
+    graph = b"".join([*scores("Softmax"), *suppression(2, 2, iou=0.45, score=0.3, clip="first")])
+    (tmp_path / "model.ckpt.meta").write_bytes(field(1, b"") + field(2, graph))
+    found = read(prefix).config.ssd
+    assert found == SSDConfig(score_converter="softmax", nms=NonMaxSuppression(0.3, 0.45, clipping="first"))
+    (tmp_path / "model.ckpt.meta").write_bytes(b"\xff" * 20)
+    with pytest.raises(WeightsError, match=r"model\.ckpt\.meta"):
+        read(prefix)
 
 
 @pytest.mark.parametrize("fields", [{}, {"decoder": True}, {"atrous_rates": (6, 12, 18), "output_stride": 16}])

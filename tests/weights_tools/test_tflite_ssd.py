@@ -153,9 +153,7 @@ def test_files_that_do_not_fit(tmp_path: Path, network) -> None:
     with pytest.raises(WeightsError, match="impossible settings: iou_threshold"):
         read(path)
     path.write_bytes(with_postprocess(data, OPTIONS, anchors, name="Other"))
-    with pytest.raises(
-        WeightsError, match="two convolutions look like layer block_13_depthwise"
-    ):
+    with pytest.raises(WeightsError, match="two convolutions look like layer block_13_depthwise"):
         read(path)
 
 
