@@ -102,7 +102,7 @@ from importlib import resources
 import npmnv2
 
 cat = str(resources.files("npmnv2") / "data" / "cat.jpg")
-model = npmnv2.load()
+model = npmnv2.load(backend="numpy")
 raw = model.trace(model.prepare([cat]), raw=True)  # the integers of every layer
 
 values, kernels = model.quantization.values, model.quantization.kernels

@@ -16,6 +16,7 @@ if not (ROOT / "docs" / "gallery.md").is_file():
 @pytest.fixture
 def gallery(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "tools")
+    monkeypatch.setenv("NPMNV2_OFFLINE", "1")
     monkeypatch.delitem(sys.modules, "gallery", raising=False)
     return __import__("gallery")
 

@@ -23,6 +23,7 @@ NAMES = sorted(file.stem for file in LESSONS.glob("*.py"))
 @pytest.fixture
 def lessons(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "tools")
+    monkeypatch.setenv("NPMNV2_OFFLINE", "1")
     monkeypatch.delitem(sys.modules, "lessons", raising=False)
     return __import__("lessons")
 
