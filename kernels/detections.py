@@ -297,8 +297,7 @@ def _regular(boxes: Array, scores: Array, rules: TfliteRules) -> RawDetections:
     anchors, classes = np.nonzero(scores >= scores.dtype.type(rules.nms_score_threshold))
     values = scores[anchors, classes]
     candidates = Candidates(boxes[anchors], values, classes, np.ones(len(anchors), bool))
-    limit = min(rules.detections_per_class, rules.max_detections)
-    order = greedy_suppression(candidates, rules.nms_iou_threshold, rules.max_detections, limit)
+    order = greedy_suppression(candidates, rules.nms_iou_threshold, rules.max_detections, rules.detections_per_class)
     return RawDetections(boxes[anchors[order]], classes[order], values[order])
 
 

@@ -144,11 +144,13 @@ class MobileNetV2ForObjectDetection(MobileNetV2PreTrainedModel):
             If the weight file lists its anchors, and the list is for inputs of a different size.
         """
         kept: dict[Pair, Array] = self.__dict__.setdefault("_anchors", {})
-        if (height, width) not in kept:
-            while len(kept) >= _MAX_KEPT_ANCHORS:
-                kept.pop(next(iter(kept)), None)
-            kept[height, width] = self._made_anchors(height, width)
-        return kept[height, width]
+        anchors = kept.get((height, width))
+        if anchors is None:
+            anchors = self._made_anchors(height, width)
+            if len(kept) >= _MAX_KEPT_ANCHORS:
+                kept.clear()
+            kept[height, width] = anchors
+        return anchors
 
     def _made_anchors(self, height: int, width: int) -> Array:
         options = self.config.ssd.anchors

@@ -110,6 +110,29 @@ def test_soft_suppression_lowers_scores_per_class() -> None:
     np.testing.assert_array_equal(detections.boxes, [box for _, _, box in reference])
 
 
+def test_soft_suppression_of_all_classes_at_once() -> None:
+    """With the limit of the whole, not that of a class."""
+    boxes = np.array([[0, i / 8, 1, (i + 2) / 8] for i in range(6)], np.float32)
+    found = scores_above(np.linspace(0.9, 0.4, 6, dtype=np.float32)[:, None], "identity", False, 0.01)
+    chosen = DetectionRules(0.01, agnostic=True, soft_sigma=0.5, max_per_class=2, max_total=5)
+    detections = find_detections(boxes, found, chosen)
+    assert len(detections.scores) == 5
+    assert detections.scores[0] == np.float32(0.9)
+    assert (detections.scores[1:] < found.scores[1:5]).all()
+
+
+def test_the_best_candidates_are_not_all_where_they_give_too_few() -> None:
+    """Thousands of boxes at one place, and one elsewhere whose score is the lowest."""
+    logits = np.full((3000, 1), 2, np.float32)
+    logits[:2999, 0] += np.arange(2999, dtype=np.float32) / 1000
+    anchors = np.tile(np.array([0.5, 0.5, 0.2, 0.2], np.float32), (3000, 1))
+    anchors[2999, :2] = 0.2
+    logits[2999] = 1
+    detections = detections_of(logits, np.zeros((3000, 4), np.float32), anchors, DetectionRules(), background=False)
+    assert len(detections.scores) == 2
+    np.testing.assert_allclose(detections.boxes[1], [0.1, 0.1, 0.3, 0.3], atol=1e-7)
+
+
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +149,17 @@ def test_what_cannot_pass_is_left_out_and_nothing_else(function, background, see
     assert found.anchors.tolist() == anchors.tolist()
     assert found.classes.tolist() == classes.tolist()
     np.testing.assert_allclose(found.scores, scores[anchors, classes], rtol=3e-7)
+
+
+@pytest.mark.parametrize("threshold", [1e-8, 1e-3, 0.3, 0.5, 0.9, 0.999])
+def test_scores_next_to_the_threshold(threshold: float) -> None:
+    """Logits all around the one that is as high as the threshold."""
+    middle = math.log(threshold / (1 - threshold))
+    logits = np.linspace(middle - 1e-2, middle + 1e-2, 20001, dtype=np.float32)[:, None]
+    found = scores_above(logits, "sigmoid", False, threshold)
+    passed = np.flatnonzero(class_scores(logits, "sigmoid", False)[:, 0] > np.float32(threshold))
+    assert found.anchors.tolist() == passed.tolist()
+    assert 0 < len(passed) < len(logits)
 
 
 def test_logistic_function_of_large_numbers() -> None:

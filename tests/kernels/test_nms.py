@@ -74,7 +74,7 @@ def test_an_overlap_of_exactly_the_threshold_suppresses_nothing() -> None:
     assert non_max_suppression(boxes, scores, 2, 0.49).indices.tolist() == [0]
 
 
-@pytest.mark.parametrize("worst", [np.nan, -np.inf])
+@pytest.mark.parametrize("worst", [np.nan, -np.inf, LOWEST])
 def test_scores_that_are_no_candidates(worst: float) -> None:
     boxes = np.array([[0, 0, 1, 1], [2, 2, 3, 3]], np.float32)
     assert non_max_suppression(boxes, np.array([worst, LOWEST / 2], np.float32), 2).indices.tolist() == [1]
