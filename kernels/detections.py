@@ -25,8 +25,8 @@ ScoreFunction = Literal["sigmoid", "softmax", "identity"]
 SCORE_FUNCTIONS: tuple[ScoreFunction, ...] = ("sigmoid", "softmax", "identity")
 
 
-# As many candidates give a hundred detections of most photos.
-_ENOUGH = 2048
+# As many candidates give a hundred detections of most photos, or of all but the emptiest.
+_ENOUGH = (1 << 11, 1 << 14)
 
 
 class DetectionRules(NamedTuple):
@@ -225,12 +225,13 @@ def detections_of(
         return find_detections(boxes, found, rules)
 
     found = scores_above(logits, function, background, rules.score_threshold)
-    if len(found.scores) > _ENOUGH and rules.soft_sigma == 0:
+    for count in _ENOUGH:
         # The first detections follow from the best candidates alone. If they suffice, no more are looked at.
-        above = found.scores > np.partition(found.scores, -_ENOUGH)[-_ENOUGH]
-        first = find(ScoredClasses(found.anchors[above], found.classes[above], found.scores[above]))
-        if len(first.scores) == rules.max_total:
-            return first
+        if len(found.scores) > count and rules.soft_sigma == 0:
+            above = found.scores > np.partition(found.scores, -count)[-count]
+            first = find(ScoredClasses(found.anchors[above], found.classes[above], found.scores[above]))
+            if len(first.scores) == rules.max_total:
+                return first
     return find(found)
 
 

@@ -1,4 +1,4 @@
-"""MobileNetV2 in pure NumPy with Numba kernels: classification, segmentation and features on a CPU.
+"""MobileNetV2 in pure NumPy with Numba kernels: classification, segmentation, detection and features on a CPU.
 
 >>> import npmnv2
 >>> model = npmnv2.load("mobilenet_v2_1.0_224")     # doctest: +SKIP
