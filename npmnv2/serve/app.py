@@ -131,6 +131,7 @@ def _add_api(app: FastAPI, server: _Server) -> None:
         model: Annotated[str | None, Query(description="A name of /v1/models.")] = None,
         precision: Annotated[str | None, Query(description="One of the model's.")] = None,
         top_k: Annotated[int, Query(ge=1, le=1001, description="Classes of a photo, for classifiers.")] = 5,
+        threshold: Annotated[float, Query(ge=0, le=1, description="Least score of a box, for detectors.")] = 0.5,
         mask: Annotated[bool, Query(description="Also the label map, for segmentation models.")] = False,
         profile: Annotated[bool, Query(description="Also the time of every layer, from a second run.")] = False,
     ) -> Response:
@@ -139,8 +140,8 @@ def _add_api(app: FastAPI, server: _Server) -> None:
         task = server.catalog.offers[choice.name].model.task
         if task == "features":
             raise ArgumentError(f"model (={choice.name!r}) has no classes: ask /v1/features")
-        options = (("top_k", top_k),) if task == "classification" else ()
-        question = Question(choice, task, options, mask=mask, profile=profile)
+        options = {"classification": (("top_k", top_k),), "detection": (("threshold", threshold),)}
+        question = Question(choice, task, options.get(task, ()), mask=mask, profile=profile)
         return _response(choice, await _results(request, server, question), task=task)
 
     @app.post("/v1/features", response_model=schema.Embeddings, **photos)
@@ -219,8 +220,7 @@ def _response(choice: Choice, results: Sequence[dict[str, Any]], **facts: str) -
 
 def _describe(offer: Offer) -> dict[str, Any]:
     model = offer.model
-    labels = model.labels if model.task in ("segmentation", "detection") else ()
-    colors = ["#" + bytes(map(int, color)).hex() for color in display_colors(len(labels))]
+    drawn = len(model.labels) + 1 if model.task in ("segmentation", "detection") else 0
     return {
         "name": offer.name,
         "task": model.task,
@@ -228,7 +228,5 @@ def _describe(offer: Offer) -> dict[str, Any]:
         "image_size": model.config.image_size,
         "classes": model.config.classes,
         "backend": model.backend.name,
-        "colors": [
-            {"index": index, "label": label, "color": color} for index, (label, color) in enumerate(zip(labels, colors))
-        ],
+        "colors": ["#" + bytes(map(int, color)).hex() for color in display_colors(drawn)],
     }

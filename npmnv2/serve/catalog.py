@@ -76,7 +76,8 @@ class Catalog:
             self._add(location)
 
     def _add(self, location: str) -> None:
-        name = location if location in names() else Path(location).stem
+        path = Path(location)
+        name = location if location in names() else path.name if path.is_dir() else path.stem
         if name in self.offers:
             raise ArgumentError(f"models must differ in name: {self.offers[name].location} and {location}")
         model = load(location, **self._options)

@@ -58,6 +58,22 @@ class Segmentation(Result):
     profile: list[LayerTime] | None = Field(None, description="With profile=true.")
 
 
+class Detection(BaseModel):
+    """One thing on a photo: `npmnv2.results.detection.Detection`."""
+
+    label: str
+    id: int
+    score: float
+    box: list[float] = Field(description="Left, top, right, bottom in the photo's pixels.")
+
+
+class Detections(Result):
+    """What was found on a photo, by descending score."""
+
+    detections: list[Detection]
+    profile: list[LayerTime] | None = Field(None, description="With profile=true.")
+
+
 class Failure(Result):
     """A photo among several that could not be used."""
 
@@ -76,7 +92,7 @@ class Predictions(BaseModel):
     model: str
     precision: str
     task: str
-    results: list[Prediction | Segmentation | Failure]
+    results: list[Prediction | Segmentation | Detections | Failure]
 
 
 class Embeddings(BaseModel):
@@ -85,14 +101,6 @@ class Embeddings(BaseModel):
     model: str
     precision: str
     results: list[Features | Failure]
-
-
-class ClassColor(BaseModel):
-    """A class and the color in which it is drawn over photos."""
-
-    index: int
-    label: str
-    color: str
 
 
 class Model(BaseModel):
@@ -104,7 +112,7 @@ class Model(BaseModel):
     image_size: int
     classes: int
     backend: str
-    colors: list[ClassColor]
+    colors: list[str] = Field(description="Of classes over photos, by index or id; empty for classifiers.")
 
 
 class Models(BaseModel):

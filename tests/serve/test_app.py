@@ -39,8 +39,7 @@ def test_models(site) -> None:
         "backend": classifier["backend"], "colors": [],
     }  # fmt: skip
     assert quantized["precisions"] == ["integer", "float"]
-    assert segmenter["colors"][15]["label"] == "person"
-    assert len({entry["color"] for entry in segmenter["colors"]}) == 21
+    assert len(set(segmenter["colors"])) == 22
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/nowhere", "/..%2fpyproject.toml"])

@@ -154,8 +154,10 @@ class Card {
     const svg = this.part(".boxes");
     svg.toggleAttribute("hidden", !result.detections);
     if (!result.detections) return;
-    svg.setAttribute("viewBox", `0 0 ${result.width} ${result.height}`);
-    svg.replaceChildren(...result.detections.map((found) => rectangle(found, this.colors)));
+    const { naturalWidth, naturalHeight } = this.part(".photo");
+    svg.setAttribute("viewBox", `0 0 ${naturalWidth} ${naturalHeight}`);
+    const textSize = Math.max(naturalWidth, naturalHeight) / 36;
+    svg.replaceChildren(...result.detections.flatMap((found) => boxOf(found, this.colors, textSize)));
   }
 
   showOpacity() {
@@ -210,12 +212,11 @@ class Card {
 
 // What a list shows of a result of any task: label, share of 0…1 and, where something is drawn, its color.
 function rowsOf(result, colors) {
-  const color = (index) => colors[index]?.color;
   if (result.candidates) return result.candidates.map(({ label, score }) => ({ label, share: score }));
   if (result.legend) {
-    return result.legend.map(({ index, label, share }) => ({ label, share, color: isGround(label) ? "transparent" : color(index) }));
+    return result.legend.map(({ index, label, share }) => ({ label, share, color: isGround(label) ? "transparent" : colors[index] }));
   }
-  return (result.detections ?? []).map(({ index, label, score }) => ({ label, share: score, color: color(index) }));
+  return result.detections.map(({ id, label, score }) => ({ label, share: score, color: colors[id] }));
 }
 
 const isGround = (label) => label === "background";
@@ -245,7 +246,7 @@ function element(name, kind, text) {
 function colorsOfMask(legend, colors) {
   return new Map(legend.map(({ index, label, color }) => [
     Number.parseInt(color.slice(1), 16),
-    isGround(label) ? undefined : Number.parseInt(colors[index].color.slice(1), 16),
+    isGround(label) ? undefined : Number.parseInt(colors[index].slice(1), 16),
   ]));
 }
 
@@ -269,13 +270,18 @@ function paint(canvas, mask, colors) {
   context.putImageData(image, 0, 0);
 }
 
-function rectangle({ index, label, box: [left, top, right, bottom] }, colors) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  const values = { x: left, y: top, width: right - left, height: bottom - top, stroke: colors[index]?.color ?? "#fff" };
-  Object.entries(values).forEach(([name, value]) => made.setAttribute(name, value));
-  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-  title.textContent = label;
-  made.append(title);
+function boxOf({ id, label, score, box: [left, top, right, bottom] }, colors, textSize) {
+  const color = colors[id];
+  const rectangle = svgElement("rect", { x: left, y: top, width: right - left, height: bottom - top, stroke: color });
+  const y = top + 1.1 * textSize;
+  const text = svgElement("text", { x: left + 0.3 * textSize, y, "font-size": textSize, fill: color });
+  text.textContent = `${label} ${percent(score)}`;
+  return [rectangle, text];
+}
+
+function svgElement(name, values) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  Object.entries(values).forEach(([key, value]) => made.setAttribute(key, value));
   return made;
 }
 
