@@ -17,6 +17,7 @@ from npmnv2.images.steps import (
     Placement,
     Scale,
     TensorFlowResize,
+    _divisor,
     rescale,
     resized_size,
 )
@@ -103,6 +104,20 @@ def test_scale_by_channel():
     assert Scale()(photo(3, 5)).dtype == np.uint8
     with pytest.raises(ImageError, match="one entry per channel, got an image of 1 channels"):
         step(photo(3, 5, 1))
+
+
+@given(st.one_of(st.sampled_from([1 / 255, 1 / 127.5, 1 / 256, 2 / 255, 0.1, 0.0, -1.0, 1e-300]), st.floats(width=64)))
+def test_bytes_are_rescaled_to_the_same_bits_by_either_way(factor):
+    every_byte = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    with np.errstate(all="ignore"):
+        expected = (every_byte * np.float64(factor)).astype(np.float32)
+        npt.assert_array_equal(rescale(every_byte, factor), expected)
+
+
+def test_the_usual_factor_needs_one_division():
+    assert _divisor(1 / 255) == 255
+    assert _divisor(0.1) == 10
+    assert _divisor(0.3) is None
 
 
 def test_rescale_rounds_once():
