@@ -43,7 +43,7 @@ def test_openapi_describes_every_path(site) -> None:
     assert set(description["paths"]) == {"/v1/predict", "/v1/features", "/v1/models", "/healthz", "/metrics"}
     predict = description["paths"]["/v1/predict"]["post"]
     assert {parameter["name"] for parameter in predict["parameters"]} == {
-        "model", "precision", "top_k", "mask", "profile",
+        "model", "precision", "top_k", "threshold", "mask", "profile",
     }  # fmt: skip
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
     assert {"200", "400", "401", "408", "413", "415", "422", "429", "503"} <= set(predict["responses"])
