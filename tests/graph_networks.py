@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from weight_files import random_checkpoint
 
-from npmnv2 import MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation, MobileNetV2Model
+from npmnv2 import (
+    MobileNetV2ForImageClassification,
+    MobileNetV2ForObjectDetection,
+    MobileNetV2ForSemanticSegmentation,
+    MobileNetV2Model,
+)
 from npmnv2.weights.checkpoint import Checkpoint
 
 NETWORKS: list[dict[str, Any]] = [
@@ -21,17 +26,19 @@ NETWORKS: list[dict[str, Any]] = [
     {"task": "segmentation", "output_stride": 16, "image_size": 65},
     {"task": "segmentation", "output_stride": 8, "image_size": 65, "atrous_rates": (2, 3), "tf_padding": False},
     {"task": "segmentation", "output_stride": 16, "image_size": 65, "decoder": True},
+    {"task": "detection", "num_labels": 4},
 ]
 _MODELS: dict[str, Any] = {
     "classification": MobileNetV2ForImageClassification,
     "segmentation": MobileNetV2ForSemanticSegmentation,
     "features": MobileNetV2Model,
+    "detection": MobileNetV2ForObjectDetection,
 }
 
 
 def checkpoint_of(task: str = "classification", **fields: Any) -> Checkpoint:
     """A random network whose classes have names, one of them with characters that formats may stumble over."""
-    labels = None if task == "features" else ('say "ja"', "Säge\nblatt", "猫")
+    labels = None if task in ("features", "detection") else ('say "ja"', "Säge\nblatt", "猫")
     fields = {"image_size": 96, **fields}
     return random_checkpoint(task, seed=5, labels=labels, **fields)
 
