@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npmnv2.kernels import Array
-from npmnv2.lab.comparison import HISTOGRAM_ENDS, Comparison, LayerDifference
+from npmnv2.lab.comparison import HISTOGRAM_ENDS, Comparison, Finding, LayerDifference
 from npmnv2.reports.charts import Bar, Point, bar_chart, line_chart
 from npmnv2.reports.html import Markup, data_uri, tag
 from npmnv2.reports.page import Cell, Column, facts, figure, page, row_id, section, table, verdict, write_page
@@ -48,10 +48,11 @@ def write_comparison(comparison: Comparison, path: str | Path) -> None:
 
 
 def _sections(comparison: Comparison) -> Iterator[Markup]:
+    if comparison.layers:
+        yield section("Error along the depth", _depth(comparison))
     if comparison.findings or comparison.remarks or comparison.left_out:
         yield section("Findings", *_notes(comparison))
     if comparison.layers:
-        yield section("Error along the depth", _depth(comparison))
         yield from _worst(comparison)
         yield section("All layers", _table(comparison))
     if comparison.environment:
@@ -59,13 +60,20 @@ def _sections(comparison: Comparison) -> Iterator[Markup]:
 
 
 def _notes(comparison: Comparison) -> Iterator[Markup]:
-    for found in comparison.findings:
-        evidence = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in found.evidence.items()}
-        head = tag("h3", f"{found.layer}: {found.fault}")
-        yield tag("div", head, tag("p", found.sentence), facts(evidence), class_="card")
+    if comparison.findings:
+        yield tag("div", [_finding(found) for found in comparison.findings], class_="cards")
     yield from (tag("p", remark) for remark in comparison.remarks)
     if comparison.left_out:
         yield tag("p", f"Not compared: {', '.join(comparison.left_out)}", class_="faint")
+
+
+def _finding(found: Finding) -> Markup:
+    evidence = {
+        name.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else value
+        for name, value in found.evidence.items()
+    }
+    head = tag("h3", tag("a", found.layer, href=f"#{row_id(found.layer)}"), f": {found.fault}")
+    return tag("div", head, tag("p", found.sentence), facts(evidence), class_="card")
 
 
 def _depth(comparison: Comparison) -> Markup:
