@@ -700,6 +700,15 @@ def _check_graph(walk: Walk, checkpoint: Checkpoint) -> None:
                     f"output stride {checkpoint.config.output_stride} has "
                     f"{(part.layer.stride, part.layer.dilation)}"
                 )
+            if walk.head.names and part.name not in BACKBONE:
+                _check_activation(walk, part.name, part.layer)
+
+
+def _check_activation(walk: Walk, name: str, layer: Conv | Depthwise) -> None:
+    """Check a layer of a detector's head; integers may leave an activation to their range."""
+    found = _ACTIVATIONS.get(walk.activations[name], "linear")
+    if walk.model.scales(walk.operators[name].outputs[0]) is None and found != layer.activation:
+        raise WeightsError(f"{walk.model.path}: layer {name} has the activation {found}, not {layer.activation}")
 
 
 def _preprocessing(walk: Walk) -> dict[str, Any] | None:

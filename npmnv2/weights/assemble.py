@@ -158,7 +158,7 @@ def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
             known["ssd"] = infer_ssd(weights, content.anchors, **content.ssd)
         config = content.config or infer_config(weights, str(path), content.maker, **known)
         if content.anchors is not None:
-            config = with_anchors(config, content.anchors)
+            config = with_anchors(config, content.anchors, _input_size(config, content))
         plan = plan_for(config, weights)
         check_weights(plan, {**weights, **dict.fromkeys(content.unexpected, np.empty(0))}, str(path))
     except WeightsError:
@@ -166,6 +166,12 @@ def _settle(path: Path, content: Content) -> tuple[MobileNetV2Config, Plan]:
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
         raise WeightsError(f"{path}: its configuration or its shapes are impossible: {error}") from None
     return config, plan
+
+
+def _input_size(config: MobileNetV2Config, content: Content) -> tuple[int, int]:
+    size = (content.preprocessing or {}).get("size", config.image_size)
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def in_order(plan: Plan, weights: Mapping[str, Array]) -> dict[str, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product, takewhile
 from typing import Any
 
@@ -143,8 +143,12 @@ def infer_ssd(weights: Mapping[str, Array], listed: Array | None = None, **known
     split = f"{predictor(0, BOX_PREDICTOR)}_depthwise/kernel"
     kernel = weights.get(split, weights.get(f"{predictor(0, BOX_PREDICTOR)}/kernel"))
     counts = anchors_per_cell(weights)
-    if "anchors" not in known or known["anchors"].per_cell(len(counts)) != counts:
+    if "anchors" not in known:
         known = {**known, "anchors": _anchors_of(counts, listed)}
+    elif known["anchors"].per_cell(len(counts)) != counts:
+        raise ArgumentError(
+            f"anchors ({known['anchors']}) must be as many in each place as the predictors have room for, {counts}"
+        )
     return SSDConfig(
         extras=tuple(_extras(weights)),
         extra_depthwise=any(name.startswith("layer_") and name.endswith("_depthwise/kernel") for name in weights),
@@ -154,23 +158,23 @@ def infer_ssd(weights: Mapping[str, Array], listed: Array | None = None, **known
     )
 
 
-def with_anchors(config: MobileNetV2Config, listed: Array) -> MobileNetV2Config:
-    """The configuration with the anchors that its file lists, unless its formula gives them for its image size.
+def with_anchors(config: MobileNetV2Config, listed: Array, size: tuple[int, int]) -> MobileNetV2Config:
+    """The configuration with the anchors that its file lists, unless its formula gives them for this input size.
 
     Raises
     ------
     ArgumentError
         If they are not as many as the network's predictions.
     """
-    needed = anchor_count(config, config.image_size, config.image_size)
+    needed, sizes = anchor_count(config, *size), map_sizes(config, *size)
     if listed.shape != (needed, 4):
         raise ArgumentError(
-            f"the file lists {len(listed)} anchors; feature maps of {_sizes_of(config)} pixels with "
+            f"the file lists {len(listed)} anchors; feature maps of {_sizes_as_text(sizes)} pixels with "
             f"{config.ssd.anchors_per_cell} anchors in each place need {needed}"
         )
     options = config.ssd.anchors
     if isinstance(options, AnchorOptions):
-        by_formula = ssd_anchors(map_sizes(config, config.image_size, config.image_size), options.rules)
+        by_formula = ssd_anchors(sizes, options.rules, size)
         if np.abs(by_formula - listed).max() <= _ANCHOR_TOLERANCE:
             return config
     return config.replace(ssd=config.ssd.replace(anchors=_explicit(listed, config.ssd.anchors_per_cell)))
@@ -185,8 +189,7 @@ def _explicit(listed: Array, counts: tuple[int, ...]) -> ExplicitAnchors:
 _ANCHOR_TOLERANCE = 1e-5
 
 
-def _sizes_of(config: MobileNetV2Config) -> str:
-    sizes = map_sizes(config, config.image_size, config.image_size)
+def _sizes_as_text(sizes: Sequence[tuple[int, int]]) -> str:
     return ", ".join(f"{height}×{width}" for height, width in sizes)
 
 

@@ -119,6 +119,19 @@ def test_listed_anchors_that_do_not_fit_the_maps(tmp_path: Path) -> None:
         read_with(tmp_path, listed(boxes))
 
 
+def test_listed_anchors_of_an_input_that_is_not_square(tmp_path: Path) -> None:
+    config = random_checkpoint("detection").config
+    boxes = ssd_anchors(map_sizes(config, 64, 128), input_size=(64, 128))
+    found = read_with(tmp_path, [*resize(64, 128), *listed(boxes)])
+    assert (found.config.image_size, found.config.ssd.anchors) == (128, AnchorOptions())
+
+
+def test_constants_for_other_numbers_of_anchors(tmp_path: Path) -> None:
+    other = random_checkpoint("detection", ssd=SSDConfig(anchors=OPTIONS["not reduced"]))
+    with pytest.raises(WeightsError, match=r"must be as many in each place as the predictors have room for, \(3, 6"):
+        read_with(tmp_path, anchors(other.config))
+
+
 def test_numbers_of_anchors_that_follow_no_rule(tmp_path: Path) -> None:
     counts = (2, 7, 1, 1, 1, 1)
     config = random_checkpoint("detection").config

@@ -157,6 +157,20 @@ def test_files_that_do_not_fit(tmp_path: Path, network) -> None:
         read(path)
 
 
+@pytest.mark.parametrize(("code", "layer", "activation"), [(1, "layer_19_1_Conv2d_2", "relu"), (3, "BoxPred", "relu6")])
+def test_other_activations_in_the_head(tmp_path: Path, network, code, layer, activation) -> None:
+    def change(model) -> None:
+        tensors = model.subgraphs[0].tensors
+        for operator in model.subgraphs[0].operators:
+            options, name = operator.builtinOptions, tensors[operator.outputs[0]].name.decode()
+            if name.startswith(layer) and hasattr(options, "strideH") and not name.endswith("depthwise"):
+                options.fusedActivationFunction = code
+
+    (tmp_path / "m.tflite").write_bytes(edited(network[1], change))
+    with pytest.raises(WeightsError, match=rf"layer {layer}\w+ has the activation {activation}, not"):
+        read(tmp_path / "m.tflite")
+
+
 LOCALIZER = "mobile_object_localizer_v1_1_default_1.tflite"
 
 
