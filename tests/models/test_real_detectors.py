@@ -105,7 +105,9 @@ SIBLINGS = {
 }
 
 
-@pytest.mark.parametrize("kind", SIBLINGS)
+@pytest.mark.parametrize(
+    "kind", ["ssdlite", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SIBLINGS if kind != "ssdlite")]
+)
 def test_files_that_tensorflow_writes(tmp_path: Path, kind) -> None:
     """A checkpoint, a frozen graph and a SavedModel of each kind of head: the same weights, the same results."""
     # So narrow, slim's first block has a residual.

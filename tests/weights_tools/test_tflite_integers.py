@@ -130,7 +130,7 @@ def large_bias(graph, tensors, model) -> None:
         (set_zero_point("Conv1/kernel", 3, 0), "'Conv1/kernel' has a zero point per channel"),
         (set_type(7), "has int16 activations, only uint8 and int8 are supported"),
         (set_type(0, "block_3_expand"), "is quantized in part only, .* block_3_depthwise takes float32"),
-        (set_operator("SOFTMAX", "LOGISTIC"), "is followed by LOGISTIC, must be one of"),
+        (set_operator("SOFTMAX", "TANH"), "is followed by operator 28, must be one of"),
         (set_operator("ADD", "SUB"), "SUB before layer block_3_expand is not part of MobileNetV2"),
         (make_sparse, "'Conv1/kernel' is sparse, which is not read"),
         (drop_scale, "'block_3_expand' has no scale"),
