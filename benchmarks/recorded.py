@@ -61,8 +61,8 @@ SPLIT_OPENVINO = "openvino, 2 streams"
 WAYS = {SPLIT_OPENVINO: "openvino", "onnxruntime, signed": "onnxruntime"}
 OURS_IN_FLOAT = "npmnv2, float32"
 
-NODES, KERNELS, COLD_START, MEMORY, GRID, FUZZ = (
-    RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory", "grid", "fuzz")
+NODES, KERNELS, COLD_START, MEMORY, GRID, FUZZ, QUANTIZATION = (
+    RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory", "grid", "fuzz", "quantization")
 )
 ACCURACY = RESULTS / "accuracy.json"
 

@@ -14,7 +14,20 @@ from pathlib import Path
 
 import harness
 import recorded
-from recorded import ACCURACY, COLD_START, FUZZ, GRID, KERNELS, MEMORY, NODES, OTHERS, OURS, OURS_IN_FLOAT, RIVALS
+from recorded import (
+    ACCURACY,
+    COLD_START,
+    FUZZ,
+    GRID,
+    KERNELS,
+    MEMORY,
+    NODES,
+    OTHERS,
+    OURS,
+    OURS_IN_FLOAT,
+    QUANTIZATION,
+    RIVALS,
+)
 
 from npmnv2 import MobileNetV2Config
 from npmnv2.network.deeplab import LOGITS, segmenter
@@ -48,6 +61,24 @@ def integers() -> str:
         lines.append([str(work), f"**{timings[OURS].ms:.2f}**", *cells, *(f"{ratio:.2f}" for ratio in ratios), share])
     header = ["ms per image", OURS, *RIVALS, "of the best", "of our float32", "of the peak"]
     return f"{harness.table(header, lines)}\n\n{basis(about)}" if lines else "Not recorded yet."
+
+
+def quantization() -> str:
+    """What quantization costs a classifier, by scheme."""
+    measured = recorded.read(QUANTIZATION)
+    rows = [
+        [
+            f"{row['dtype']}, {row['method']}",
+            "yes" if row["correct_biases"] else "no",
+            "yes" if row["equalize"] else "no",
+            f"{row['snr']:.1f}",
+            f"{row['agreement']:.1%}",
+        ]
+        for row in measured["rows"]
+    ]
+    header = ["type, ranges", "biases corrected", "equalized", "logits' SNR, dB", "same best class"]
+    about = f"{measured['network']}, {measured['crops']} crops of {measured['photos']} photos"
+    return f"{harness.table(header, rows)}\n\n{about}; calibrated on {measured['calibration']} others."
 
 
 def basis(about: dict) -> str:
@@ -195,7 +226,6 @@ def classifier() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "performance": performance,
-    "accuracy": accuracy,
     "layer_bounds": layer_bounds,
     "classifier": classifier,
     "integers": integers,
@@ -203,6 +233,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "fuzz": fuzz,
     "strides": strides,
     "footprint": footprint,
+    "accuracy": accuracy,
+    "quantization": quantization,
     "nodes": nodes,
     "kernels": kernels,
 }

@@ -1,74 +1,17 @@
-"""Quantized networks: whole files to the last bit of LiteRT's results, and small ones part by part."""
+"""Quantized networks on NumPy, part by part. Real ones stand beside LiteRT in tests/models/test_against_litert.py."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 from quantized_networks import integer_image, quantized_checkpoint
-from tflite_ops import ARITHMETICS, interpreter
+from tflite_ops import ARITHMETICS
 
-import npmnv2
 from npmnv2.backends.integers import FakeQuantExecutable, IntegerExecutable, QuantizedBackend
 from npmnv2.errors import ArgumentError, ArgumentTypeError
 from npmnv2.kernels import quantized
 from npmnv2.network.quantization import value_parts
 from npmnv2.weights.assemble import plan_for
-
-CLASSIFIERS = (
-    "classification/mobilenet_v2_1.0_224_quant.tflite",
-    "classification/tf2_mobilenet_v2_1.0_224_ptq.tflite",
-)
-DEEPLAB = "segmentation/deeplabv3_mnv2_pascal_quant.tflite"
-PHOTOS = ("cat.bmp", "parrot.jpg", "grace_hopper.bmp", "sunflower.bmp", "dog_segmentation.bmp", "cats_and_dogs.jpg",
-          "coco_000000039769.png", "bird_segmentation.bmp", "segmentation_input_rotation0.jpg")  # fmt: skip
-
-
-def photo(shared_data: Path, name: str, size: int) -> np.ndarray:
-    with Image.open(shared_data / "photos" / name) as image:
-        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))[None]
-
-
-def assert_invokes_as_litert(path: Path, arithmetic: str, inputs) -> None:
-    model, judge = npmnv2.load(path, arithmetic=arithmetic), interpreter(path, arithmetic)
-    for x in inputs:
-        judge.set_tensor(judge.get_input_details()[0]["index"], x)
-        judge.invoke()
-        expected = judge.get_tensor(judge.get_output_details()[0]["index"])
-        result = model.invoke(x)
-        assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
-        assert np.count_nonzero(result != expected) == 0
-
-
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
-@pytest.mark.parametrize("file", CLASSIFIERS)
-def test_classifiers_are_litert_to_the_last_bit(shared_data: Path, file, arithmetic) -> None:
-    assert_invokes_as_litert(shared_data / "weights" / file, arithmetic, [photo(shared_data, "cat.bmp", 224)])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
-@pytest.mark.parametrize("file", CLASSIFIERS)
-def test_classifiers_on_all_photos_and_noise(shared_data: Path, file, arithmetic) -> None:
-    rng = np.random.default_rng(0)
-    noise = [rng.integers(0, 256, (1, 224, 224, 3), dtype=np.uint8) for _ in range(40)]
-    noise += [(rng.integers(0, 2, (1, 224, 224, 3)) * 255).astype(np.uint8) for _ in range(5)]
-    flat = [np.full((1, 224, 224, 3), level, np.uint8) for level in (0, 127, 128, 255)]
-    photos = [photo(shared_data, name, 224) for name in PHOTOS]
-    assert_invokes_as_litert(shared_data / "weights" / file, arithmetic, [*photos, *noise, *flat])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
-def test_deeplab_on_photos_and_noise(shared_data: Path, arithmetic) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (1, 513, 513, 3), dtype=np.uint8)
-    photos = [photo(shared_data, name, 513) for name in PHOTOS]
-    assert_invokes_as_litert(shared_data / "weights" / DEEPLAB, arithmetic, [*photos, noise])
-
-
-# --- small networks --------------------------------------------------------------------------------------------------
 
 
 def compiled(checkpoint, arithmetic):

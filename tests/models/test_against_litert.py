@@ -37,9 +37,9 @@ every_arithmetic = pytest.mark.parametrize("arithmetic", ARITHMETICS)
 class Pair:
     """A file in LiteRT and here."""
 
-    def __init__(self, path: Path, arithmetic: str) -> None:
+    def __init__(self, path: Path, arithmetic: str, backend: str = "auto") -> None:
         self.theirs = interpreter(path, arithmetic)
-        self.ours = npmnv2.load(path, arithmetic=arithmetic)
+        self.ours = npmnv2.load(path, arithmetic=arithmetic, backend=backend)
         self.shape = self.ours.quantization.interface.shape[1:]
 
     def resize(self, batch: int) -> None:
@@ -72,12 +72,13 @@ def noise(seed: int, shape) -> np.ndarray:
     return np.ascontiguousarray(small.repeat(patch, 1).repeat(patch, 2)[:, : shape[0], : shape[1]])
 
 
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
 @every_arithmetic
 @every_file
-def test_a_photo_and_noise(shared_data, file, arithmetic) -> None:
+def test_a_photo_and_noise(shared_data, file, arithmetic, backend) -> None:
     if file == FILES[2] and arithmetic == "reference":
         pytest.skip("a second and more for each image: among the slow ones")
-    pair = Pair(shared_data / "weights" / file, arithmetic)
+    pair = Pair(shared_data / "weights" / file, arithmetic, backend)
     pair.compare(photo(shared_data / "photos" / "cats_and_dogs.jpg", pair.shape))
     pair.compare(noise(1, pair.shape))
 
@@ -107,7 +108,7 @@ def test_much_noise(shared_data, file, arithmetic, part) -> None:
     pair = Pair(shared_data / "weights" / file, arithmetic)
     for seed in range(part, NOISE, PARTS):
         pair.compare(noise(seed, pair.shape))
-    for value in (0, 255):
+    for value in (0, 127, 128, 255):
         pair.compare(np.full((1, *pair.shape), value, np.uint8))
 
 

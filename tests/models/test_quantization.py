@@ -142,8 +142,20 @@ def test_photos_reach_the_network_as_their_own_bytes() -> None:
     assert np.array_equal(quantized.quantize(prepared, image).astype(int) + 128, x)
 
 
-def test_one_black_photo(tmp_path: Path) -> None:
-    found = model().quantize(np.zeros((64, 64, 3), np.uint8))
+@pytest.mark.parametrize("equalize", [False, True])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize(
+    "calibration",
+    [np.zeros((64, 64, 3), np.uint8), [np.zeros((64, 64, 3), np.uint8)] * 3, photos(1)],
+    ids=["one black photo", "black photos", "one photo"],
+)
+def test_photos_that_show_little(calibration, dtype, equalize) -> None:
+    reference = model()
+    found = reference.quantize(calibration, dtype=dtype, equalize=equalize)
+    seen = calibration if isinstance(calibration, list) else [calibration]
+    report = quantization_report(reference, found, seen)
+    # What was calibrated on is still told apart from noise.
+    assert report.layers[-1].snr > 5
     assert found.predict(photos(1)[0]).top.score > 0
 
 
@@ -157,6 +169,8 @@ def test_what_cannot_be_quantized() -> None:
         model(hidden_act="gelu").quantize(photos())
     with pytest.raises(ArgumentError, match="method"):
         float_model.quantize(photos(), method="best")
+    with pytest.raises(ArgumentError, match=r"dtype \(='int16'\) must be 'int8' or 'uint8'"):
+        float_model.quantize(photos(), dtype="int16")
 
 
 # --- quantized models as objects -------------------------------------------------------------------------------------
