@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from npmnv2.backends.integers import real_weights
+from npmnv2.backends.integers import QuantizedBackend, real_weights
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import Array, quantized, softmax
 from npmnv2.lab.alignment import completed
@@ -98,7 +98,9 @@ class _Examination:
         else:
             real = real_weights(model.plan, model.weights, model.quantization)
             self.weights = {name: value.astype(np.float64) for name, value in real.items()}
-            self.executable = model.executable
+            # Compiled kernels keep none of the integers that a layer by itself is computed with.
+            backend = QuantizedBackend(model.quantization, model.backend.arithmetic)
+            self.executable = backend.compile(model.plan, model.weights)
 
     # --- walking along the network -----------------------------------------------------------------------------------
 

@@ -303,3 +303,11 @@ def test_arithmetics_and_the_float_network_are_healthy(quantized_pair) -> None:
     assert diagnose(model, reference.trace(x), x) == ()
     scales = {name: q.scale[0] for name, q in model.quantization.values.items()}
     assert diagnose(reference, model.trace(x), x, scales=scales) == ()
+
+
+def test_compiled_integers_are_judged_as_those_of_numpy(quantized_pair) -> None:
+    model = quantized_pair[1]
+    pytest.importorskip("numba")
+    compiled = type(model).from_checkpoint(model.to_checkpoint(), processor=model.processor, backend="compiled")
+    x = model.prepare([PHOTO])
+    assert diagnose(compiled, in_arithmetic(model, "reference").trace(x), x) == ()
