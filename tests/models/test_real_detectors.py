@@ -12,9 +12,9 @@ from tensorflow_graphs import tensorflow_graph, tfjs_graph_def
 from weight_files import assert_same_weights, random_checkpoint
 
 from npmnv2.backends.selection import get_backend
-from npmnv2.kernels import resize_bilinear
-from npmnv2.network.detection import NonMaxSuppression, SSDConfig
-from npmnv2.network.ssd import BOX_ENCODINGS, CLASS_LOGITS
+from npmnv2.kernels import resize_bilinear, ssd_anchors
+from npmnv2.network.detection import ExplicitAnchors, NonMaxSuppression, SSDConfig
+from npmnv2.network.ssd import BOX_ENCODINGS, CLASS_LOGITS, map_sizes
 from npmnv2.weights.assemble import plan_for
 from npmnv2.weights.checkpoint import Checkpoint, fold_batch_norms
 from npmnv2.weights_tools import read, write_native
@@ -159,3 +159,13 @@ def test_native_files_without_a_difference(tmp_path: Path, kind) -> None:
     again = read(tmp_path / "again.h5")
     assert again.config == found.config
     assert list(again.weights) == list(found.weights)
+
+
+def test_native_files_with_listed_anchors(tmp_path: Path) -> None:
+    """More numbers than an HDF5 attribute of the usual kind holds."""
+    original = random_checkpoint("detection", image_size=320)
+    boxes = ssd_anchors(map_sizes(original.config, 320, 320)).astype(float) + 0.001
+    explicit = ExplicitAnchors(tuple(map(tuple, boxes.tolist())), original.config.ssd.anchors_per_cell)
+    original.config = original.config.replace(ssd=SSDConfig(anchors=explicit))
+    write_native(original, tmp_path / "model.h5")
+    assert read(tmp_path / "model.h5").config == original.config
