@@ -170,6 +170,10 @@ class ByteBuilder(Builder):
         """Every byte of a map replaced by what a table has for it."""
         return Step(self._record(steps.LOOKUP, source, output), tables={("tables", "columns"): table})
 
+    def argmax(self, source: TensorView, output: TensorView) -> Step:
+        """Numbers (int64) of the largest channels."""
+        return Step(self._record(steps.ARGMAX, source, output))
+
     def quantize(self, source: TensorView, output: TensorView, quantization: TensorQuantization) -> Step:
         """Bytes of real numbers; both maps lie as arrays do."""
         numbers, arithmetic = np.zeros(steps.N_NUMBERS, np.int32), self.integer_target.arithmetic

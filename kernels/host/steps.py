@@ -11,8 +11,8 @@ import numpy as np
 
 # Operations.
 POINTWISE, CONV, FILTER, POOL, RESIZE, ADD, COPY, DENSE = range(8)
-# Of integers only: bytes by a table, and real numbers as bytes.
-LOOKUP, QUANTIZE = 8, 9
+# Of integers only: bytes by a table, real numbers as bytes, and numbers (int64) of the largest channels.
+LOOKUP, QUANTIZE, ARGMAX = 8, 9, 10
 # How a FILTER step gets the rows that its depthwise convolution reads.
 FROM_COPY, FROM_POINTWISE, FROM_CONV = range(3)
 # Buffers. ARENA holds the activations of one image, SCRATCH belongs to one worker, BATCH holds one piece per image,

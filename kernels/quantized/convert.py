@@ -37,23 +37,19 @@ def dequantize(q: Integers, quantization: TensorQuantization) -> NDArray[np.floa
 def requantize_table(
     source: TensorQuantization, output: TensorQuantization, arithmetic: Arithmetic
 ) -> NDArray[np.uint8] | None:
-    """`requantize` of every integer as unsigned bytes, or None where results depend on the place in a map."""
+    """`requantize` of every integer, both as unsigned bytes, or None where results depend on the place in a map."""
     low, high = source.limits
     every = np.arange(low, high + 1).astype(source.dtype)
-    if _is_same(source, output) or arithmetic == "reference" or _by_xnnpack(source, output):
-        found = requantize(every[None], source, output, arithmetic)[0].astype(np.int64)
-        table: NDArray[np.uint8] = (found - output.limits[0]).astype(np.uint8)
-        return table
-    return None
+    # As one image, all of it vectors; and as many, all of them remainders.
+    found, others = (requantize(x, source, output, arithmetic).ravel() for x in (every[None], every[:, None]))
+    if not np.array_equal(found, others):
+        return None
+    table: NDArray[np.uint8] = (found.astype(np.int64) - output.limits[0]).astype(np.uint8)
+    return table
 
 
 def _is_same(source: TensorQuantization, output: TensorQuantization) -> bool:
     return (source.scale, source.zero_point, source.dtype) == (output.scale, output.zero_point, output.dtype)
-
-
-def _by_xnnpack(source: TensorQuantization, output: TensorQuantization) -> bool:
-    ratio = np.float32(source.scale[0]) / np.float32(output.scale[0])
-    return bool(source.dtype == output.dtype and _SMALLEST <= ratio <= _LARGEST)
 
 
 def requantize(q: Integers, source: TensorQuantization, output: TensorQuantization, arithmetic: Arithmetic) -> Integers:
@@ -62,7 +58,7 @@ def requantize(q: Integers, source: TensorQuantization, output: TensorQuantizati
         return q
     ratio = np.float32(source.scale[0]) / np.float32(output.scale[0])
     centered = source.centered(q, np.int64)
-    if arithmetic == "xnnpack" and _by_xnnpack(source, output):
+    if arithmetic == "xnnpack" and source.dtype == output.dtype and _SMALLEST <= ratio <= _LARGEST:
         steps = (centered * int(np.rint(np.float32(256) * ratio)) + 128) >> 8
     else:
         factor = quantize_multiplier(source.scale[0] / output.scale[0])

@@ -215,10 +215,14 @@ class IntegerExecutable(NumpyExecutable):
         q = self._quantized_image(x) if interface.input is None else self._requantize(x, interface.input, image)
         last = self.plan.nodes[-1].name
         values = self.integers(q, [last, *others])
-        value, meaning = values[last], self.values[last]
-        for step in interface.steps:
-            value, meaning = self._step(step, value, meaning)
+        value = self._follow(interface.steps, values[last], self.values[last])
         return (value, *(values[name] for name in others)) if others else value
+
+    def _follow(self, steps: Sequence[Step], value: Any, meaning: TensorQuantization) -> Any:
+        """The value after the steps of the interface."""
+        for step in steps:
+            value, meaning = self._step(step, value, meaning)
+        return value
 
     def _step(self, step: Step, value: Any, q: TensorQuantization) -> tuple[Any, TensorQuantization]:
         """The value after one step of the interface, and its quantization."""

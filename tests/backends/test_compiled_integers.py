@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantized_networks import integer_image, quantized_checkpoint
 
-from npmnv2.backends.compiled_integers import CompiledIntegerExecutable, as_bytes, from_bytes
+from npmnv2.backends.compiled_integers import CompiledIntegerExecutable, MaskMaker, as_bytes, from_bytes
 from npmnv2.backends.integers import IntegerExecutable, QuantizedBackend
 from npmnv2.kernels import TensorQuantization, quantized
 from npmnv2.network.layers import (
@@ -27,7 +27,7 @@ from npmnv2.network.layers import (
     ResizeLike,
 )
 from npmnv2.network.plan import Node, Plan
-from npmnv2.network.quantization import Quantization, value_parts
+from npmnv2.network.quantization import ArgMax, Quantization, Resize, value_parts
 from npmnv2.weights.assemble import plan_for
 
 if not INTEGER_ENGINES:
@@ -242,3 +242,47 @@ def test_images_of_any_size_are_quantized(name, shape) -> None:
     x.flat[:3] = 0.15, 0.45, -0.15  # halves
     expected = quantized.quantize(x, image, engine.target.arithmetic)
     np.testing.assert_array_equal(compiled._quantized_image(x), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if name.endswith("xnnpack")])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((2, 5, 4, 21), (13, 17)), ((1, 1, 1, 3), (4, 4)), ((3, 6, 7, 40), (3, 20))]
+)
+@pytest.mark.parametrize("variant", ["tf1", "tf1_align_corners", "half_pixel"])
+def test_masks_are_those_of_resized_scores(name, shape, size, variant) -> None:
+    # Few different scores, so that many are equal: the first of them counts.
+    scores = np.random.default_rng(0).integers(0, 4, shape).astype(np.uint8) * 85
+    resized = quantized.resize_bilinear(scores, size, variant, "xnnpack")
+    comp = MaskMaker(2, ENGINES[name])(scores, Resize(size, variant))
+    assert comp.dtype == np.int64
+    np.testing.assert_array_equal(comp, resized.argmax(axis=-1))
+
+
+@every_engine
+@pytest.mark.parametrize(
+    "steps", [(Resize((4, 5), "tf1"), ArgMax("int32")), (Resize((9, 5), "tf1"), ArgMax()), (ArgMax(),)]
+)
+def test_an_interface_of_masks(name, steps) -> None:
+    engine = ENGINES[name]
+    q = TensorQuantization((0.1,), 3, "int8")
+    scores = integer_image(q, (2, 4, 5, 6))
+    plan, quantization = Plan((), 3), Quantization({"image": q}, {})
+    compiled = CompiledIntegerExecutable(plan, {}, quantization, 1, engine)
+    reference = IntegerExecutable(plan, {}, quantization, engine.target.arithmetic)
+    comp, expected = (each._follow(steps, scores, q) for each in (compiled, reference))
+    assert comp.dtype == expected.dtype
+    np.testing.assert_array_equal(comp, expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@given(st.sampled_from([0.5, 1.0, 2.0, 0.731]), st.integers(-3, 3), st.integers(0, 2**32 - 1))
+def test_requantized_by_a_table_where_places_do_not_matter(dtype, ratio, shift, seed) -> None:
+    source, output = TensorQuantization((0.1 * ratio,), 128, "uint8"), TensorQuantization((0.1,), shift % 3, dtype)
+    compiled = CompiledIntegerExecutable(
+        Plan((), 3), {}, Quantization({"image": source}, {}), 1, ENGINES[next(iter(ENGINES))]
+    )
+    x = np.random.default_rng(seed).integers(0, 256, (2, 37)).astype(np.uint8)
+    expected = quantized.requantize(x, source, output, compiled.arithmetic)
+    comp = compiled._requantize(x, source, output)
+    assert comp.dtype == expected.dtype
+    np.testing.assert_array_equal(comp, expected)

@@ -112,11 +112,15 @@ class _Row:
         """Bring four vectors of sums back to bytes."""
         emit, numbers = self._emit, self._filters.numbers
         scales = [self._rescale.load(self._filters.scales, vector) for vector in range(PANEL_VECTORS)]
-        limits = [emit.load_number(numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH)]
-        packed = emit.pack([self._rescale(*pair) for pair in zip(totals, scales)], *limits)
-        half = 2 * emit.lanes
-        emit.store_raw(emit.shuffle(packed, packed, range(half, 2 * half)), emit.builder.add(to, upper))
-        emit.store_raw(emit.shuffle(packed, packed, range(half)), to)
+        zero, low, high = (emit.load_number(numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
+        values = [self._rescale(total, scale) for total, scale in zip(totals, scales)]
+
+        def store(limits: tuple[Any, ...]) -> None:
+            packed, half = emit.pack(values, zero, limits), 2 * emit.lanes
+            emit.store_raw(emit.shuffle(packed, packed, range(half, 2 * half)), emit.builder.add(to, upper))
+            emit.store_raw(emit.shuffle(packed, packed, range(half)), to)
+
+        emit.for_limits(low, high, store)
 
 
 def make_two_rows(target: IntegerTarget, parts: int) -> Any:

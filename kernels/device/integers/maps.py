@@ -20,6 +20,8 @@ from .simd import IntegerEmitter, integers_emitted
 _SAMPLE_BYTES = SAMPLE.itemsize
 # Bits of the weights of XNNPACK's resize.
 _WEIGHT_BITS = 11
+# Bits that hold the number of a channel.
+_NUMBER_BITS = 20
 
 
 @functools.cache
@@ -32,8 +34,8 @@ def make_run_add(target: IntegerTarget) -> Any:
         rescale = Rescaler(emit, target)
         pairs = zip(*(emit.join_pixels(emit.load_raw(address, size)) for address in (a, b)))
         sums = [rescale.add(x, y, numbers) for x, y in pairs]
-        limits = [emit.load_number(numbers, index) for index in (steps.SUM_ZERO, steps.SUM_LOW, steps.SUM_HIGH)]
-        emit.store_raw(emit.split_pixels(emit.pack([*sums, *sums], *limits))[0], output)
+        zero, *limits = (emit.load_number(numbers, i) for i in (steps.SUM_ZERO, steps.SUM_LOW, steps.SUM_HIGH))
+        emit.store_raw(emit.split_pixels(emit.pack([*sums, *sums], zero, limits))[0], output)
 
     @njit(cached=False, variant=target.name)
     def run_add(step, bases, worker, workers):
@@ -170,6 +172,41 @@ def run_lookup(step, bases, worker, workers):
     table, pixel = address(bases, step.tables.columns), step.input.pixel_stride
     for offset in range(first * pixel, last * pixel):
         look_up(table, source + offset, output + offset)
+
+
+@functools.cache
+def make_run_argmax(target: IntegerTarget) -> Any:
+    """Return the function that finds the largest channel of every pixel, the first of equals; workers share pixels."""
+    lanes = target.processor.lanes
+
+    @integers_emitted(target.processor)
+    def largest(emit, source, channels, output):
+        """Store the number of the largest channel of a pixel, whose vectors are filled up with anything."""
+        builder = emit.builder
+        every = ir.Constant(emit.integers, list(range(lanes)))
+        loop = Loop(builder, [INT64(0), emit.constant(-1)])
+        at, best = loop.values
+        numbers = builder.add(every, emit.splat_integer(builder.trunc(at, INT32)))
+        # The byte above, the number below and turned round: of equals the first is the largest.
+        keys = builder.shl(emit.load_bytes(builder.add(source, at)), emit.constant(_NUMBER_BITS))
+        keys = builder.or_(keys, builder.sub(emit.constant((1 << _NUMBER_BITS) - 1), numbers))
+        inside = builder.icmp_signed("<", numbers, emit.splat_integer(builder.trunc(channels, INT32)))
+        keys = builder.select(inside, keys, emit.constant(-1))
+        best = builder.select(builder.icmp_signed(">", keys, best), keys, best)
+        at = builder.add(at, INT64(lanes))
+        loop.repeat(builder.icmp_signed("<", at, channels), [at, best])
+        key = builder.and_(emit.largest_lane(loop.values[1]), INT32((1 << _NUMBER_BITS) - 1))
+        found = builder.zext(builder.sub(INT32((1 << _NUMBER_BITS) - 1), key), INT64)
+        builder.store(found, builder.inttoptr(output, INT64.as_pointer()), align=8)
+
+    @njit(cached=False, variant=target.name)
+    def run_argmax(step, bases, worker, workers):
+        source, output = address(bases, step.input.ref), address(bases, step.output.ref)
+        first, last = share(step.input.height * step.input.width, worker, workers)
+        for pixel in range(first, last):
+            largest(source + pixel * step.input.pixel_stride, step.input.channels, output + 8 * pixel)
+
+    return run_argmax
 
 
 @functools.cache

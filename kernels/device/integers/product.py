@@ -53,18 +53,15 @@ def make_tile(target: IntegerTarget) -> Any:
 
     @integers_emitted(target.processor)
     def tile(emit, source, panel, residual, output, position):
-        builder = emit.builder
+        builder, rescale = emit.builder, Rescaler(emit, target)
         inputs, outputs = walk(builder, pixels, (source, output), position)
         totals = _multiply(emit, inputs, panel)
         distance = builder.sub(residual, output.address)
-        added, plain, after = (builder.append_basic_block(name) for name in ("added", "plain", "stored"))
-        builder.cbranch(builder.icmp_signed("!=", residual, INT64(0)), added, plain)
-        for block in (added, plain):
-            builder.position_at_end(block)
-            residuals = [builder.add(to, distance) for to in outputs] if block is added else None
-            _finish(emit, Rescaler(emit, target), totals, panel, outputs, residuals)
-            builder.branch(after)
-        builder.position_at_end(after)
+        emit.either(
+            builder.icmp_signed("!=", residual, INT64(0)),
+            lambda: _finish_sum(emit, rescale, totals, panel, outputs, [builder.add(to, distance) for to in outputs]),
+            lambda: _finish(emit, rescale, totals, panel, outputs),
+        )
 
     return tile
 
@@ -87,32 +84,41 @@ def _multiply(emit: IntegerEmitter, inputs: list[Any], panel: BytePanel) -> list
 
 
 def _finish(
-    emit: IntegerEmitter, rescale: Rescaler, totals: list[list[Any]], panel: BytePanel, outputs: list[Any],
-    residuals: list[Any] | None,
-) -> None:  # fmt: skip
-    """Bring the sums back to bytes, add residuals, and store."""
+    emit: IntegerEmitter, rescale: Rescaler, totals: list[list[Any]], panel: BytePanel, outputs: list[Any]
+) -> None:
+    """Bring the sums back to bytes, and store them."""
     scales = [rescale.load(panel.scales, vector) for vector in range(VECTORS)]
+    values = [[rescale(total, scale) for total, scale in zip(pixel, scales)] for pixel in totals]
     zero, low, high = (emit.load_number(panel.numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
-    for first in range(0, len(totals), 2):
-        pair = [first, min(first + 1, len(totals) - 1)]
-        values = [rescale(total, scale) for pixel in pair for total, scale in zip(totals[pixel], scales)]
-        if residuals:
-            values = _added(emit, rescale, values, panel.numbers, [residuals[pixel] for pixel in pair])
-        else:
-            values = [values, zero, low, high]
-        for pixel, piece in zip(pair, emit.split_pixels(emit.pack(*values))):
+    emit.for_limits(low, high, lambda limits: _store(emit, values, outputs, zero, limits))
+
+
+def _finish_sum(
+    emit: IntegerEmitter, rescale: Rescaler, totals: list[list[Any]], panel: BytePanel, outputs: list[Any],
+    residuals: list[Any],
+) -> None:  # fmt: skip
+    """Bring the sums back to bytes, add residuals in the scale of the result, and store."""
+    scales = [rescale.load(panel.scales, vector) for vector in range(VECTORS)]
+    zero, low, high = (emit.broadcast_integer(panel.numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
+    values = []
+    for pixel, residual in zip(totals, residuals):
+        others = emit.join_pixels(emit.load_raw(residual, VECTORS * emit.lanes))
+        rounded = [emit.builder.add(rescale(total, scale), zero) for total, scale in zip(pixel, scales)]
+        limited = [emit.limit(value, low, high) for value in rounded]
+        values.append([rescale.add(x, y, panel.numbers) for x, y in zip(limited, others)])
+    zero, low, high = (emit.load_number(panel.numbers, i) for i in (steps.SUM_ZERO, steps.SUM_LOW, steps.SUM_HIGH))
+    _store(emit, values, outputs, zero, (low, high))
+
+
+def _store(
+    emit: IntegerEmitter, values: list[list[Any]], outputs: list[Any], zero: Any, limits: tuple[Any, ...]
+) -> None:
+    """Store the two vectors of every pixel as bytes, pixel by pixel in pairs."""
+    for first in range(0, len(values), 2):
+        pair = [first, min(first + 1, len(values) - 1)]
+        packed = emit.pack([value for pixel in pair for value in values[pixel]], zero, limits)
+        for pixel, piece in zip(pair, emit.split_pixels(packed)):
             emit.store_raw(piece, outputs[pixel])
-
-
-def _added(emit: IntegerEmitter, rescale: Rescaler, values: list[Any], numbers: Any, residuals: list[Any]) -> list[Any]:
-    """Arguments for `pack` after a residual is added to two pixels."""
-    zero, low, high = (emit.broadcast_integer(numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
-    limited = [emit.limit(emit.builder.add(value, zero), low, high) for value in values]
-    others = [
-        vector for residual in residuals for vector in emit.join_pixels(emit.load_raw(residual, VECTORS * emit.lanes))
-    ]
-    sums = [rescale.add(x, y, numbers) for x, y in zip(limited, others)]
-    return [sums, *(emit.load_number(numbers, index) for index in (steps.SUM_ZERO, steps.SUM_LOW, steps.SUM_HIGH))]
 
 
 @njit(cached=False)

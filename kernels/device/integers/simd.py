@@ -133,14 +133,16 @@ class IntegerEmitter(Emitter):
         mask, current = ir.Constant(INT16, -1), ir.Constant(INT32, 4)
         return self._call("llvm.x86.avx512.mask.cvtps2dq.512", self.integers, value, self.constant(0), mask, current)
 
-    def pack(self, values: Sequence[ir.Value], zero: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
-        """Four vectors as bytes, after `zero` is added, limited to low … high; the latter are 32-bit scalars.
+    def pack(self, values: Sequence[ir.Value], zero: ir.Value, limits: tuple[ir.Value, ...] = ()) -> ir.Value:
+        """Four vectors as bytes, after `zero` is added, within the limits low and high; all are 32-bit scalars.
 
         Of each vector the first four lanes come first, then of each the next four, and so on.
         """
         narrow = self._pack_by_instruction if self._narrows else self._pack_by_shuffles
         packed = narrow(values, zero)
-        low, high = (self._splat_to(packed.type, limit) for limit in (low, high))
+        if not limits:
+            return packed
+        low, high = (self._splat_to(packed.type, limit) for limit in limits)
         packed = self.select(">", low, packed, low)
         return self.select("<", high, packed, high)
 
@@ -166,6 +168,23 @@ class IntegerEmitter(Emitter):
         order = [v * self.lanes + lane + i for lane in lanes for v in range(4) for i in range(4)]
         return self.shuffle(*joined, order)
 
+    def for_limits(self, low: ir.Value, high: ir.Value, body: Callable[[tuple[ir.Value, ...]], None]) -> None:
+        """Write `body` twice: with limits, and without for where they are those of a byte."""
+        builder = self.builder
+        limited = builder.or_(builder.icmp_signed("!=", low, INT32(0)), builder.icmp_signed("!=", high, INT32(255)))
+        self.either(limited, lambda: body((low, high)), lambda: body(()))
+
+    def either(self, condition: ir.Value, first: Callable[[], None], second: Callable[[], None]) -> None:
+        """Write two pieces of code, of which the condition chooses one."""
+        builder = self.builder
+        blocks = [builder.append_basic_block(name) for name in ("first", "second", "joined")]
+        builder.cbranch(condition, *blocks[:2])
+        for block, body in zip(blocks, (first, second)):
+            builder.position_at_end(block)
+            body()
+            builder.branch(blocks[2])
+        builder.position_at_end(blocks[2])
+
     def split_pixels(self, packed: ir.Value) -> list[ir.Value]:
         """The two halves of what `pack` made of two pixels with two vectors each, in the order of PERMUTATION."""
         builder, count = self.builder, self.lanes // 2
@@ -190,6 +209,10 @@ class IntegerEmitter(Emitter):
         self.store_raw(self.builder.trunc(value, ir.VectorType(BYTE, self.lanes)), address)
 
     # Parts
+
+    def largest_lane(self, value: ir.Value) -> ir.Value:
+        """The largest of all lanes."""
+        return self._call(f"llvm.vector.reduce.smax.v{self.lanes}i32", INT32, value)
 
     def limit(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
         """Limit signed integers to low … high."""
