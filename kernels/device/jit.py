@@ -73,6 +73,9 @@ def njit(
     if function is None:
         return functools.partial(njit, variant=variant, cached=cached, inline=inline)
     _claim_variant(function, variant)
+    if variant:
+        # Machine code from two processes may meet in a third, where names are all that tells functions apart.
+        function.__qualname__ += f"[{variant}]"
     compiled: Any = numba.njit(nogil=True, error_model="numpy", inline="always" if inline else "never")(function)
     if cached and hasattr(compiled, "_cache"):  # a plain function under NUMBA_DISABLE_JIT has none
         compiled._cache = _Cache(function, variant)

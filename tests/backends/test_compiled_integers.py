@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from children import run_python
 from engines import INTEGER_ENGINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -286,3 +288,30 @@ def test_requantized_by_a_table_where_places_do_not_matter(dtype, ratio, shift, 
     comp = compiled._requantize(x, source, output)
     assert comp.dtype == expected.dtype
     np.testing.assert_array_equal(comp, expected)
+
+
+ONE_OF_EACH = """
+import sys
+sys.path.insert(0, sys.argv.pop())
+from quantized_networks import integer_image, quantized_checkpoint
+from npmnv2.backends.integers import QuantizedBackend
+from npmnv2.kernels.host.engine import find_integer_engine
+from npmnv2.weights.assemble import plan_for
+checkpoint = quantized_checkpoint("uint8", depth_multiplier=0.35, image_size=32, size=32)
+plan, q = plan_for(checkpoint.config, checkpoint.weights), checkpoint.quantization
+for arithmetic in ARITHMETICS:
+    engine = find_integer_engine(arithmetic, "numba")
+    both = [QuantizedBackend(q, arithmetic, each).compile(plan, checkpoint.weights, 1) for each in (None, engine)]
+    x = integer_image(q.values["image"], (1, 32, 32, 3))
+    print(*({tuple(each.integers(x, ["predictions"])["predictions"].ravel().tolist()) for each in both}))
+"""
+
+
+@pytest.mark.slow
+def test_machine_code_of_two_processes_meets_in_a_third(tmp_path) -> None:
+    pytest.importorskip("numba")
+    tests = Path(__file__).parents[1]
+    for chosen in (["xnnpack"], ["reference"], ["xnnpack", "reference"]):
+        code = f"import sys\nsys.argv.append({str(tests)!r})\nARITHMETICS = {chosen}\n{ONE_OF_EACH}"
+        lines = run_python(code, tmp_path).splitlines()
+        assert [line.count("(") for line in lines] == [1] * len(chosen), "NumPy and kernels agree"
