@@ -53,13 +53,13 @@ def integers() -> str:
     for work, about in recorded.recorded(recorded.INTEGER_WORKS).items():
         timings, results = recorded.shown(about), about["results"]
         best = min((name for name in RIVALS if name in timings), key=lambda name: timings[name].ms)
-        float_rounds = results[OURS_IN_FLOAT]["rounds_ms_per_image"]
+        others = timings[best], timings["litert"], timings[OURS_IN_FLOAT]
         cells = [f"{timings[name].ms:.2f}" if name in timings else "–" for name in RIVALS]
-        ratios = [harness.ratio(timings[OURS].rounds, rounds) for rounds in (timings[best].rounds, float_rounds)]
+        ratios = [harness.ratio(timings[OURS].rounds, other.rounds) for other in others]
         peak = about["peak_gops"]
         share = f"{results[OURS]['gflops'] / peak:.0%}" if peak else "–"
         lines.append([str(work), f"**{timings[OURS].ms:.2f}**", *cells, *(f"{ratio:.2f}" for ratio in ratios), share])
-    header = ["ms per image", OURS, *RIVALS, "of the best", "of our float32", "of the peak"]
+    header = ["ms per image", OURS, *RIVALS, "of the best", "of litert", "of our float32", "of the peak"]
     return f"{harness.table(header, lines)}\n\n{basis(about)}" if lines else "Not recorded yet."
 
 

@@ -143,6 +143,7 @@ def test_the_table_of_integers(benchmarks: None, monkeypatch: pytest.MonkeyPatch
         "openvino": "2.50",
         "onnxruntime": "2.00",
         "of the best": "0.50",
+        "of litert": "0.25",
         "of our float32": "0.20",
         "of the peak": "75%",
     }
