@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _OWN, _STANDARD = "npmnv2", "TFLITE_METADATA"
 _LABEL_FILE = "labels.txt"
 # Of the schema's enums and unions.
-_IMAGE, _NORMALIZATION, _RGB, _AXIS_LABELS = 2, 1, 1, 2
+_IMAGE, _NORMALIZATION, _AXIS_LABELS = 2, 1, 2
+_UNKNOWN_COLORS, _COLORS = 0, {3: 1, 1: 2}
 _MODEL_METADATA = 6
 
 
@@ -76,7 +77,9 @@ def _input(checkpoint: Checkpoint) -> Table:
     mean, deviation = (processor.image_mean, processor.image_std) if processor.do_normalize else (0.0, 1.0)
     # (pixel · factor − mean) / deviation, as TensorFlow writes it: (pixel − mean') / deviation'.
     scales = {slot: np.atleast_1d(np.float32(np.divide(value, factor))) for slot, value in ((0, mean), (1, deviation))}
-    content = Table({0: Scalar("<B", _IMAGE), 1: Table({0: Scalar("<b", _RGB)})})
+    assert checkpoint.config is not None
+    colors = _COLORS.get(checkpoint.config.num_channels, _UNKNOWN_COLORS)
+    content = Table({0: Scalar("<B", _IMAGE), 1: Table({0: Scalar("<b", colors)})})
     unit = Table({0: Scalar("<B", _NORMALIZATION), 1: Table(scales)})
     return Table({0: "image", 1: "Prepared photo, channels last", 3: content, 4: [unit]})
 

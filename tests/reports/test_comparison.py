@@ -56,6 +56,8 @@ def test_no_page_is_wider_than_its_window(chromium, tmp_path: Path, comparison, 
     chromium.look(width)
     chromium.open(tmp_path / "report.html")
     assert chromium.evaluate("document.documentElement.scrollWidth") <= width
+    name = chromium.evaluate("document.querySelector('tbody td').getBoundingClientRect().width")
+    assert 120 <= name <= 0.5 * width, "names can be read, and leave room for numbers"
 
 
 def test_equal_runs_and_empty_ones() -> None:

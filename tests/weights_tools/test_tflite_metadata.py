@@ -47,6 +47,13 @@ def test_normalization_is_what_tensorflow_would_compute(tmp_path: Path, preset) 
     np.testing.assert_allclose((photo - mean) / deviation, expected.transpose(1, 2, 0), atol=1e-6)
 
 
+@pytest.mark.parametrize(("channels", "colors"), [(3, 1), (1, 2), (4, 0)])
+def test_the_color_space_is_that_of_the_channels(tmp_path: Path, channels, colors) -> None:
+    data = tflite_bytes(checkpoint_of(num_channels=channels))
+    content = standard(data, tmp_path).tables(3)[0].tables(2)[0].table(3)
+    assert content.table(1).scalar(0, "int8", 9) == colors
+
+
 def test_outputs_name_the_label_file(tmp_path: Path) -> None:
     data = tflite_bytes(checkpoint_of())
     (output,) = standard(data, tmp_path).tables(3)[0].tables(3)
