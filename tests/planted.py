@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from npmnv2.backends.integers import QuantizedBackend
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import Geometry, conv, depthwise, quantized
 from npmnv2.network.layers import Conv, Depthwise
@@ -105,7 +106,7 @@ def with_batch_norm(model, layer, change):
 
 def run_integers(model, x, faults):
     """A trace of a quantized model, as real numbers; a fault is a function of (integers, part, its inputs)."""
-    executable = model.executable
+    executable = QuantizedBackend(model.quantization).compile(model.plan, model.weights)
     values = {IMAGE: quantized.quantize(x, model.quantization.values[IMAGE])}
     for node in model.plan.nodes:
         for part in parts_of(node):

@@ -12,7 +12,7 @@ from npmnv2.kernels import Array, softmax
 from npmnv2.lab.adapters.interface import Adapter
 from npmnv2.lab.adapters.selection import open_side
 from npmnv2.lab.alignment import align
-from npmnv2.lab.comparison import TOLERANCE, Comparison, compare_traces, not_comparable
+from npmnv2.lab.comparison import TOLERANCE, Comparison, Finding, compare_traces, not_comparable
 from npmnv2.lab.environment import environment
 from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.network.plan import IMAGE
@@ -66,15 +66,19 @@ def compare(
     expected = {IMAGE: x, **judge.trace(x)}
     first = expected if sides[0].runtime == "npmnv2" else align(sides[0].taps(x), judge.plan, expected)[0]
     second, scales, _ = align(sides[1].taps(other_x), judge.plan, expected)
-    findings: tuple[Any, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()
     if diagnose and judge is sides[0].model:
-        from npmnv2.lab.diagnosis import diagnose as find_faults
+        from npmnv2.lab import diagnosis
 
-        findings = find_faults(judge, second, x, photo=None if _is_input(photo) else photo, scales=scales)
+        findings = diagnosis.diagnose(judge, second, x, photo=None if _is_input(photo) else photo, scales=scales)
+        if not scales and judge.quantization is None:
+            strange = diagnosis.unexplained(judge, second, x, findings)
+            remarks = (f"no known fault explains what is off at {', '.join(strange)}",) if strange else ()
     if IMAGE not in first or IMAGE not in second or np.array_equal(first[IMAGE], second[IMAGE]):
         # Only an input that differs is worth a line.
         first, second = ({name: v for name, v in values.items() if name != IMAGE} for values in (first, second))
-    remarks = _agree_on_probabilities(first, second)
+    remarks += _agree_on_probabilities(first, second)
     return Comparison(
         sides[0].label,
         sides[1].label,

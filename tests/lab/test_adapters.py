@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import copy
 
 import numpy as np
 import pytest
 from weight_files import random_checkpoint
 
 import npmnv2
-from npmnv2 import MissingPackageError, MobileNetV2ForImageClassification
+from npmnv2 import (
+    MissingPackageError,
+    MobileNetV2ForImageClassification,
+    MobileNetV2ForSemanticSegmentation,
+    MobileNetV2Model,
+)
 from npmnv2.lab.adapters.selection import open_side
 from npmnv2.network.plan import IMAGE
 from npmnv2.weights.native import write_h5
+from npmnv2.weights_tools import write
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (70, 80, 3), dtype=np.uint8)
 
@@ -124,30 +130,56 @@ def test_frozen_graph(model, tmp_path) -> None:
     assert npmnv2.compare(f"{path}@tensorflow", model, PHOTO).agree
 
 
-def onnx_file(model, path: Path, monkeypatch) -> str:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    root = Path(__file__).parents[2]
-    if not (root / "benchmarks").is_dir():
-        pytest.skip("needs the repository")
-    monkeypatch.syspath_prepend(root / "benchmarks")
-    from network import Network
-    from runtimes import onnx_graph
-
-    net = Network("test", model.config, model.plan, 64)
-    shapes = model.plan.parameter_shapes()
-    from npmnv2.weights.checkpoint import fold_batch_norms
-
-    folded = fold_batch_norms(model.plan, model.weights)
-    weights = {name: value.reshape(shapes.get(name, value.shape)) for name, value in folded.items()}
-    path.write_bytes(onnx_graph.build(net, weights, 1))
-    return str(path)
+TASKS = {
+    "classification": (MobileNetV2ForImageClassification, {"image_size": 64}),
+    "segmentation": (MobileNetV2ForSemanticSegmentation, {"image_size": 65, "output_stride": 16}),
+    "features": (MobileNetV2Model, {"image_size": 64}),
+}
 
 
-def test_onnx(model, tmp_path, monkeypatch) -> None:
-    file = onnx_file(model, tmp_path / "m.onnx", monkeypatch)
-    found = check(model, file, missing=("predictions",))
-    assert found.other == "m.onnx (ONNX Runtime)"
+@pytest.mark.parametrize(("suffix", "runtime"), [("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")])
+@pytest.mark.parametrize("task", TASKS)
+def test_files_that_are_written_here(tmp_path, task, suffix, runtime) -> None:
+    pytest.importorskip(runtime)
+    kind, fields = TASKS[task]
+    checkpoint = random_checkpoint(task, depth_multiplier=0.35, **fields)
+    path = tmp_path / f"m.{suffix}"
+    write(checkpoint, path)
+    side = f"{path}@litert" if suffix == "tflite" else str(path)
+    found = check(kind.from_checkpoint(checkpoint, backend="numpy", dtype="float64"), side)
+    assert found.other == {"onnx": "m.onnx (ONNX Runtime)", "tflite": "m.tflite (LiteRT)"}[suffix]
+
+
+@pytest.mark.slow
+def test_faults_of_live_models(model, file) -> None:
+    """Planted in the frameworks' own modules: padding as in PyTorch, an epsilon, an activation, a kernel."""
+    keras = pytest.importorskip("keras")
+    pytest.importorskip("transformers")
+    from torch import nn
+
+    right = open_side(f"{file}@torch").live
+    config = copy.deepcopy(right.config)
+    config.tf_padding = False
+    live = type(right)(config).eval()
+    live.load_state_dict(right.state_dict())
+    layers = live.mobilenet_v2.layer
+    layers[4].reduce_1x1.activation = nn.ReLU6()
+    layers[6].conv_3x3.convolution.weight.data = layers[6].conv_3x3.convolution.weight.data.transpose(2, 3)
+    layers[9].expand_1x1.normalization.eps = 1e-5
+    found = {(f.fault, f.layer) for f in npmnv2.compare(model, live, PHOTO).findings}
+    strided = ("Conv1", *(f"block_{i}_depthwise" for i in (1, 3, 6, 13)))
+    assert found == {
+        *(("padding", layer) for layer in strided),
+        ("activation", "block_5_project"),
+        ("kernel_transposed", "block_7_depthwise"),
+        ("epsilon", "block_10_expand"),
+    }
+
+    other = open_side(f"{file}@keras").live
+    other.get_layer("block_3_depthwise_BN").epsilon = 1e-2
+    first = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Rescaling(0.5, 0.5), other])
+    names = {(f.fault, f.layer) for f in npmnv2.compare(model, first, PHOTO).findings}
+    assert names == {("input_scale", IMAGE), ("epsilon", "block_3_depthwise")}
 
 
 @pytest.mark.parametrize(

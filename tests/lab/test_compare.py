@@ -150,3 +150,25 @@ def test_a_detector() -> None:
     values = planted.run(reference, x, {"BoxPredictor_0_BoxEncodingPredictor_depthwise": planted.with_pads(1, 1)})
     layers = [(f.fault, f.layer) for f in npmnv2.compare(reference, values, x).findings]
     assert layers == [("padding", "BoxPredictor_0_BoxEncodingPredictor_depthwise")]
+
+
+def test_arithmetics_of_one_quantized_file(model, tmp_path) -> None:
+    """In integers two right arithmetics part by rounding only, which the steps tell."""
+    single = MobileNetV2ForImageClassification(model.config, model.weights, backend="numpy")
+    path = tmp_path / "int8.h5"
+    write_h5(single.quantize([PHOTO]).to_checkpoint(), path)
+    found = npmnv2.compare(str(path), f"{path}@fakequant", PHOTO)
+    assert found.reference.startswith("int8.h5 (npmnv2, ")
+    assert found.findings == ()
+    steps = [layer.steps for layer in found.layers]
+    assert None not in steps
+    assert 0 < max(steps) < 20
+    assert npmnv2.compare(str(path), str(path), PHOTO).verdict == "all layers are equal, bit for bit"
+
+
+def test_what_no_known_fault_explains_is_said(model) -> None:
+    x = model.prepare([PHOTO])
+    values = planted.run(model, x, {"block_5_expand": planted.after(lambda y: np.sin(3 * y[..., ::-1]))})
+    found = npmnv2.compare(model, values, x)
+    assert found.findings == ()
+    assert found.remarks == ("no known fault explains what is off at block_5_expand",)

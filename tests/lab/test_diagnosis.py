@@ -10,6 +10,7 @@ from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, load
 from npmnv2.backends.integers import real_weights
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import quantized
+from npmnv2.lab.alignment import completed
 from npmnv2.lab.diagnosis import FAULTS, diagnose, unexplained
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.lab.side_by_side import in_arithmetic
@@ -264,9 +265,10 @@ def quantized_pair():
 def _floor(model, q):
     real = {k: v.astype(float) for k, v in real_weights(model.plan, model.weights, model.quantization).items()}
     low, high = quantized.clip_range(q, "reference")
+    meanings = completed(dict(model.quantization.values), model.plan)
 
     def change(value, part, inputs):
-        maps = (quantized.dequantize(x, model.executable.values[n]).astype(float) for x, n in zip(inputs, part.inputs))
+        maps = (quantized.dequantize(x, meanings[n]).astype(float) for x, n in zip(inputs, part.inputs))
         exact = NumpyExecutable(model.plan, real).evaluate(Node(*part), *maps)
         return np.clip(np.floor(exact / q.scale[0]) + q.zero_point, low, high)
 
