@@ -44,6 +44,7 @@ def test_one_name_is_installed_at_the_top() -> None:
         PACKAGED,
         "npmnv2/labels/imagenet.tsv",
         "npmnv2/kernels/conv.py",
+        "npmnv2/serve/page/app.js",
     } <= names
     assert not any(name.endswith(".pyi") for name in names)
 

@@ -136,11 +136,13 @@ class Scheduler:
                 jobs = self._take()
                 alone = len(jobs) == 1 and not self._waiting and not self._running
                 self._running += len(jobs)
-            try:
-                self._run(jobs, alone)
-            finally:
-                with self._changed:
-                    self._running -= len(jobs)
+            # One whose client gave up is left out.
+            wanted = [job for job in jobs if job.answer.set_running_or_notify_cancel()]
+            results = self._results(wanted, alone) if wanted else ()
+            with self._changed:
+                self._running -= len(jobs)
+            for job, result in zip(wanted, results, strict=True):
+                _settle(job.answer, result)
 
     def _take(self) -> list[_Job]:
         """The first job, and others that ask the same: this worker's share of what waits, in order."""
@@ -151,21 +153,19 @@ class Scheduler:
             jobs.append(self._waiting.popleft())
         return jobs
 
-    def _run(self, jobs: Sequence[_Job], alone: bool) -> None:
-        # One whose client gave up is left out.
-        jobs = [job for job in jobs if job.answer.set_running_or_notify_cancel()]
-        if not jobs:
-            return
+    def _results(self, jobs: Sequence[_Job], alone: bool) -> Sequence[Any]:
+        """A result or an exception for every job."""
         start = time.perf_counter()
         try:
             results = self._answer(Batch(jobs[0].question, [job.image for job in jobs], alone))
         except BaseException as error:
-            for job in jobs:
-                job.answer.set_exception(error)
-            return
-        for job, result in zip(jobs, results, strict=True):
-            if isinstance(result, Exception):
-                job.answer.set_exception(result)
-            else:
-                job.answer.set_result(result)
+            return [error] * len(jobs)
         self._seconds_per_image += _NEWEST * ((time.perf_counter() - start) / len(jobs) - self._seconds_per_image)
+        return results
+
+
+def _settle(answer: Future[Any], result: Any) -> None:
+    if isinstance(result, BaseException):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)

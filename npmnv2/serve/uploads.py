@@ -8,6 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from fastapi import HTTPException, Request
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -108,8 +109,8 @@ class Body:
         try:
             parser = _InMemoryParser(self._request.headers, self._chunks(), max_files=self._limits.images, max_fields=0)
             form = await parser.parse()
-        except MultiPartException as error:
-            raise HTTPException(400, f"multipart/form-data must hold photos as files: {error.message}") from None
+        except (MultiPartException, FormParserError) as error:
+            raise HTTPException(400, f"multipart/form-data must hold photos as files: {error}") from None
         files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
         found = [Upload(_base_name(file.filename), file.file.read()) for file in files]
         await form.close()

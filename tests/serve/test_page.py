@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from npmnv2.serve.limits import Limits
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="needs Chromium")]
 
-CAT = Path(__file__).parents[2] / "npmnv2" / "data" / "cat.jpg"
+CAT = resources.files("npmnv2") / "data" / "cat.jpg"
 DONE = "article:not(.busy)"
 OPTIONS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
@@ -224,7 +224,7 @@ def test_what_is_no_photo_is_said(page) -> None:
     choose(page, "broken.png", picture()[:200])
     page.wait_for_selector(f"{DONE} .message:not(:empty)")
     assert "cut short" in page.get_by_role("alert").inner_text()
-    hand_over(page, "drop", "large.png", picture(1100, 1000))
+    hand_over(page, "drop", "large.jpg", picture(1100, 1000, "JPEG"))
     until(page, "document.querySelector('.message').textContent.includes('megapixels')")
 
 

@@ -118,14 +118,16 @@ def test_an_answer_that_is_not_ready_in_time(catalog, photo) -> None:
 
 def test_a_server_that_stops_answers_what_it_has_accepted(catalog, photo) -> None:
     limits, slow = Limits(), Slow(catalog)
-    with serving(create_app(slow, limits, workers=1), limits) as site, posting(site, photo, 5) as answers:
-        _until_waiting(site, 4)
-        site.server.should_exit = True
-        while not _refuses(site):
-            time.sleep(0.01)
-        assert answers == []
-        slow.go.set()
-    assert answers == [200] * 5
+    with serving(create_app(slow, limits, workers=1), limits) as site, posting(site, photo, 1) as first:
+        assert slow.entered.acquire(timeout=60)
+        with posting(site, photo, 4) as others:
+            _until_waiting(site, 4)
+            site.server.should_exit = True
+            while not _refuses(site):
+                time.sleep(0.01)
+            assert [*first, *others] == []
+            slow.go.set()
+    assert [*first, *others] == [200] * 5
 
 
 def _refuses(site: Site) -> bool:

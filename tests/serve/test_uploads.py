@@ -111,7 +111,7 @@ def test_a_truncated_photo(site, kind) -> None:
     ("kind", "body", "status", "detail"),
     [
         ("image/png", b"", 400, "holds no photo"),
-        ("multipart/form-data; boundary=limit", form(), 400, "holds no photo"),
+        ("multipart/form-data; boundary=limit", form(), 400, "photo"),
         ("multipart/form-data; boundary=limit", form(("a.png", b"")), 400, "holds no photo"),
         ("multipart/form-data", form(("a.png", b"1")), 400, "Missing boundary"),
         ("multipart/form-data; boundary=limit", b"nothing of the kind", 400, "must hold photos as files"),
