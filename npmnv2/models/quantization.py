@@ -12,7 +12,17 @@ from npmnv2.errors import ArgumentError
 from npmnv2.images.processor import MobileNetV2ImageProcessor
 from npmnv2.kernels import Array, TensorQuantization
 from npmnv2.network.plan import IMAGE, Plan
-from npmnv2.network.quantization import ArgMax, Interface, Requantize, Reshape, Resize, Softmax, Step, value_parts
+from npmnv2.network.quantization import (
+    ArgMax,
+    Interface,
+    Logistic,
+    Requantize,
+    Reshape,
+    Resize,
+    Softmax,
+    Step,
+    value_parts,
+)
 from npmnv2.weights.calibration import Calibration, check_method
 from npmnv2.weights.checkpoint import Checkpoint, fold_batch_norms
 from npmnv2.weights.equalize import Exponents, equalize, find_exponents
@@ -131,9 +141,13 @@ def _as_bytes(image: TensorQuantization) -> TensorQuantization:
 
 
 def _steps(checkpoint: Checkpoint, size: tuple[int, int], dtype: str) -> tuple[Step, ...]:
-    """Probabilities as bytes for a classifier, a label map for a segmenter, features as they are."""
+    """Probabilities or scores as bytes for a classifier or detector, a label map for a segmenter."""
     low = int(np.iinfo(dtype).min)
     assert checkpoint.config is not None
+    if checkpoint.task == "detection":
+        shares = TensorQuantization((1 / 256,), low, dtype)
+        converters: dict[str, tuple[Step, ...]] = {"sigmoid": (Logistic(shares),), "softmax": (Softmax(shares),)}
+        return converters.get(checkpoint.config.ssd.score_converter, ())
     if checkpoint.task == "segmentation":
         return Resize(size, "tf1_align_corners"), ArgMax()
     if checkpoint.task != "classification" or not checkpoint.config.classes:

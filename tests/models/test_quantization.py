@@ -12,7 +12,12 @@ from tflite_ops import ARITHMETICS, run
 from weight_files import random_checkpoint
 
 import npmnv2
-from npmnv2 import MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation, MobileNetV2Model
+from npmnv2 import (
+    MobileNetV2ForImageClassification,
+    MobileNetV2ForObjectDetection,
+    MobileNetV2ForSemanticSegmentation,
+    MobileNetV2Model,
+)
 from npmnv2.errors import ArgumentError
 from npmnv2.kernels import quantized
 from npmnv2.lab.quantization import dequantized, quantization_report
@@ -79,6 +84,22 @@ def test_the_result_is_litert_s_too(tmp_path: Path, task, fields) -> None:
         (expected,) = run(str(tmp_path / "model.tflite"), arithmetic, x)
         result = npmnv2.load(tmp_path / "model.tflite", arithmetic=arithmetic).invoke(x)
         np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_detectors_become_integers(dtype) -> None:
+    reference = MobileNetV2ForObjectDetection.from_checkpoint(random_checkpoint("detection", image_size=96))
+    found = reference.quantize(photos(), dtype=dtype)
+    costs = {cost.name: cost for cost in quantization_report(reference, found, photos()).layers}
+    assert costs["class_logits"].snr > 20
+    assert costs["box_encodings"].snr > 20
+    photo = photos(1)[0]
+    exact, rounded = (m.predict(photo, threshold=0.5).scores[0] for m in (reference, found))
+    assert abs(exact - rounded) < 0.05
+    pixels = np.random.default_rng(0).integers(0, 256, found.quantization.interface.shape, dtype=np.uint8)
+    boxes, classes, scores, count = found.invoke(pixels)
+    assert (boxes.shape, classes.shape, scores.shape, count.tolist()) == ((1, 100, 4), (1, 100), (1, 100), [100])
+    assert 0 < scores.max() <= 1
 
 
 def test_equalized_values_are_told_in_their_own_size(tmp_path: Path) -> None:
