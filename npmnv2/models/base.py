@@ -303,8 +303,9 @@ class MobileNetV2PreTrainedModel:
         for part in self.plan.parts():
             high = activation(getattr(part.layer, "activation", "linear")).clip[1]
             if high < math.inf:
-                q = None if self.quantization is None else self.quantization.values[part.name]
-                tops[part.name] = high if q is None else min(high, q.real_range[1])
+                q = self.quantization
+                stepped = q is not None and part.name not in q.exponents
+                tops[part.name] = min(high, q.values[part.name].real_range[1]) if q and stepped else high
         return tops
 
     def folded_weights(self) -> Mapping[str, Array]:
@@ -321,8 +322,10 @@ class MobileNetV2PreTrainedModel:
         if self.quantization is None:
             return FoldedWeights(self.plan, self.weights, self.dtype)
         from npmnv2.backends.integers import real_weights
+        from npmnv2.weights.equalize import restore
 
-        return real_weights(self.plan, self.weights, self.quantization)
+        weights = real_weights(self.plan, self.weights, self.quantization)
+        return restore(self.plan, weights, self.quantization.exponents)
 
     def quantize(
         self: Model,
