@@ -89,8 +89,9 @@ def overlaps(first: Array, second: Array) -> Array:
     height = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
     width = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
     shared = np.maximum(height, 0) * np.maximum(width, 0)
+    covered = area_a + area_b - shared
     shares: Array = np.zeros_like(shared)
-    np.divide(shared, area_a + area_b - shared, out=shares, where=(area_a > 0) & (area_b > 0))
+    np.divide(shared, covered, out=shares, where=covered > 0)
     return shares
 
 

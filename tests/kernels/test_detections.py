@@ -133,6 +133,17 @@ def test_the_best_candidates_are_not_all_where_they_give_too_few() -> None:
     np.testing.assert_allclose(detections.boxes[1], [0.1, 0.1, 0.3, 0.3], atol=1e-7)
 
 
+def test_soft_suppression_looks_at_all_candidates() -> None:
+    """One that is alone comes before thousands with better scores, once the best of those has lowered the others."""
+    logits = np.full((2100, 1), 2, np.float32)
+    logits[2099] = 0
+    anchors = np.tile(np.array([0.5, 0.5, 0.2, 0.2], np.float32), (2100, 1))
+    anchors[2099, :2] = 0.2
+    chosen = DetectionRules(soft_sigma=0.5, max_total=2, max_per_class=2)
+    detections = detections_of(logits, np.zeros((2100, 4), np.float32), anchors, chosen, background=False)
+    np.testing.assert_allclose(detections.boxes[1], [0.1, 0.1, 0.3, 0.3], atol=1e-7)
+
+
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +274,15 @@ def test_selects_as_litert_does(regular: bool, data: st.DataObject, seed: int, c
     assert ours.classes.tolist() == numbers[slots].tolist()
     np.testing.assert_array_equal(ours.scores, values[slots])
     np.testing.assert_array_equal(ours.boxes, boxes[slots])
+
+
+@pytest.mark.parametrize("regular", [False, True])
+def test_a_score_that_equals_the_threshold_counts(regular: bool) -> None:
+    anchors = np.array([[0.2, 0.2, 0.1, 0.1], [0.7, 0.7, 0.1, 0.1]], np.float32)
+    codes, scores = np.zeros((2, 4), np.float32), np.array([[0.25], [0.2]], np.float32)
+    rules = TfliteRules(5, use_regular_nms=regular, nms_score_threshold=0.25)
+    assert litert_detections(codes, scores, anchors, 1, rules)[3] == 1
+    assert len(tflite_detection_postprocess(codes, scores, anchors, 1, rules).scores) == 1
 
 
 @pytest.mark.parametrize("regular", [False, True])
