@@ -135,7 +135,7 @@ def test_the_best_candidates_are_not_all_where_they_give_too_few() -> None:
 
 def test_soft_suppression_looks_at_all_candidates() -> None:
     """One that is alone comes before thousands with better scores, once the best of those has lowered the others."""
-    logits = np.full((2100, 1), 2, np.float32)
+    logits = 2 + np.arange(2100, dtype=np.float32)[:, None] / 10000
     logits[2099] = 0
     anchors = np.tile(np.array([0.5, 0.5, 0.2, 0.2], np.float32), (2100, 1))
     anchors[2099, :2] = 0.2
