@@ -214,8 +214,9 @@ def describe(source: object) -> str:
 
 def is_pillow(source: object) -> TypeGuard[Image.Image]:
     """Whether `source` is a Pillow image, which nothing is before Pillow was imported."""
-    pillow = sys.modules.get("PIL.Image")
-    return pillow is not None and isinstance(source, pillow.Image)
+    # While another thread imports the module it has no class yet, and nothing is of it.
+    kind = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    return kind is not None and isinstance(source, kind)
 
 
 def is_array(source: object) -> bool:

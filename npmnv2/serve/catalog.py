@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from npmnv2.errors import ArgumentError
 from npmnv2.hub.registry import names
 from npmnv2.loading import load
@@ -81,7 +83,7 @@ class Catalog:
         if name in self.offers:
             raise ArgumentError(f"models must differ in name: {self.offers[name].location} and {location}")
         model = load(location, **self._options)
-        _ = model.executable  # what cannot run is reported now
+        _run_once(model)
         precisions = ("float",) if model.quantization is None else tuple(_ARITHMETIC)
         self.offers[name] = Offer(name, location, model, precisions)
         self._shared[Choice(name, precisions[0])] = model
@@ -117,3 +119,9 @@ class Catalog:
                 arithmetic = _ARITHMETIC[choice.precision]
                 self._shared[choice] = load(self.offers[choice.name].location, arithmetic=arithmetic, **self._options)
             return self._shared[choice]
+
+
+def _run_once(model: Any) -> None:
+    """Report now what cannot run, and compile kernels before a client waits for them."""
+    run = model.features if model.task == "features" else model.predict
+    run(np.full((model.config.image_size, model.config.image_size, 3), 127, np.uint8))

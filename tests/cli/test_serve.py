@@ -49,8 +49,8 @@ def test_it_serves_until_a_signal(model, number) -> None:
     command = [sys.executable, "-m", "npmnv2", "serve", "-m", model, "--port", "0", "--host", "127.0.0.1"]
     environment = {**os.environ, "NPMNV2_TOKEN": "secret"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        line = process.stderr.readline()
-        url = re.search(r"m on (http://127\.0\.0\.1:\d+) ", line)[1]
+        # Other notes may come before, such as that kernels are compiled.
+        url = next(filter(None, (re.search(r"m on (http://127\.0\.0\.1:\d+) ", line) for line in process.stderr)))[1]
         with urllib.request.urlopen(f"{url}/healthz") as answer:
             assert answer.read() == b'{"status":"ok"}'
         with pytest.raises(urllib.error.HTTPError, match="401"):

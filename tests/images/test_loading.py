@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 import threading
+import types
 
 import numpy as np
 import numpy.testing as npt
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from npmnv2.errors import ImageError
-from npmnv2.images.loading import FORMATS, describe
+from npmnv2.images.loading import FORMATS, describe, is_pillow, read_header
 from npmnv2.images.processor import MobileNetV2ImageProcessor, load_image
 
 
@@ -379,3 +381,17 @@ def test_a_fork_while_another_thread_reads_a_header(monkeypatch):
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert Image.MAX_IMAGE_PIXELS == 123_456
+
+
+def test_pillow_may_be_half_imported_by_another_thread(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
+    assert not is_pillow(b"a file")
+    assert describe(b"a file") == "bytes"
+
+
+def test_a_header_is_read_without_its_pixels():
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "PNG")
+    assert read_header(file.getvalue()[:60]) == ("PNG", 40, 30)
+    with pytest.raises(ImageError, match="not an image"):
+        read_header(b"no image")

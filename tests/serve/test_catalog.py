@@ -31,6 +31,10 @@ def test_what_there_is_not_is_named_with_what_there_is(catalog) -> None:
         catalog.choose("classifi", "integer")
 
 
+def test_models_have_run_before_a_client_waits_for_them(catalog) -> None:
+    assert all("executable" in vars(offer.model) for offer in catalog.offers.values())
+
+
 def test_models_of_one_name_are_refused(model_files) -> None:
     with pytest.raises(ArgumentError, match="models must differ in name"):
         Catalog([model_files["classification"]] * 2)
