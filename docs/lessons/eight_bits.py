@@ -174,7 +174,7 @@ axis.plot(widths, one, "o-", color="firebrick", label="one ruler for the kernel"
 axis.set_xlabel("bits", fontsize=8)
 axis.set_ylabel("dB", fontsize=8)
 axis.tick_params(labelsize=8)
-axis.legend(fontsize=8)
+axis.legend(loc="upper left", fontsize=8)
 
 # %% [markdown]
 # The network in the package has one ruler for each kernel nevertheless. It was *trained* with rounded numbers, so that
@@ -200,7 +200,7 @@ ends = [number for number, name in enumerate(costs) if name.endswith("_project")
 axis.set_xticks(ends, [list(costs)[number].removesuffix("_project") for number in ends], rotation=90, fontsize=7)
 axis.tick_params(axis="y", labelsize=8)
 axis.set_ylabel("dB", fontsize=8)
-axis.legend(fontsize=8)
+axis.legend(loc="upper center", fontsize=8)
 
 for name in ("Conv1", "block_1", "block_8", "block_16", "predictions"):
     cost = costs.get(name) or costs[f"{name}_project"]
