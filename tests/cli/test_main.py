@@ -79,7 +79,7 @@ def test_examples_are_understood(command, capsys):
         main([command, "--help"])
     lines = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
     for line in lines:
-        words = shlex.split(line.partition(" > ")[0].partition(" < ")[0])
+        words = shlex.split(line.partition(" > ")[0].partition(" < ")[0], comments=True)
         assert words[:2] == ["npmnv2", command]
         assert build_parser().parse_args(words[1:]).command == command
 
