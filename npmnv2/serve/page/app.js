@@ -164,7 +164,7 @@ class Card {
     const { value } = this.part(".opacity input");
     this.part("output").textContent = `${value}%`;
     this.part(".mask").style.opacity = value / 100;
-    this.part(".boxes").style.opacity = value / 100;
+    this.part(".boxes").style.setProperty("--opacity", value / 100);
   }
 
   forgetLayers() {
@@ -274,7 +274,7 @@ function boxOf({ id, label, score, box: [left, top, right, bottom] }, colors, te
   const color = colors[id];
   const rectangle = svgElement("rect", { x: left, y: top, width: right - left, height: bottom - top, stroke: color });
   const y = top + 1.1 * textSize;
-  const text = svgElement("text", { x: left + 0.3 * textSize, y, "font-size": textSize, fill: color });
+  const text = svgElement("text", { x: left + 0.3 * textSize, y, "font-size": textSize });
   text.textContent = `${label} ${percent(score)}`;
   return [rectangle, text];
 }
