@@ -9,7 +9,6 @@ import numpy as np
 from npmnv2.backends.interface import Backend
 from npmnv2.backends.numpy import NumpyBackend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, MissingPackageError
-from npmnv2.kernels import quantized
 from npmnv2.kernels.host.engine import Engine, find_engine, find_integer_engine
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ def get_quantized_backend(
 
 def _engine_for(name: str, arithmetic: str) -> Engine | None:
     """What runs integers in an arithmetic; None for NumPy."""
+    from npmnv2.kernels import quantized
+
     if name == "numpy" or arithmetic not in quantized.ARITHMETICS:
         if name in ("compiled", "numba"):
             raise ArgumentError(f"backend (={name!r}) must be 'auto' or 'numpy' with arithmetic={arithmetic!r}")
