@@ -19,6 +19,7 @@ from npmnv2.weights.bounds import Budget, read_bytes
 
 from .graph_def import GraphDef
 from .protobuf import Message
+from .protobuf_writer import message
 from .tflite import Model
 
 # Kinds of operations. FOLLOW changes the numbers of what it takes (batch norm, bias, activation); PASS does not.
@@ -173,20 +174,7 @@ def onnx_with_outputs(path: str | Path, keys: Sequence[str]) -> bytes:
     appended to the file.
     """
     data = read_bytes(Path(path))
-    outputs = b"".join(_field(_GRAPH_OUTPUT, _field(1, key.encode())) for key in keys)
-    return bytes(data) + _field(_MODEL_GRAPH, outputs)
-
-
-def _field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
+    return bytes(data) + message({_MODEL_GRAPH: {_GRAPH_OUTPUT: [{1: key} for key in keys]}})
 
 
 # --- frozen graphs ----------------------------------------------------------------------------------------------------

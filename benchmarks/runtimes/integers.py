@@ -35,7 +35,6 @@ from .adapters import (
     channels_first,
 )
 
-NUMBERS = ("uint8", "int8")
 CALIBRATION_IMAGES = 4
 # How far trained ranges of kernels reach beyond the weights at one end. Published networks have zero points from 52 to
 # 201, where random weights alone would have 128.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,14 @@ from npmnv2.kernels import Array, softmax
 from npmnv2.lab.adapters.interface import Adapter
 from npmnv2.lab.adapters.selection import open_side
 from npmnv2.lab.alignment import align
-from npmnv2.lab.comparison import TOLERANCE, Comparison, Finding, compare_traces, not_comparable
+from npmnv2.lab.comparison import (
+    TOLERANCE,
+    Comparison,
+    Finding,
+    are_probabilities,
+    compare_traces,
+    not_comparable,
+)
 from npmnv2.lab.environment import environment
 from npmnv2.network.architecture import CLASSIFIER
 from npmnv2.network.plan import IMAGE
@@ -134,13 +140,10 @@ def _compare_by_name(first: Adapter, second: Adapter, x: Array, tolerance: float
 
 def _agree_on_probabilities(first: dict[str, Array], second: dict[str, Array]) -> tuple[str, ...]:
     """Where one side has probabilities and the other logits, compare probabilities."""
-    logits = [values for values in (first, second) if CLASSIFIER in values and not _are_probabilities(values)]
-    if len(logits) != 1 or any(CLASSIFIER not in values for values in (first, second)):
+    if CLASSIFIER not in first or CLASSIFIER not in second:
+        return ()
+    logits = [values for values in (first, second) if not are_probabilities(values[CLASSIFIER])]
+    if len(logits) != 1:
         return ()
     logits[0][CLASSIFIER] = softmax(logits[0][CLASSIFIER])
     return (f"{CLASSIFIER}: one side gives probabilities, so those are compared",)
-
-
-def _are_probabilities(values: Mapping[str, Array]) -> bool:
-    scores = values[CLASSIFIER]
-    return bool(scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-3))

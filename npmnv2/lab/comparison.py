@@ -323,6 +323,11 @@ def without_background(a: Array, b: Array) -> tuple[Array, Array]:
     return (a[..., 1:] if widths == ((1001,), (1000,)) else a), (b[..., 1:] if widths == ((1000,), (1001,)) else b)
 
 
+def are_probabilities(scores: Array) -> bool:
+    """Whether scores (…, classes) are not negative and add up to 1, as logits hardly ever do."""
+    return bool(scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-3))
+
+
 def difference_table(layers: Sequence[LayerDifference]) -> str:
     """Layer by layer: largest and mean difference, share of the largest value, units in the last place, SNR, …"""
     stepped = any(layer.steps is not None for layer in layers)

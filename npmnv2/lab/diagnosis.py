@@ -21,7 +21,7 @@ from npmnv2.backends.integers import QuantizedBackend, real_weights
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import Array, quantized, softmax
 from npmnv2.lab.alignment import completed
-from npmnv2.lab.comparison import Finding, without_background
+from npmnv2.lab.comparison import Finding, are_probabilities, without_background
 from npmnv2.lab.faults import FAULTS, Call, Hypothesis, Suspect, hypotheses, other_batch_norm
 from npmnv2.lab.input_faults import as_hypotheses, candidates, explain_first_layer, explain_image, share
 from npmnv2.lab.quantization_faults import quantization_hypotheses
@@ -145,7 +145,8 @@ class _Examination:
     def _call(self, part: Part, inputs: tuple[Array, ...]) -> Call:
         layer = part.layer
         after: tuple[Callable[[Array], Array], ...] = ()
-        if part.name == CLASSIFIER and _are_probabilities(self.values.get(CLASSIFIER)):
+        seen = self.values.get(part.name)
+        if part.name == CLASSIFIER and seen is not None and are_probabilities(seen):
             after = (softmax,)
         if self.quantization is not None:
             return Call(part, inputs, compute=lambda *maps: self._in_integers(part, maps), after=after)
@@ -334,12 +335,6 @@ def _run(calls: Sequence[Call]) -> Array:
 def _first_layer(model: Any) -> str:
     name: str = parts_of(model.plan.nodes[0])[0].name
     return name
-
-
-def _are_probabilities(scores: Array | None) -> bool:
-    if scores is None or scores.ndim != 2:
-        return False
-    return bool(scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-3))
 
 
 def _correlation(a: Array, b: Array) -> float:

@@ -11,7 +11,6 @@ from npmnv2.lab.alignment import Tap
 from npmnv2.weights_tools import wiring
 
 _WARNINGS_OFF = 3
-_BASIC = "ORT_ENABLE_BASIC"
 
 
 class OnnxRuntime(Adapter):
