@@ -48,6 +48,20 @@ def test_onnxruntime_computes_the_same(fields) -> None:
     check(checkpoint_of(**fields))
 
 
+@pytest.mark.parametrize("task", ["classification", "segmentation", "detection"])
+def test_openvino_computes_the_same_in_float32(task) -> None:
+    openvino = pytest.importorskip("openvino")
+    checkpoint = checkpoint_of(task)
+    x = images_for(checkpoint)
+    model = openvino.Core().read_model(onnx_bytes(checkpoint))
+    # Otherwise it takes shorter floats where the processor has them.
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    results = compiled({IMAGE: np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
+    found = {output.any_name: results[output] for output in compiled.outputs}
+    for name, value in values_of(checkpoint, x, list(found)).items():
+        assert_close(found[name].transpose(0, 2, 3, 1) if value.ndim == 4 else found[name], value)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations(activation) -> None:
     check(checkpoint_of(hidden_act=activation, image_size=64))
