@@ -116,4 +116,4 @@ def ssd_anchors(
         (y, x, height, width); 1917 for 300 pixels.
     """
     shapes = anchor_shapes(len(sizes), rules)
-    return np.concatenate([grid_anchors(size, shape, input_size) for size, shape in zip(sizes, shapes)])
+    return np.concatenate([grid_anchors(size, shape, input_size) for size, shape in zip(sizes, shapes, strict=True)])

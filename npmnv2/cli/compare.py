@@ -8,6 +8,8 @@ from typing import Any
 
 from npmnv2.cli.arguments import add_command, add_model
 from npmnv2.cli.console import log_stderr
+from npmnv2.errors import ArgumentError
+from npmnv2.files import check_target
 
 _EXAMPLES = (
     "compare reference.h5 port.tflite cat.jpg",
@@ -46,6 +48,7 @@ def compare(options: argparse.Namespace) -> int:
     from npmnv2.lab.adapters.selection import split_options
     from npmnv2.lab.compare import compare as compare_runs
 
+    _check(options)
     if options.steps:
         return _compare_steps(options)
     found = compare_runs(
@@ -63,6 +66,16 @@ def compare(options: argparse.Namespace) -> int:
         write_comparison(found, options.html)
         log_stderr(f"wrote {options.html}")
     return 0 if found.agree else 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse at once what would be ignored, or fail when everything has been computed."""
+    if options.litert and not options.steps:
+        raise ArgumentError("--litert needs --steps; to compare with a file in LiteRT: FILE.tflite@litert")
+    if options.steps and (options.json or options.html is not None):
+        raise ArgumentError("--json and --html must be left out with --steps")
+    if options.html is not None:
+        check_target(options.html)
 
 
 def _compare_steps(options: argparse.Namespace) -> int:

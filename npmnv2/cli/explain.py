@@ -9,6 +9,7 @@ from typing import Any
 from npmnv2.cli.arguments import DEFAULT_MODEL, add_command, add_model
 from npmnv2.cli.console import log_stderr
 from npmnv2.errors import ArgumentError
+from npmnv2.files import check_target
 
 _EXAMPLES = (
     "explain block_3",
@@ -35,6 +36,8 @@ def explain(options: argparse.Namespace) -> int:
 
     if options.out is not None and options.photo is None:
         raise ArgumentError("--out needs --photo: a picture shows the layer's values on one")
+    if options.out is not None:
+        check_target(options.out)
     model = load(options.model)
     found = explain_layer(model, options.layer, options.photo)
     print(found)

@@ -11,6 +11,7 @@ from typing import Any
 from npmnv2.backends.selection import BACKENDS
 from npmnv2.cli.arguments import DEFAULT_MODEL, add_command, add_model, add_threads, positive
 from npmnv2.cli.console import log_stderr
+from npmnv2.files import check_target
 
 _EXAMPLES = (
     "profile",
@@ -37,6 +38,8 @@ def profile(options: argparse.Namespace) -> int:
     from npmnv2.lab.profiling import median_profile, peak_speed
     from npmnv2.loading import load
 
+    if options.html is not None:
+        check_target(options.html)
     model = load(options.model, backend=options.backend, n_threads=options.threads)
     with resources.as_file(resources.files("npmnv2") / "data" / "cat.jpg") as cat:
         found = median_profile(model, options.photo or cat, options.runs)

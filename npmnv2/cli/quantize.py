@@ -25,7 +25,9 @@ def add_to(commands: Any) -> None:
     command = add_command(commands, "quantize", quantize, _EXAMPLES)
     add_model(command, "model", metavar="MODEL", help="name or file of a float network")
     command.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns to calibrate with")
-    command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".h5, or .tflite for LiteRT")
+    command.add_argument(
+        "-o", "--out", type=_file_of_integers, required=True, metavar="FILE", help=".h5, or .tflite for LiteRT"
+    )
     command.add_argument("--method", default="minmax", choices=METHODS, help="how a range follows from values")
     command.add_argument("--percentile", type=float, default=99.99, metavar="P", help="of values inside the range")
     command.add_argument("--dtype", default="int8", choices=("int8", "uint8"), help="default: int8, per channel")
@@ -35,6 +37,13 @@ def add_to(commands: Any) -> None:
     )
     command.add_argument("-r", "--recursive", action="store_true", help="also search folders inside folders")
     command.set_defaults(null=False)
+
+
+def _file_of_integers(text: str) -> Path:
+    """Path whose suffix is that of a format that holds integers; others would be refused after all the work."""
+    if Path(text).suffix.lower() not in (".h5", ".hdf5", ".tflite"):
+        raise argparse.ArgumentTypeError(f"must end in .h5 or .tflite, got {text!r}")
+    return Path(text)
 
 
 def quantize(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,12 @@ def compare(
     Raises
     ------
     ArgumentError
-        If neither side is a network that npmnv2 knows, so that nothing says which layer is which, or nobody can prepare
-        the photo.
+        If `tolerance` is no number of at least 0, if neither side is a network that npmnv2 knows, so that nothing says
+        which layer is which, or if neither can prepare the photo.
     FileNotFoundError, WeightsError, MissingPackageError, ImageError
     """
+    if not isinstance(tolerance, Real) or not tolerance >= 0:
+        raise ArgumentError(f"tolerance (={tolerance!r}) must be a number of at least 0")
     sides = open_side(reference), open_side(other)
     x = network_input(sides[0], sides[1], photo)
     other_x = sides[1].model.prepare([photo]) if own_input and _prepares(sides[1]) and not _is_input(photo) else x

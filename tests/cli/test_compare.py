@@ -88,6 +88,22 @@ def test_unknown_options_of_a_side(model, folder, capsys):
     assert "must be at most one of each" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--litert"], "--litert needs --steps"),
+        (["--steps", "--json"], "--json and --html must be left out with --steps"),
+        (["--html", "absent/report.html"], "must be in a folder that exists"),
+        (["--tolerance", "-1"], "tolerance (=-1.0) must be a number of at least 0"),
+    ],
+)
+def test_what_would_be_ignored_or_fail_in_the_end_is_refused(model, folder, capsys, options, message):
+    assert main(["compare", model, str(folder / "a.png"), *options]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
 def test_a_page(model, folder, capsys):
     page = folder / "report.html"
     assert main(["compare", f"{model}@float64", model, str(folder / "a.png"), "--html", str(page)]) == 0

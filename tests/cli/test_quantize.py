@@ -25,3 +25,9 @@ def test_no_photos(capsys, model, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["quantize", str(model), str(tmp_path / "empty"), "--out", str(tmp_path / "q.h5")]) == 1
     assert not (tmp_path / "q.h5").exists()
+
+
+def test_a_format_without_integers_is_refused_before_the_work(capsys, model, folder, tmp_path) -> None:
+    with pytest.raises(SystemExit):
+        main(["quantize", str(model), str(folder), "--out", str(tmp_path / "int8.onnx")])
+    assert "--out: must end in .h5 or .tflite, got" in capsys.readouterr().err

@@ -46,6 +46,11 @@ def test_rules_choose_scales_and_ratios() -> None:
     assert given[1] == ((0.6, 1.0), (0.6**0.5, 1.0))
 
 
+def test_scales_must_be_as_many_as_maps() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        ssd_anchors([(3, 3), (2, 2)], AnchorRules(scales=(0.5,)))
+
+
 def test_anchors_are_square_on_an_input_that_is_not() -> None:
     anchors = grid_anchors((1, 2), [(0.5, 1.0)], (100, 200))
     np.testing.assert_allclose(anchors, [[0.5, 0.25, 0.5, 0.25], [0.5, 0.75, 0.5, 0.25]])
