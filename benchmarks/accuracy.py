@@ -125,7 +125,7 @@ def classifier_errors(net: Network, weights: Weights, images: np.ndarray) -> dic
 
 
 def chain_errors(net: Network, weights: Weights, features: np.ndarray) -> dict[str, float]:
-    """The same classifier by chains of fused multiply-adds, in so many blocks of channels that are added at the end."""
+    """The same classifier by chains of fused multiply-adds, one a block of channels, that are added at the end."""
     kernel, bias = (weights[f"{CLASSIFIER}/{name}"] for name in ("kernel", "bias"))
     x = features.astype(np.float32).astype(np.float64)
     exact = x @ kernel.astype(np.float64) + bias

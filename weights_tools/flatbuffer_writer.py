@@ -56,7 +56,7 @@ class _Writer:
         return self.references(value)
 
     def vector(self, data: bytes, count: int, alignment: int) -> int:
-        """A length and so many items, the first of which is aligned."""
+        """A length and the items, the first of which is aligned."""
         self.align(max(4, alignment), ahead=4)
         start = len(self.out)
         self.out += struct.pack("<I", count) + data

@@ -130,7 +130,7 @@ def filter_order(target: Target) -> list[int]:
 
 
 def pack_row(target: Target, values: NDArray[Any], vectors: int, dtype: Any) -> NDArray[Any]:
-    """One number per output channel, filled up to whole panels of so many vectors, in the order of their lanes."""
+    """One number per output channel, filled up to whole panels of `vectors` vectors, in the order of their lanes."""
     order = _product_order(target) if vectors == PRODUCT_VECTORS else filter_order(target)
     padded = np.zeros(-(-len(values) // len(order)) * len(order), values.dtype)
     padded[: len(values)] = values

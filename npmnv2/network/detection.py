@@ -118,8 +118,8 @@ class AnchorOptions:
         if len(self.aspect_ratios) + bool(self.interpolated_scale_aspect_ratio) == 0:
             raise ArgumentError("aspect_ratios must name at least one ratio")
 
-    def per_cell(self, maps: int) -> tuple[int, ...]:
-        """Number of anchors in each place of each of so many maps."""
+    def per_place(self, maps: int) -> tuple[int, ...]:
+        """Number of anchors in each place of each of `maps` maps."""
         count = len(self.aspect_ratios) + bool(self.interpolated_scale_aspect_ratio)
         if self.scales and len(self.scales) != maps:
             raise ArgumentError(f"scales must be as many as feature maps ({maps}), got {len(self.scales)}")
@@ -163,8 +163,8 @@ class ExplicitAnchors:
         for count in self.counts:
             _check_integer("anchors per place", count, 1, 1000)
 
-    def per_cell(self, maps: int) -> tuple[int, ...]:
-        """Number of anchors in each place of each of so many maps.
+    def per_place(self, maps: int) -> tuple[int, ...]:
+        """Number of anchors in each place of each of `maps` maps.
 
         Raises
         ------
@@ -263,7 +263,7 @@ class SSDConfig:
             _check_number("box_scales", scale, above=0)
         _check_choice("predictor_kernel", self.predictor_kernel, (1, 3))
         _check_choice("score_converter", self.score_converter, SCORE_CONVERTERS)
-        self.anchors_per_cell  # noqa: B018  # raises where anchors are listed for other maps
+        self.anchors_per_place  # noqa: B018  # raises where anchors are listed for other maps
 
     @property
     def n_maps(self) -> int:
@@ -271,9 +271,9 @@ class SSDConfig:
         return 2 + len(self.extras)
 
     @property
-    def anchors_per_cell(self) -> tuple[int, ...]:
+    def anchors_per_place(self) -> tuple[int, ...]:
         """Number of anchors in each place of each map."""
-        return self.anchors.per_cell(self.n_maps)
+        return self.anchors.per_place(self.n_maps)
 
     def replace(self, **changes: Any) -> SSDConfig:
         """Return a copy with some fields changed."""

@@ -63,7 +63,7 @@ def map_sizes(config: MobileNetV2Config, height: int, width: int) -> tuple[tuple
 def anchor_count(config: MobileNetV2Config, height: int, width: int) -> int:
     """Number of anchors, and so of predictions, for an input of this size."""
     sizes = map_sizes(config, height, width)
-    return sum(rows * columns * count for (rows, columns), count in zip(sizes, config.ssd.anchors_per_cell))
+    return sum(rows * columns * count for (rows, columns), count in zip(sizes, config.ssd.anchors_per_place))
 
 
 def detector(config: MobileNetV2Config) -> Plan:
@@ -124,5 +124,5 @@ def _predictors(number: int, source: str, config: MobileNetV2Config, shared: dic
         if ssd.predictor_depthwise:
             yield Node(f"{name}_depthwise", Depthwise(kernel=kernel, **shared), (source,))
             before, kernel = f"{name}_depthwise", 1
-        filters = ssd.anchors_per_cell[number] * _columns(kind, config)
+        filters = ssd.anchors_per_place[number] * _columns(kind, config)
         yield Node(name, Conv(filters=filters, kernel=kernel, **linear), (before,))

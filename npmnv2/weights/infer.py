@@ -142,10 +142,10 @@ def infer_ssd(weights: Mapping[str, Array], listed: Array | None = None, **known
     """
     split = f"{predictor(0, BOX_PREDICTOR)}_depthwise/kernel"
     kernel = weights.get(split, weights.get(f"{predictor(0, BOX_PREDICTOR)}/kernel"))
-    counts = anchors_per_cell(weights)
+    counts = anchors_per_place(weights)
     if "anchors" not in known:
         known = {**known, "anchors": _anchors_of(counts, listed)}
-    elif known["anchors"].per_cell(len(counts)) != counts:
+    elif known["anchors"].per_place(len(counts)) != counts:
         raise ArgumentError(
             f"anchors ({known['anchors']}) must be as many in each place as the predictors have room for, {counts}"
         )
@@ -170,14 +170,14 @@ def with_anchors(config: MobileNetV2Config, listed: Array, size: tuple[int, int]
     if listed.shape != (needed, 4):
         raise ArgumentError(
             f"the file lists {len(listed)} anchors; feature maps of {_sizes_as_text(sizes)} pixels with "
-            f"{config.ssd.anchors_per_cell} anchors in each place need {needed}"
+            f"{config.ssd.anchors_per_place} anchors in each place need {needed}"
         )
     options = config.ssd.anchors
     if isinstance(options, AnchorOptions):
         by_formula = ssd_anchors(sizes, options.rules, size)
         if np.abs(by_formula - listed).max() <= _ANCHOR_TOLERANCE:
             return config
-    return config.replace(ssd=config.ssd.replace(anchors=_explicit(listed, config.ssd.anchors_per_cell)))
+    return config.replace(ssd=config.ssd.replace(anchors=_explicit(listed, config.ssd.anchors_per_place)))
 
 
 def _explicit(listed: Array, counts: tuple[int, ...]) -> ExplicitAnchors:
@@ -195,11 +195,11 @@ def _sizes_as_text(sizes: Sequence[tuple[int, int]]) -> str:
 
 def detected_classes(weights: Mapping[str, Array]) -> int:
     """Columns of a detector's class logits, the background included; 0 if there are none."""
-    bias, anchors = weights.get(f"{predictor(0, CLASS_PREDICTOR)}/bias"), anchors_per_cell(weights)
+    bias, anchors = weights.get(f"{predictor(0, CLASS_PREDICTOR)}/bias"), anchors_per_place(weights)
     return 0 if bias is None or not anchors or not anchors[0] else bias.size // anchors[0]
 
 
-def anchors_per_cell(weights: Mapping[str, Array]) -> tuple[int, ...]:
+def anchors_per_place(weights: Mapping[str, Array]) -> tuple[int, ...]:
     """Number of anchors in each place of each map: its predictor says four numbers for each."""
     biases = (weights.get(f"{predictor(number, BOX_PREDICTOR)}/bias") for number in range(MAX_MAPS))
     return tuple(bias.size // BOX_CODE for bias in takewhile(lambda bias: bias is not None, biases) if bias is not None)
@@ -228,7 +228,7 @@ def _anchors_of(counts: tuple[int, ...], listed: Array | None) -> AnchorOptions 
             interpolated_scale_aspect_ratio=interpolated,
             reduce_boxes_in_lowest_layer=reduced,
         )
-        if options.per_cell(len(counts)) == counts:
+        if options.per_place(len(counts)) == counts:
             return options
     if listed is not None:
         return _explicit(listed, counts)

@@ -165,7 +165,7 @@ def test_native_files_with_listed_anchors(tmp_path: Path) -> None:
     """More numbers than an HDF5 attribute of the usual kind holds."""
     original = random_checkpoint("detection", image_size=320)
     boxes = ssd_anchors(map_sizes(original.config, 320, 320)).astype(float) + 0.001
-    explicit = ExplicitAnchors(tuple(map(tuple, boxes.tolist())), original.config.ssd.anchors_per_cell)
+    explicit = ExplicitAnchors(tuple(map(tuple, boxes.tolist())), original.config.ssd.anchors_per_place)
     original.config = original.config.replace(ssd=SSDConfig(anchors=explicit))
     write_native(original, tmp_path / "model.h5")
     assert read(tmp_path / "model.h5").config == original.config

@@ -98,5 +98,5 @@ def test_a_config_takes_settings_only():
         (AnchorOptions(aspect_ratios=(1.0,), reduce_boxes_in_lowest_layer=False), (2,) * 6),
     ],
 )
-def test_anchors_per_cell(anchors, counts):
-    assert SSDConfig(anchors=anchors).anchors_per_cell == counts
+def test_anchors_per_place(anchors, counts):
+    assert SSDConfig(anchors=anchors).anchors_per_place == counts

@@ -80,7 +80,7 @@ def test_predictions_in_their_order(name, size):
         found = executable(x, [CLASS_LOGITS, BOX_ENCODINGS])
         maps = executable(x, [CLASS_LOGITS, *heads])
         row = 0
-        for head, count in zip(heads, config.ssd.anchors_per_cell):
+        for head, count in zip(heads, config.ssd.anchors_per_place):
             _, height, width, _ = maps[head].shape
             for y in range(height):
                 for x_ in range(width):

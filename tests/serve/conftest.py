@@ -1,4 +1,4 @@
-"""A server with a small classifier, a small segmenter and the model in the box."""
+"""A server with a small classifier, a small segmenter and the model in the package."""
 
 from __future__ import annotations
 
