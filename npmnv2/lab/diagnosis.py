@@ -40,6 +40,7 @@ REMAINDER = 0.1
 FITTED = 1e-3
 # Differences of a quantized suspect below this many of its steps (root mean square) are its own rounding.
 OWN_ROUNDING = 0.75
+# Error of a layer from which on it is reported although no fault explains it.
 UNEXPLAINED = 1e-2
 # Of a longer stretch that the suspect does not show only the end is searched: each try runs all that follows.
 LONGEST_STRETCH = 12

@@ -36,9 +36,9 @@ class Candidate(NamedTuple):
     x: Array
 
 
-def candidates(x: Array, photo: Any = None, processor: Any = None) -> Iterator[Candidate]:
+def candidates(x: Array, photo: Any = None) -> Iterator[Candidate]:
     """Inputs with one or two faults; the simplest first."""
-    prepared = [Candidate((), x), *_other_preparations(x, photo, processor)]
+    prepared = [Candidate((), x), *_other_preparations(x, photo)]
     for base in prepared:
         yield base
         if x.shape[-1] == 3:
@@ -50,7 +50,7 @@ def candidates(x: Array, photo: Any = None, processor: Any = None) -> Iterator[C
             yield Candidate((("layout", f"{FAULTS['layout']} ({how})"),), np.ascontiguousarray(changed))
 
 
-def _other_preparations(x: Array, photo: Any, processor: Any) -> Iterator[Candidate]:
+def _other_preparations(x: Array, photo: Any) -> Iterator[Candidate]:
     """The photo as the presets and other filters would make it, at the size of `x` and with its range."""
     if photo is None:
         return

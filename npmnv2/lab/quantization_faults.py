@@ -6,6 +6,7 @@ The exact value before rounding is computed in real numbers, so that other ways 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -68,7 +69,5 @@ def _other_scale(
 
 
 def _with_value(fault: str, sentence: str, suspect: Suspect, value: Array, evidence: dict[str, float]) -> Hypothesis:
-    from dataclasses import replace
-
     changed = replace(suspect.call, activation="linear", after=(), compute=lambda *_: value)
     return Hypothesis(fault, sentence, changed, evidence)

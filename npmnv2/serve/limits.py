@@ -9,7 +9,7 @@ from npmnv2.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on size, number and time. Memory and patience are finite; a client learns which bound it met.
+    """Bounds on size, number and time. The answer to a client that meets one names it.
 
     Attributes
     ----------
