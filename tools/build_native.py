@@ -98,7 +98,8 @@ def emit_kind(platform: Platform, isa: InstructionSet, kind: str, out: Path) -> 
     from npmnv2.kernels.device.program import make_enter
     from npmnv2.kernels.device.thread_team import ENTER_TYPES
 
-    target = _target(platform, kind)
+    _declare_stand_ins()
+    target = _target(platform, isa, kind)
     machine = _machine(platform, isa.cpu, isa.features)
     enter = make_enter(target)
     enter.compile(ENTER_TYPES)
@@ -145,7 +146,19 @@ def _parse(text: str, platform: Platform, machine: Any) -> Any:
     return module
 
 
-def _target(platform: Platform, kind: str) -> Target | IntegerTarget:
+# Features of another platform that this one compiles stand-ins for.
+_STOOD_IN_FOR = frozenset({"dotprod"})
+
+
+def _declare_stand_ins() -> None:
+    """Give Numba an address for what it compiles for this machine, though nobody runs it; `_retarget` replaces it."""
+    import llvmlite.binding as llvm
+    from npmnv2.kernels.device.integers.simd import SIGNED_DOT_STAND_IN
+
+    llvm.add_symbol(SIGNED_DOT_STAND_IN, 1)
+
+
+def _target(platform: Platform, isa: InstructionSet, kind: str) -> Target | IntegerTarget:
     """Numba compiles for x86 here even if the platform is another: then its code is given to another back end."""
     from npmnv2.kernels.device.probe import host_features, host_target
 
@@ -153,7 +166,7 @@ def _target(platform: Platform, kind: str) -> Target | IntegerTarget:
     target = host_target() if native else Target(lanes=4, registers=32)
     if kind == FLOAT:
         return target
-    features = host_features() if native else frozenset[str]()
+    features = host_features() if native else isa.feature_names & _STOOD_IN_FOR
     return IntegerTarget(target._replace(features=features), XNNPACK if kind == XNNPACK else REFERENCE)
 
 
@@ -166,11 +179,14 @@ def _export(platform: Platform) -> str:
 
 
 def _retarget(text: str, triple: str, layout: str) -> str:
+    from npmnv2.kernels.device.integers.simd import SIGNED_DOT, SIGNED_DOT_STAND_IN
+
     text = re.sub(r"^target triple = .*$", f'target triple = "{triple}"', text, flags=re.M)
     text = re.sub(r"^target datalayout = .*$", f'target datalayout = "{layout}"', text, flags=re.M)
     if triple.startswith(("aarch64", "arm64")):
         text = text.replace("void @llvm.x86.sse2.pause()", "void @llvm.aarch64.hint(i32 1)")
         text = text.replace("declare void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)")
+        text = text.replace(f"@{SIGNED_DOT_STAND_IN}(", f"@{SIGNED_DOT}(")
     return text
 
 

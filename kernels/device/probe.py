@@ -35,7 +35,7 @@ def host_target() -> Target:
 
 
 # Instruction sets that integer kernels choose by.
-_FEATURES = frozenset({"avx2", "avx512bw", "avx512vl", "avx512vnni", "avxvnni"})
+_FEATURES = frozenset({"avx2", "avx512bw", "avx512vl", "avx512vnni", "avxvnni", "dotprod"})
 
 
 @functools.cache

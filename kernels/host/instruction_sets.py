@@ -45,7 +45,7 @@ class InstructionSet(NamedTuple):
     cpu, features : str
         LLVM's names of the processor and of what it has in addition.
     needs : Bits
-        None of them outside x86.
+        None of them outside x86: an ARM processor must have the features.
     kinds : tuple of str
         Kinds of kernels that are compiled for it: of floats, and of integers by their arithmetic.
     """
@@ -55,6 +55,11 @@ class InstructionSet(NamedTuple):
     features: str = ""
     needs: Bits = Bits()
     kinds: tuple[str, ...] = KINDS
+
+    @property
+    def feature_names(self) -> frozenset[str]:
+        """The features one by one, without LLVM's plus signs."""
+        return frozenset(self.features.replace("+", "").split(",")) - {""}
 
 
 def _mask(*bits: int) -> int:
@@ -80,8 +85,11 @@ X86 = (
     InstructionSet("avxvnni", "x86-64-v3", f"{_V3_FEATURES},+avxvnni", _AVX_VNNI, (XNNPACK,)),
     InstructionSet("avx2", "x86-64-v3", _V3_FEATURES, _V3),
 )
-ARM = (InstructionSet("neon", "generic"),)
-APPLE = (InstructionSet("neon", "apple-m1"),)
+# Nothing is asked of an ARM processor but what integer kernels choose by, so nothing else of ARMv8.2 is used.
+_DOT_PRODUCT = InstructionSet("neondot", "generic", "+dotprod", kinds=(XNNPACK, REFERENCE))
+_NEON = InstructionSet("neon", "generic")
+ARM = (_DOT_PRODUCT, _NEON)
+APPLE = tuple(each._replace(cpu="apple-m1") for each in ARM)
 
 
 def instruction_sets(machine: str) -> tuple[InstructionSet, ...]:

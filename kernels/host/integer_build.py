@@ -88,7 +88,7 @@ class ByteBuilder(Builder):
 
         `residual` are the quantizations of what is added to it and of the sum, if something is.
         """
-        centered, sums_bias = packing.layer_parameters(kernel, bias, quantization)
+        centered, sums_bias = packing.layer_parameters(self.target, kernel, bias, quantization)
         rows = centered if centered.ndim == 4 else centered[None, None]
         rows = rows.reshape(len(rows), -1, len(bias))
         missing = -rows.shape[1] % WORD
@@ -107,7 +107,7 @@ class ByteBuilder(Builder):
         self, constants: Constants, kernel: Integers, bias: Integers, quantization: LayerQuantization
     ) -> PackedBytes:
         """Pack the weights of a depthwise convolution (3, 3, C)."""
-        centered, sums_bias = packing.layer_parameters(kernel, bias, quantization)
+        centered, sums_bias = packing.layer_parameters(self.target, kernel, bias, quantization)
         found = packing.pack_filters(self.target, centered)
         packed = self._packed_layer(constants, found.factors, sums_bias, quantization, PANEL_VECTORS)
         return packed._replace(parts=add_constant(constants, steps.WEIGHTS, found.parts))

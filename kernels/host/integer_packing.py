@@ -3,7 +3,8 @@
 The kernels multiply unsigned by signed bytes. Everything is brought to that form without changing a result: int8 inputs
 and outputs move up by 128 with their zero points, the input's zero point goes into the bias, and weights less their
 zero point that need more than eight bits become sums of *parts* that do not. Processors that cannot multiply bytes get
-the weights as 16-bit numbers, in pairs.
+the weights as 16-bit numbers, in pairs. Those that only multiply signed bytes lower the inputs by 128, and the bias
+makes up for it.
 """
 
 from __future__ import annotations
@@ -215,10 +216,10 @@ def _reference_sum(a: TensorQuantization, b: TensorQuantization, total: TensorQu
 
 
 def layer_parameters(
-    kernel: Integers, bias: Integers, quantization: LayerQuantization
+    target: Target, kernel: Integers, bias: Integers, quantization: LayerQuantization
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Weights (…, N) less their zero point, and the bias with which sums of unsigned bytes come out right."""
+    """Weights (…, N) less their zero point, and the bias with which sums of the target's products come out right."""
     source, filters, _ = quantization
     centered = filters.centered(kernel, np.int64)
     sums = centered.reshape(-1, centered.shape[-1]).sum(axis=0)
-    return centered, bias.astype(np.int64) - unsigned_zero(source) * sums
+    return centered, bias.astype(np.int64) - (unsigned_zero(source) - target.input_offset) * sums

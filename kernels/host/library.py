@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .abi import layout_digest, source_digest
-from .instruction_sets import FLOAT, Bits, InstructionSet, instruction_sets
+from .arm import arm_features
+from .instruction_sets import FLOAT, X86, Bits, InstructionSet, instruction_sets
 from .target import IntegerTarget, Target
 
 FOLDER = Path(__file__).parents[1] / "native"
@@ -73,10 +74,11 @@ def _kernels(library: ctypes.CDLL, name: str, kind: str, about: dict[str, Any]) 
 
 def _usable(library: ctypes.CDLL) -> list[InstructionSet]:
     known = instruction_sets(platform.machine())
-    if not any(any(each.needs) for each in known):
-        return list(known)
-    has = _processor(library)
-    return [each for each in known if has.covers(each.needs)]
+    if known == X86:
+        has = _processor(library)
+        return [each for each in known if has.covers(each.needs)]
+    features = arm_features() if known else frozenset()
+    return [each for each in known if each.feature_names <= features]
 
 
 def _processor(library: ctypes.CDLL) -> Bits:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 FLOAT_BYTES = 4
 # Features, in LLVM's words, of which a processor has one set if it multiplies bytes, by the lanes of its vectors.
 _SHORT_VNNI = (frozenset({"avxvnni"}), frozenset({"avx512vnni", "avx512vl"}))
-_BYTE_PRODUCTS = {16: (frozenset({"avx512vnni"}),), 8: _SHORT_VNNI, 4: _SHORT_VNNI}
+_DOT_PRODUCT = frozenset({"dotprod"})
+_BYTE_PRODUCTS = {16: (frozenset({"avx512vnni"}),), 8: _SHORT_VNNI, 4: (*_SHORT_VNNI, _DOT_PRODUCT)}
 
 
 class Target(NamedTuple):
@@ -51,6 +52,11 @@ class Target(NamedTuple):
     def multiplies_bytes(self) -> bool:
         """Whether an instruction adds four products of bytes to every lane; otherwise 16-bit numbers are multiplied."""
         return any(features <= self.features for features in _BYTE_PRODUCTS.get(self.lanes, ()))
+
+    @property
+    def input_offset(self) -> int:
+        """What inputs are lowered by before they are multiplied: ARM's ``sdot`` takes signed bytes only."""
+        return 128 if self.lanes == 4 and self.features >= _DOT_PRODUCT else 0
 
     @property
     def factor_bytes(self) -> int:

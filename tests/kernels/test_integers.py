@@ -13,6 +13,7 @@ from npmnv2.kernels import TensorQuantization, quantized
 
 BYTES = Target(16, 32, frozenset({"avx512vnni"}))
 PAIRS = Target(8, 16)
+SIGNED = Target(4, 32, frozenset({"dotprod"}))
 
 
 def products(target: Target, factors: np.ndarray) -> np.ndarray:
@@ -23,7 +24,7 @@ def products(target: Target, factors: np.ndarray) -> np.ndarray:
     return np.stack([even[..., 0], odd[..., 0], even[..., 1], odd[..., 1]], axis=-1)
 
 
-@pytest.mark.parametrize("target", [BYTES, PAIRS], ids=["bytes", "pairs"])
+@pytest.mark.parametrize("target", [BYTES, PAIRS, SIGNED], ids=["bytes", "pairs", "signed"])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 70), st.sampled_from([127, 140, 255]))
 def test_a_matrix_can_be_unpacked(target: Target, seed: int, words: int, outputs: int, largest: int) -> None:
     kernel = np.random.default_rng(seed).integers(-largest, largest + 1, (4 * words, outputs))
@@ -39,6 +40,22 @@ def test_a_matrix_can_be_unpacked(target: Target, seed: int, words: int, outputs
             found[word][:, index * 2 * lanes + np.array(order)] += row.T
     np.testing.assert_array_equal(found.reshape(4 * words, -1)[:, :outputs], kernel)
     assert not found.reshape(4 * words, -1)[:, outputs:].any()
+
+
+@pytest.mark.parametrize("target", [BYTES, PAIRS, SIGNED], ids=["bytes", "pairs", "signed"])
+@given(st.integers(0, 2**32 - 1), st.integers(0, 255), st.integers(0, 255))
+def test_the_bias_makes_up_for_zero_points_and_lowered_inputs(
+    target: Target, seed: int, zero: int, weight_zero: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, kernel = rng.integers(0, 256, 12).astype(np.uint8), rng.integers(0, 256, (12, 5)).astype(np.uint8)
+    bias = rng.integers(-(2**31), 2**31, 5).astype(np.int32)
+    layer = tuple(TensorQuantization((1.0,), zero, "uint8") for zero in (zero, weight_zero, 0))
+    centered, sums_bias = packing.layer_parameters(target, kernel, bias, layer)
+    multiplied = x.astype(np.int64) - target.input_offset
+    assert target is not SIGNED or (multiplied.min() >= -128 and multiplied.max() <= 127)
+    expected = (x.astype(np.int64) - zero) @ (kernel.astype(np.int64) - weight_zero) + bias
+    np.testing.assert_array_equal(multiplied @ centered + sums_bias, expected)
 
 
 def test_only_words_that_need_it_are_multiplied_twice() -> None:
@@ -107,8 +124,9 @@ def test_features_choose_the_instruction() -> None:
     from npmnv2.kernels.device.probe import host_features, host_target
 
     host = host_target()._replace(features=host_features())
-    assert ("vpdpbusd" in assembly(host)) == host.multiplies_bytes
-    bare = assembly(Target(host.lanes, host.registers))
+    found, bare = assembly(host), assembly(Target(host.lanes, host.registers))
+    assert ("vpdpbusd" in found or "sdot" in found) == host.multiplies_bytes
     assert "vpdpbusd" not in bare
+    assert "sdot" not in bare
     if host.lanes > 4:
         assert "vpmaddwd" in bare or "vpdpwssd" in bare

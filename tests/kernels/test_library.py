@@ -151,8 +151,21 @@ def test_bits_that_are_needed() -> None:
 
 def test_processors_by_name() -> None:
     assert instruction_sets("AMD64") == X86
-    assert [each.name for each in instruction_sets("arm64")] == ["neon"]
+    assert [each.name for each in instruction_sets("arm64")] == ["neondot", "neon"]
     assert instruction_sets("riscv64") == ()
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "expected"),
+    [("arm64", {"dotprod"}, ["neondot", "neon"]), ("aarch64", set(), ["neon"]), ("riscv64", {"dotprod"}, [])],
+)
+def test_an_arm_processor_must_have_the_features(
+    monkeypatch: pytest.MonkeyPatch, machine: str, features: set[str], expected: list[str]
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(library, "arm_features", lambda: frozenset(features))
+    nothing_to_ask: Any = None
+    assert [each.name for each in library._usable(nothing_to_ask)] == expected
 
 
 def test_digests_change_with_what_they_are_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from npmnv2.kernels.host.target import IntegerTarget, Target
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 if not TOOLS.is_dir():
@@ -77,6 +78,31 @@ def test_exceptions_are_refused(build_native) -> None:
     )
     with pytest.raises(SystemExit, match=r"raise .*pickledata"):
         _strip(build_native, raises)
+
+
+def test_dot_products_for_arm_are_compiled_anywhere(build_native) -> None:
+    pytest.importorskip("numba")
+    from npmnv2.kernels.device.addressing import View
+    from npmnv2.kernels.device.integers.product import BytePanel, make_tile
+    from npmnv2.kernels.device.jit import njit
+    from npmnv2.kernels.device.pointwise import Position
+
+    tile = make_tile(IntegerTarget(Target(4, 32, frozenset({"dotprod"})), "xnnpack"))
+
+    @njit(cached=False)
+    def run(a, b):
+        tile(View(a, b, b), BytePanel(a, b, a, a, b, b), a, View(b, a, a), Position(a, a, b))
+
+    build_native._declare_stand_ins()
+    run.compile("void(int64, int64)")
+    platform = build_native.PLATFORMS["linux-aarch64"]
+    (isa,) = (each for each in platform.instruction_sets if each.name == "neondot")
+    machine = build_native._machine(platform, isa.cpu, isa.features)
+    (code,) = run.inspect_llvm().values()
+    retargeted = build_native._retarget(code, platform.triple, str(machine.target_data))
+    lines = machine.emit_assembly(llvm.parse_assembly(retargeted)).splitlines()
+    # Seven pixels and two vectors; what a word is lowered by is subtracted once.
+    assert [sum(name in line for line in lines) for name in ("\tsdot\t", "\teor\t", "npmnv2_sdot")] == [14, 7, 0]
 
 
 @pytest.mark.slow

@@ -24,6 +24,9 @@ _ROUNDING_BITS = 0x4B400000
 _BEYOND_BYTES = 1024.0
 
 _DOT = {lanes: f"llvm.x86.avx512.vpdpbusd.{32 * lanes}" for lanes in (4, 8, 16)}
+# ARM's product of signed bytes. A compiler for another processor knows no such instruction: for it there is a function,
+# which `tools/build_native.py` replaces.
+SIGNED_DOT, SIGNED_DOT_STAND_IN = "llvm.aarch64.neon.sdot.v4i32.v16i8", "npmnv2_sdot"
 _OPERANDS_ARE_BYTES = llvm.llvm_version_info[0] >= 22
 # Conversions to narrower numbers that saturate, by the lanes of a vector: 32 to 16 bits, 16 to unsigned 8.
 _NARROW = {
@@ -96,9 +99,8 @@ class IntegerEmitter(Emitter):
     def dot(self, total: ir.Value, word: ir.Value, factors: tuple[ir.Value, ...]) -> ir.Value:
         """Add to every lane the four products of a word and its factors."""
         if len(factors) == 1:
-            kind = ir.VectorType(BYTE, 4 * self.lanes) if _OPERANDS_ARE_BYTES else self.integers
-            operands = [self.builder.bitcast(factor, kind) for factor in (word, *factors)]
-            return self._call(_DOT[self.lanes], self.integers, total, *operands)
+            multiply = self._dot_signed if self.target.input_offset else self._dot_unsigned
+            return multiply(total, word, *factors)
         even, odd = factors
         halves = ir.VectorType(INT16, 2 * self.lanes)
         eight, mask = (ir.Constant(halves, [value] * (2 * self.lanes)) for value in (8, 0xFF))
@@ -106,6 +108,22 @@ class IntegerEmitter(Emitter):
         low, high = self.builder.and_(word, mask), self.builder.lshr(word, eight)
         total = self.builder.add(total, self._multiply_pairs(low, self.builder.bitcast(even, halves)))
         return self.builder.add(total, self._multiply_pairs(high, self.builder.bitcast(odd, halves)))
+
+    def _dot_unsigned(self, total: ir.Value, word: ir.Value, factor: ir.Value) -> ir.Value:
+        kind = ir.VectorType(BYTE, 4 * self.lanes) if _OPERANDS_ARE_BYTES else self.integers
+        operands = [self.builder.bitcast(value, kind) for value in (word, factor)]
+        return self._call(_DOT[self.lanes], self.integers, total, *operands)
+
+    def _dot_signed(self, total: ir.Value, word: ir.Value, factor: ir.Value) -> ir.Value:
+        """As `dot`, of a word whose bytes are lowered by 128, for which the bias makes up."""
+        builder, kind = self.builder, ir.VectorType(BYTE, 4 * self.lanes)
+        lowered = builder.xor(builder.bitcast(word, kind), ir.Constant(kind, [-128] * kind.count))
+        at_home = builder.module.triple.startswith(("aarch64", "arm64"))
+        name = SIGNED_DOT if at_home else SIGNED_DOT_STAND_IN
+        dot = self._call(name, self.integers, total, lowered, builder.bitcast(factor, kind))
+        for attribute in ("readnone", "nounwind"):  # of an intrinsic LLVM knows it
+            dot.callee.attributes.add(attribute)
+        return dot
 
     def _multiply_pairs(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """Multiply 16-bit numbers and add neighbors, in 32 bits: LLVM makes ``vpmaddwd`` of it on x86."""
