@@ -40,7 +40,9 @@ def add_to(commands: Any) -> None:
         "--steps", action="store_true", help="a quantized model in every arithmetic, in units of each value's scale"
     )
     command.add_argument("--litert", action="store_true", help="with --steps: also run it in LiteRT")
-    command.add_argument("--tolerance", type=float, default=1e-3, help="share of a layer's largest value (0.001)")
+    command.add_argument(
+        "--tolerance", type=float, default=1e-3, metavar="SHARE", help="of a layer's largest value (0.001)"
+    )
 
 
 def compare(options: argparse.Namespace) -> int:

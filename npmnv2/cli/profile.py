@@ -27,7 +27,7 @@ def add_to(commands: Any) -> None:
     add_model(command, "-m", "--model", default=DEFAULT_MODEL, help=f"name or file (default: {DEFAULT_MODEL})")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
     command.add_argument("--runs", type=positive, default=10, metavar="N", help="times are medians of N (10)")
-    command.add_argument("--json", action="store_true", help="one JSON object with everything")
+    command.add_argument("--json", action="store_true", help="one JSON list, an object for each layer")
     command.add_argument("--html", type=Path, metavar="FILE", help="also write a page for a browser")
     add_threads(command)
 
