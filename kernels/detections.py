@@ -41,7 +41,7 @@ class DetectionRules(NamedTuple):
     agnostic : bool
         An anchor stands for its best class alone, and boxes of different classes suppress each other.
     max_per_class, max_total : int
-        RawDetections of one class, and of all.
+        Detections of one class, and of all.
     clipping : {"first", "last", "never"}
         When boxes are cut to the input and those outside are dropped: before the suppression (the graphs of 2018, with
         ``NonMaxSuppressionV2``), after it, or not at all.
@@ -59,7 +59,7 @@ class DetectionRules(NamedTuple):
 
 
 class RawDetections(NamedTuple):
-    """RawDetections by descending score.
+    """Detections by descending score.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ def detections_of(
     background: bool = True,
     scales: tuple[float, ...] = CODER_SCALES,
 ) -> RawDetections:
-    """RawDetections of one image from the outputs of its network; only boxes that may be shown are decoded.
+    """Detections of one image from the outputs of its network; only boxes that may be shown are decoded.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ def non_max_suppression(
     score_threshold: float = -math.inf,
     soft_sigma: float = 0.0,
 ) -> Selected:
-    """TensorFlow's ``NonMaxSuppressionV5``, and its older versions, which have less arguments.
+    """TensorFlow's ``NonMaxSuppressionV5``, and its older versions, which have fewer arguments.
 
     Parameters
     ----------

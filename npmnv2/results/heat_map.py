@@ -88,8 +88,7 @@ class HeatMap:
         mixed = gray * (1 - weight) + weight * np.where(
             heat >= 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32)
         )
-        shown = np.full_like(mixed, 0)
-        shown += gray * _UNSEEN
+        shown = np.repeat(gray * _UNSEEN, 3, axis=-1)
         shown[self.seen] = mixed[self.seen]
         return Image.fromarray(np.rint(shown).astype(np.uint8))
 
@@ -114,8 +113,8 @@ class HeatMap:
     def __str__(self) -> str:
         """The class and the sum of its logit."""
         mean = float(self.contributions.mean())
-        sum_ = f"logit {self.logit:.3f} = {self.bias:.3f} + {mean:.3f}, the bias and the mean of the map"
-        return f"{self.source or 'photo'}  {percent(self.score)}  {self.index}  {self.label}\n  {sum_}"
+        logit = f"logit {self.logit:.3f} = {self.bias:.3f} + {mean:.3f}, the bias and the mean of the map"
+        return f"{self.source or 'photo'}  {percent(self.score)}  {self.index}  {self.label}\n  {logit}"
 
     def _repr_html_(self) -> str:
         """The overlay beside the class: what notebooks show."""
