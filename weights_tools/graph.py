@@ -146,7 +146,7 @@ class Graph(ABC):
                 if name not in self._tensors:
                     self._tensors[name] = self.tensor(operation)
                 return self._tensors[name]
-            if operation.kind == FAKE_QUANT:
+            if operation.kind == FAKE_QUANT and operation.inputs:
                 return self.evaluate(operation.inputs[0])
             if operation.kind not in _CONSTANT_PASSING or not operation.inputs:
                 return None
@@ -210,7 +210,7 @@ class Graph(ABC):
 
 def _layer_of(operation: Operation) -> str | None:
     """The layer that an operation computes, by the scope that it or its kernel is in (TF-slim's or Keras's)."""
-    for name in (operation.name, operation.inputs[1]):
+    for name in (operation.name, *operation.inputs[1:2]):
         for _ in range(_SCOPES):
             name = name.rpartition("/")[0]
             known = canonical_from_slim(f"{name}/weights") or canonical_from_slim(f"{name}/depthwise_weights")

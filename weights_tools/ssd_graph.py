@@ -7,6 +7,7 @@ leaves out, as TensorFlow.js's do, has its default.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -164,7 +165,7 @@ def _anchor_shapes(graph: Graph) -> Iterator[tuple[tuple[float, ...], tuple[floa
         ratios = graph.constant(root.inputs[0]) if root.inputs else None
         for division in graph.consumers.get(root.name, []):
             scales = graph.constant(division.inputs[0]) if division.kind in ("RealDiv", "Div") else None
-            if ratios is not None and scales is not None:
+            if ratios is not None and scales is not None and ratios.size and scales.size:
                 yield _rounded(scales), _rounded(ratios)
 
 
@@ -221,7 +222,7 @@ def _bounds(graph: Graph, operations: int) -> dict[str, int | None]:
     for operation in _inside(graph, _POSTPROCESSING, "Minimum"):
         match = _BOUND.fullmatch(operation.name)
         numbers = [number for name in operation.inputs if (number := _number(graph, name)) is not None]
-        if match and numbers:
+        if match and numbers and math.isfinite(numbers[0]):
             minima[int(match["number"] or 0)] = int(numbers[0])
     ordered = [minima[number] for number in sorted(minima)]
     if len(ordered) <= operations:

@@ -93,3 +93,18 @@ def test_two_operations_for_one_layer(tmp_path: Path) -> None:
     path = write(tmp_path / "g.pb", project(), project(f"{SCOPE}/other"))
     with pytest.raises(WeightsError, match="two operations look like layer block_1_project"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    "kind", ["Conv2D", "DepthwiseConv2dNative", "MatMul", "Mul", "FusedBatchNormV3", "Placeholder"]
+)
+def test_operations_without_inputs_compute_nothing(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "g.pb"
+    path.write_bytes(node("lost", kind, []) + graph_of())
+    np.testing.assert_array_equal(read(path).weights["block_1_project/kernel"], EXPECTED["block_1_project/kernel"])
+
+
+def test_a_kernel_that_is_quantized_from_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.pb", project(kernel="fake"), node("fake", "FakeQuantWithMinMaxVars", []))
+    with pytest.raises(WeightsError, match="block_1_project"):
+        read(path)

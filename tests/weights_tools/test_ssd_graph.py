@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detector_graphs import LOOP, anchors, coder, listed, number, preparation, resize, scores, suppression
-from weight_files import frozen_graph, node, random_checkpoint
+from weight_files import constant, frozen_graph, node, random_checkpoint
 
 from npmnv2 import WeightsError
 from npmnv2.kernels import ssd_anchors
@@ -82,6 +82,22 @@ def test_impossible_suppression(tmp_path: Path) -> None:
         read_with(tmp_path, suppression(3, 2, iou=1.5))
     with pytest.raises(WeightsError, match=r"impossible settings: max_per_class \(=-1\)"):
         read_with(tmp_path, suppression(3, 2, per_class=(1 << 64) - 1))
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf")])
+def test_limits_that_are_no_numbers_are_passed_over(tmp_path: Path, limit) -> None:
+    found = read_with(tmp_path, suppression(3, 2, per_class=limit, total=limit)).config.ssd.nms
+    assert (found.max_per_class, found.max_detections) == (NonMaxSuppression().max_per_class, 100)
+
+
+def test_anchors_without_a_number(tmp_path: Path) -> None:
+    none, root = np.zeros(0, np.float32), "MultipleGridAnchorGenerator/Sqrt"
+    operations = []
+    for suffix in ("", "_1"):
+        operations += [constant(f"{root}{suffix}/x", none), node(f"{root}{suffix}", "Sqrt", [f"{root}{suffix}/x"])]
+        name = f"MultipleGridAnchorGenerator/truediv{suffix}"
+        operations += [constant(f"{name}/x", none), node(name, "RealDiv", [f"{name}/x", f"{root}{suffix}"])]
+    assert read_with(tmp_path, operations).config.ssd.anchors == AnchorOptions()
 
 
 OPTIONS = {
