@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from npmnv2.errors import ArgumentError, MissingPackageError, Npmnv2Error
+from npmnv2.errors import ArgumentError, Npmnv2Error
 from npmnv2.kernels import Array
-from npmnv2.results.pictures import LabeledBox, display_colors, draw_boxes, thumbnail, write_picture
+from npmnv2.results.pictures import LabeledBox, display_colors, draw_boxes, plot_picture, thumbnail, write_picture
 from npmnv2.results.tables import csv_lines, html_figure, json_line, percent
 
 if TYPE_CHECKING:
@@ -177,15 +177,7 @@ class Detections(Sequence[Detection]):
         ModuleNotFoundError
             If Matplotlib is not installed.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError:
-            raise MissingPackageError("plot needs Matplotlib: pip install 'npmnv2[plot]'") from None
-        axes = pyplot.subplots()[1] if axes is None else axes
-        axes.imshow(self.overlay())
-        axes.set_axis_off()
-        axes.set_title(Path(self.source).name if self.source else "")
-        return axes
+        return plot_picture(self.overlay(), self.source, axes)
 
     def save(self, path: str | Path) -> None:
         """Write the overlay atomically; the suffix names the format."""

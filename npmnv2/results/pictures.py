@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npmnv2.errors import ArgumentError
+from npmnv2.errors import ArgumentError, MissingPackageError
 from npmnv2.files import write_atomically
 
 if TYPE_CHECKING:
@@ -164,6 +164,25 @@ def _best_corner(free: NDArray[np.bool_], width: int, height: int, margin: int) 
     rows, columns = free.shape
     corners = [(left, top) for top in (rows - height - margin, margin) for left in (margin, columns - width - margin)]
     return max(corners, key=lambda c: np.count_nonzero(free[c[1] : c[1] + height, c[0] : c[0] + width]))
+
+
+def plot_picture(image: Image.Image, source: str | None, axes: Any = None) -> Any:
+    """Draw a picture into axes of Matplotlib, new ones if not given; return them.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If Matplotlib is not installed.
+    """
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise MissingPackageError("plot needs Matplotlib: pip install 'npmnv2[plot]'") from None
+    axes = pyplot.subplots()[1] if axes is None else axes
+    axes.imshow(image)
+    axes.set_axis_off()
+    axes.set_title(Path(source).name if source else "")
+    return axes
 
 
 def write_picture(picture: Image.Image, path: str | Path) -> None:

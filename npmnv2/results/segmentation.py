@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from npmnv2.errors import ArgumentError, MissingPackageError
+from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array
 from npmnv2.labels import BACKGROUND, color_map, segmentation_labels, voc_colors
 from npmnv2.results.pictures import (
@@ -22,6 +22,7 @@ from npmnv2.results.pictures import (
     draw_legend,
     outline,
     outline_width,
+    plot_picture,
     thumbnail,
     write_picture,
 )
@@ -197,15 +198,9 @@ class Segmentation:
         ModuleNotFoundError
             If Matplotlib is not installed.
         """
-        try:
-            from matplotlib import pyplot
-            from matplotlib.patches import Patch
-        except ImportError:
-            raise MissingPackageError("plot needs Matplotlib: pip install 'npmnv2[plot]'") from None
-        axes = pyplot.subplots()[1] if axes is None else axes
-        axes.imshow(self.overlay(legend=False))
-        axes.set_axis_off()
-        axes.set_title(Path(self.source).name if self.source else "")
+        axes = plot_picture(self.overlay(legend=False), self.source, axes)
+        from matplotlib.patches import Patch
+
         handles = [Patch(color=_hex(entry.color), label=entry.text) for entry in self._entries()]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
         return axes
