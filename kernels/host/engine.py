@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from npmnv2.errors import ArgumentError
+
 from . import library
-from .instruction_sets import FLOAT
+from .instruction_sets import FLOAT, instruction_sets, with_kernels
 from .target import IntegerTarget, Target
 from .thread_team import ThreadTeam
 
@@ -41,35 +44,61 @@ class Engine(NamedTuple):
     prepare: Callable[[], object]
 
 
+SETTING = "NPMNV2_ENGINE"
+
+
 def find_engine(name: str = "") -> Engine | None:
     """Return the engine called `name`, the one that NPMNV2_ENGINE names, or the best: the library, then Numba.
 
     Parameters
     ----------
     name : str
-        ``"numba"``, or an instruction set: ``"avx512"``, ``"avx2"``, ``"neon"``.
+        ``"numba"``, ``"numpy"`` for none, or an instruction set: ``"avx512"``, ``"avx2"``, ``"neon"``, …. One that has
+        no kernels of its own, such as ``"avx512vnni"`` for floats, stands for the best that it includes.
 
     Returns
     -------
     Engine or None
         None if the library has no such kernels, or none that this processor can run, and Numba is not installed.
+
+    Raises
+    ------
+    ArgumentError
+        If NPMNV2_ENGINE names what there is not, or not here.
     """
-    name = name or os.environ.get("NPMNV2_ENGINE", "")
-    if name != "numba" and (found := library_engine(name, FLOAT)):
-        return found
-    return numba_engine() if name in ("", "numba") and find_spec("numba") else None
+    return _find(name, FLOAT, numba_engine)
 
 
 def find_integer_engine(arithmetic: Arithmetic, name: str = "") -> Engine | None:
     """Return the engine for integers in an arithmetic, as `find_engine` does for floats."""
-    name = name or os.environ.get("NPMNV2_ENGINE", "")
-    if name != "numba" and (found := library_engine(name, arithmetic)):
-        return found
-    if name in ("", "numba") and find_spec("numba"):
+
+    def by_numba() -> Engine:
         from ..device.probe import host_features, host_target
 
         return numba_engine(IntegerTarget(host_target()._replace(features=host_features()), arithmetic))
-    return None
+
+    return _find(name, arithmetic, by_numba)
+
+
+def _find(name: str, kind: str, by_numba: Callable[[], Engine]) -> Engine | None:
+    setting = "" if name else os.environ.get(SETTING, "").strip()
+    chosen = name or _known(setting)
+    found = None if chosen == "numba" else library_engine(with_kernels(chosen, kind, platform.machine()), kind)
+    if found is None and chosen in ("", "numba") and find_spec("numba"):
+        found = by_numba()
+    if found is None and setting not in ("", "numpy"):
+        raise ArgumentError(
+            f"{SETTING} (={setting}) asks for kernels that this installation has not or this processor cannot run;"
+            f" unset it, or set it to numpy"
+        )
+    return found
+
+
+def _known(setting: str) -> str:
+    allowed = ("numpy", "numba", *(each.name for each in instruction_sets(platform.machine())))
+    if setting and setting not in allowed:
+        raise ArgumentError(f"{SETTING} (={setting}) must be one of {', '.join(allowed)}")
+    return setting
 
 
 @functools.cache

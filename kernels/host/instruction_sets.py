@@ -61,6 +61,10 @@ class InstructionSet(NamedTuple):
         """The features one by one, without LLVM's plus signs."""
         return frozenset(self.features.replace("+", "").split(",")) - {""}
 
+    def includes(self, other: InstructionSet) -> bool:
+        """Whether every processor that has this has the other."""
+        return self.needs.covers(other.needs) and self.feature_names >= other.feature_names
+
 
 def _mask(*bits: int) -> int:
     return sum(1 << bit for bit in bits)
@@ -98,3 +102,14 @@ def instruction_sets(machine: str) -> tuple[InstructionSet, ...]:
     if machine in ("x86_64", "amd64"):
         return X86
     return ARM if machine in ("aarch64", "arm64") else ()
+
+
+def with_kernels(name: str, kind: str, machine: str) -> str:
+    """The instruction set whose kernels of a kind run where `name` is asked for: itself, or the best that it includes.
+
+    Floats gain nothing from VNNI, for example, so those of ``"avx512vnni"`` are those of ``"avx512"``.
+    """
+    known = instruction_sets(machine)
+    named = [each for each in known if each.name == name]
+    found = [each.name for each in known if named and kind in each.kinds and named[0].includes(each)]
+    return found[0] if found else name

@@ -17,17 +17,27 @@ _PACKAGES = ("npmnv2", "numpy", "numba", "llvmlite", "pillow", "h5py")
 
 def environment() -> dict[str, str | int]:
     """Facts about this installation and machine, by name; JSON-serializable."""
-    engine = find_engine()
-    facts: dict[str, str | int] = {"backend": "numpy" if engine is None else "compiled"}
-    if engine is not None:
-        facts["engine"] = "Numba" if engine.name == "numba" else "native library"
-        facts["instruction set"] = f"{_instruction_set(engine.name)}, {engine.target.lanes} floats in a register"
+    facts: dict[str, str | int] = _engine()
     facts["native library"] = "yes" if (FOLDER / MANIFEST).is_file() else "none"
     facts["threads"] = _threads()
     facts["usable CPUs"] = usable_cpus()
     facts["processor"] = platform.machine()
     facts["python"] = platform.python_version()
     return {**facts, **_versions()}
+
+
+def _engine() -> dict[str, str | int]:
+    try:
+        engine = find_engine()
+    except ArgumentError as wrong_setting:
+        return {"backend": str(wrong_setting)}
+    if engine is None:
+        return {"backend": "numpy"}
+    return {
+        "backend": "compiled",
+        "engine": "Numba" if engine.name == "numba" else "native library",
+        "instruction set": f"{_instruction_set(engine.name)}, {engine.target.lanes} floats in a register",
+    }
 
 
 def _instruction_set(name: str) -> str:

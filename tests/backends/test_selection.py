@@ -88,6 +88,37 @@ def test_a_setting_chooses(
     assert chosen() == expected
 
 
+def test_a_setting_without_kernels_of_its_own_stands_for_the_best_that_it_includes(
+    monkeypatch: pytest.MonkeyPatch, with_library: None
+) -> None:
+    monkeypatch.setattr(engine.platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv("NPMNV2_ENGINE", "avx512vnni")
+    assert chosen() == "avx512"
+    monkeypatch.setenv("NPMNV2_ENGINE", "avxvnni")
+    assert chosen() == "avx2"
+    monkeypatch.setenv("NPMNV2_ENGINE", "avx512")
+    reference = quantized_backend("auto", "reference").engine
+    assert reference is not None and reference.name == "avx2", "whose rounding needs no longer vectors"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("avx51", r"NPMNV2_ENGINE \(=avx51\) must be one of numpy, numba, avx512vnni, avx512, avxvnni, avx2$"),
+        ("neon", r"NPMNV2_ENGINE \(=neon\) must be one of numpy, numba, avx512vnni"),
+        ("avx2", r"NPMNV2_ENGINE \(=avx2\) asks for kernels that this installation has not .* set it to numpy"),
+        ("numba", r"NPMNV2_ENGINE \(=numba\) asks for kernels"),
+    ],
+)
+def test_a_setting_that_cannot_be_met_is_an_error(monkeypatch: pytest.MonkeyPatch, setting: str, message: str) -> None:
+    monkeypatch.setattr(engine.platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv("NPMNV2_ENGINE", setting)
+    for get in (get_backend, quantized_backend):
+        with pytest.raises(ArgumentError, match=message):
+            get("auto")
+    assert get_backend("numpy").name == "numpy"
+
+
 def test_engines_of_one_name_share_their_threads(with_library: None) -> None:
     first, second, third = (engine.find_engine(name) for name in ("", "avx512", "avx2"))
     assert first is second is not third

@@ -30,3 +30,8 @@ def test_an_engine_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = environment()
     assert facts["backend"] == "numpy"
     assert "engine" not in facts
+
+
+def test_a_wrong_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPMNV2_ENGINE", "fastest")
+    assert "NPMNV2_ENGINE (=fastest) must be one of numpy, numba" in str(environment()["backend"])
