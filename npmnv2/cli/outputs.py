@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from npmnv2.cli.photos import SUFFIXES, Photo
+from npmnv2.cli.photos import Photo
 from npmnv2.errors import ArgumentError
+from npmnv2.images.folders import SUFFIXES
 
 
 def targets(where: str | None, photos: Sequence[Photo], suffix: str) -> dict[str, Path]:

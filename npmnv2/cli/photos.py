@@ -12,8 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from npmnv2.cli.console import log_stderr, progress
 from npmnv2.errors import ArgumentError
-
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+from npmnv2.images.folders import SUFFIXES, photos_in
 
 # First bytes of image files. BMP's two letters may also begin a file name; its header has zeros that no name has.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
@@ -56,7 +55,7 @@ def _find(argument: str, options: argparse.Namespace) -> Iterable[Photo]:
         return _from_stdin(sys.stdin.buffer, options.null)
     path = Path(argument)
     if path.is_dir():
-        paths = _in_folder(path, options.recursive)
+        paths = [str(photo) for photo in photos_in(path, options.recursive)]
         missing = f"{argument} holds no photos ({', '.join(sorted(SUFFIXES))}){_recursive_hint(path, options)}"
     elif glob.has_magic(argument) and not path.exists():
         paths, missing = sorted(glob.glob(argument, recursive=True)), f"{argument} matches no file"
@@ -67,16 +66,8 @@ def _find(argument: str, options: argparse.Namespace) -> Iterable[Photo]:
     return [Photo(path, path) for path in paths]
 
 
-def _in_folder(folder: Path, recursive: bool) -> list[str]:
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return [str(path) for path in sorted(found) if path.suffix.lower() in SUFFIXES and path.is_file()]
-
-
 def _recursive_hint(folder: Path, options: argparse.Namespace) -> str:
-    return "; --recursive finds those in its folders" if not options.recursive and _in_folder(folder, True) else ""
+    return "; --recursive finds those in its folders" if not options.recursive and photos_in(folder, True) else ""
 
 
 def _from_stdin(stream: BinaryIO, null: bool) -> list[Photo]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from typing import Any, Literal, TypeVar, get_args
@@ -13,6 +14,7 @@ from npmnv2.errors import ArgumentError, ArgumentTypeError, Npmnv2Error
 from npmnv2.images.loading import is_array, is_column
 from npmnv2.kernels import Array
 
+Item = TypeVar("Item")
 Context = TypeVar("Context")
 Values = TypeVar("Values")
 Result = TypeVar("Result")
@@ -66,6 +68,34 @@ def map_images(
         raise ArgumentTypeError(f"images must be an image, a path or a list of them, got {type(images).__name__}")
     results = _checked(_stream(iter(images), prepare, run, finish, batch_size), errors)
     return results if isinstance(images, Iterator) else list(results)
+
+
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Result]:
+    """Results of `function` in the order of `items`, computed by threads while the caller uses earlier ones.
+
+    Parameters
+    ----------
+    function
+        Its exception is raised in the result's place.
+    items
+    threads : int
+    ahead : int
+        Items that are taken before their results are asked for; this bounds the memory.
+    """
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def check_count(name: str, value: Any) -> int:

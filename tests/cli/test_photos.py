@@ -13,6 +13,7 @@ import pytest
 from npmnv2.cli import photos
 from npmnv2.cli.main import main
 from npmnv2.cli.photos import find_photos
+from npmnv2.images.folders import SUFFIXES
 
 
 @pytest.mark.parametrize("how", ["folder", "pattern", "files", "stdin"])
@@ -92,7 +93,7 @@ def test_lists_on_standard_input(monkeypatch, content, null, names):
     assert find("-", null=null) == names
 
 
-@pytest.mark.parametrize("suffix", sorted(photos.SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
 def test_images_on_standard_input(monkeypatch, suffix):
     from PIL import Image
 

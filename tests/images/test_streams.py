@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from npmnv2.errors import ImageError
-from npmnv2.images.streams import check_count, map_images
+from npmnv2.images.streams import check_count, map_ahead, map_images
 
 
 class Network:
@@ -146,3 +147,37 @@ def test_counts_are_whole_numbers_from_one(value):
         check_count("top_k", value)
     check_count("top_k", 1)
     check_count("top_k", np.int32(3))
+
+
+# --- ahead of the caller ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 7, 100])
+def test_results_ahead_come_in_order_and_no_further_than_asked(ahead):
+    taken = []
+    items = (taken.append(item) or item for item in range(20))
+    for at, result in enumerate(map_ahead(lambda item: item * 2, items, 3, ahead)):
+        assert result == 2 * at
+        assert len(taken) <= at + ahead
+    assert len(taken) == 20
+
+
+def test_items_ahead_are_worked_on_at_once():
+    both = threading.Barrier(2)
+    assert len(list(map_ahead(lambda _: both.wait(timeout=60), range(2), 2, 2))) == 2
+
+
+def test_an_exception_takes_the_place_of_its_result():
+    results = map_ahead(lambda item: 6 // item, [3, 0, 2], 2, 3)
+    assert next(results) == 2
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_stopping_early_leaves_nothing_running():
+    before, started = threading.active_count(), []
+    results = map_ahead(started.append, range(1000), 2, 10)
+    next(results)
+    results.close()
+    assert threading.active_count() == before
+    assert len(started) <= 11
