@@ -11,7 +11,7 @@ from typing import Any
 import harness
 import numpy as np
 from network import Network, network
-from runtimes.adapters import FAST, OURS, OURS_IN_FLOAT, PACKAGES, RUNTIMES, Runtime, Unsuitable
+from runtimes.adapters import FAST, ON_REQUEST, OURS, OURS_IN_FLOAT, PACKAGES, RUNTIMES, Runtime, Unsuitable
 
 FLOAT32 = "float32"
 # Float32 sums of a thousand products, 53 layers deep, in different orders.
@@ -21,16 +21,21 @@ COARSE_AGREEMENT = 0.5
 
 
 def compare(
-    work: tuple[str, str, int, int], numbers: str, names: Iterable[str], rounds: int, seconds: float
+    work: tuple[str, str, int, int, str], names: Iterable[str], rounds: int, seconds: float, rest: float
 ) -> dict[str, Any]:
-    """Return everything that was measured, as JSON takes it; `work` is task, model, batch and threads."""
-    task, model, batch, threads = work
-    net = network(task, model)
+    """Return everything that was measured, as JSON takes it; `work` is task, model, batch, threads and numbers."""
+    task, model, batch, threads, numbers = work
+    net, wanted = network(task, model), set(names)
     images = np.random.default_rng(1).uniform(-1, 1, (batch, *net.input_shape)).astype(np.float32)
-    runtimes = set_up(net, images, threads, names, numbers)
+    judge = {OURS_IN_FLOAT} if wanted and numbers != FLOAT32 else set()
+    runtimes = set_up(net, images, threads, wanted | judge, numbers)
     differences = check(runtimes) if numbers == FLOAT32 else check_integers(runtimes)
-    calls = {name: lambda run=runtime.run: net.finish(run()) for name, runtime in runtimes.items()}
-    figures = harness.rounds(calls, rounds, seconds)
+    calls = {
+        name: lambda run=runtime.run: net.finish(run())
+        for name, runtime in runtimes.items()
+        if not wanted or name in wanted
+    }
+    figures = harness.rounds(calls, rounds, seconds, rest)
     return {
         "task": task,
         "model": model,
@@ -38,7 +43,6 @@ def compare(
         "threads": threads,
         "numbers": numbers,
         "multiply_adds": net.multiply_adds(),
-        **({} if numbers == FLOAT32 else {"peak_gops": peak_of(threads)}),
         "date": datetime.date.today().isoformat(),
         "machine": harness.machine(),
         "versions": harness.versions(PACKAGES),
@@ -75,9 +79,10 @@ def set_up(
     net: Network, images: np.ndarray, threads: int, names: Iterable[str], numbers: str = FLOAT32
 ) -> dict[str, Runtime]:
     """Return the runtimes that are installed and suited; say why the others are left out."""
-    weights, wanted, ready = net.random_weights(), set(names), {}
-    for name, adapter in adapters(numbers).items():
-        if wanted and name not in wanted:
+    available = adapters(numbers)
+    weights, wanted, ready = net.random_weights(), set(names) or set(available) - set(ON_REQUEST), {}
+    for name, adapter in available.items():
+        if name not in wanted:
             continue
         try:
             ready[name] = adapter(net, weights, images, threads)

@@ -1,15 +1,16 @@
-"""Compare npmnv2 with other runtimes in every cell of a grid: sizes × batches × threads × tasks.
+"""Compare npmnv2 with other runtimes in every cell of a grid: tasks × sizes × batches × threads × numbers.
 
-    chrt -f 10 python benchmarks/grid.py [--minutes 30] [--again] [WORD …]
+    nice python benchmarks/grid.py --models DIR --prepare [WORD …]
+    chrt -f 10 python benchmarks/grid.py --models DIR [--minutes 35] [--again] [WORD …]
 
-Every cell is a comparison of its own (`peers.py`), written down as soon as it is done. Run again, this goes on with the
-cells that are missing; with words, it measures those anew whose names contain one of them.
+The first converts all networks for the other runtimes, which takes minutes and may be stopped and run again. The
+second measures: every cell is a comparison of its own (`peers.py`), written down as soon as it is done. Run again,
+this goes on with the cells that are missing; with words, it measures those anew whose names contain one of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import subprocess
 import sys
@@ -21,52 +22,84 @@ from typing import Any
 
 import harness
 import recorded
-from recorded import GRID, OURS, RIVALS, SPLIT_OPENVINO, Work
+from recorded import COLUMNS_MODEL, FLOAT_GRID, GRID, GRID_WORKS, ONCE_PER_COLUMN, OURS, RIVALS, WAYS, Work
 
-MULTIPLIERS, SIZES = ("0.35", "0.5", "0.75", "1.0"), (96, 128, 160, 192, 224)
-OFFICIAL = (*(f"{m}_{s}" for m, s in itertools.product(MULTIPLIERS, SIZES)), "1.3_224", "1.4_224")
-SEGMENTERS = ("1.0_257", "1.0_257_8", "1.0_513", "1.0_513_8")
-CELLS = (
-    *(Work(model, batch, threads) for batch, threads in ((1, 1), (1, 2), (8, 1), (8, 2), (32, 1), (32, 2))
-      for model in OFFICIAL),
-    *(Work(model, 1, threads, "segment") for threads in (1, 2) for model in SEGMENTERS),
-)  # fmt: skip
+# No runtime here spins for longer than that after a call; one thread has no other that could.
+REST = {1: 0.01, 2: 0.05}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("words", nargs="*", metavar="WORD")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", type=Path, metavar="DIR", required=True, help="where converted models are kept")
+    parser.add_argument("--prepare", action="store_true", help="convert, and measure nothing")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.03, help="per runtime and round")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no cell after this time")
     parser.add_argument("--again", action="store_true", help="measure all cells anew")
     options = parser.parse_args()
+    if options.prepare:
+        prepare(options.models, chosen(options.words))
+        return
     end = time.monotonic() + 60 * options.minutes
     done = {} if options.again else load()
-    for work in missing(done, options.words):
+    for work in chosen(options.words) if options.words else missing(done):
         if time.monotonic() > end:
             break
-        done[str(work)] = summary(measure(work, options.rounds))
+        start = time.monotonic()
+        done[str(work)] = summary(measure(work, options))
         save(done)
-        print(f"{done[str(work)]['ratio']:.2f}  {work}", flush=True)
+        print(f"{done[str(work)]['ratio']:.2f}  {work}  ({time.monotonic() - start:.1f} s)", flush=True)
     print(recorded.sentence(done))
 
 
-def missing(done: Iterable[str], words: Iterable[str]) -> list[Work]:
-    """The cells that are not there yet, or that a word asks for."""
-    if words := tuple(words):
-        return [work for work in CELLS if any(word in str(work) for word in words)]
-    return [work for work in CELLS if str(work) not in set(done)]
+def chosen(words: Iterable[str]) -> list[Work]:
+    """The cells whose names contain one of the words; all without words."""
+    words = tuple(words) or ("",)
+    return [work for work in GRID_WORKS if any(word in str(work) for word in words)]
 
 
-def measure(work: Work, rounds: int) -> dict[str, Any]:
+def prepare(models: Path, works: Iterable[Work]) -> None:
+    """Convert every network that one of the cells needs."""
+    import comparison
+    import numpy as np
+    import prepared
+    from network import network
+
+    prepared.models.keep_in(models)
+    for task, model, numbers in dict.fromkeys((work.task, work.model, work.numbers) for work in works):
+        start, net = time.monotonic(), network(task, model)
+        image = np.zeros((1, *net.input_shape), np.float32)
+        comparison.set_up(net, image, 1, [OURS, *RIVALS, *WAYS], numbers)
+        print(f"{net.name} {numbers} ({time.monotonic() - start:.1f} s)", flush=True)
+
+
+def missing(done: Iterable[str]) -> list[Work]:
+    """The cells that are not there yet."""
+    return [work for work in GRID_WORKS if str(work) not in set(done)]
+
+
+def runtimes(work: Work) -> list[str]:
+    """What is measured in a cell."""
+    once = ONCE_PER_COLUMN if work in FLOAT_GRID and work.model == COLUMNS_MODEL else ()
+    return [OURS, *RIVALS, *WAYS, *once]
+
+
+def measure(work: Work, options: argparse.Namespace) -> dict[str, Any]:
     """Run the comparison of one cell in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
-        arguments = [f"--{name}={value}" for name, value in work._asdict().items()]
-        script = Path(__file__).with_name("peers.py")
-        command = [sys.executable, script, *arguments, f"--rounds={rounds}", "--seconds=0.05", f"--json={file}"]
-        only = ["--only", OURS, *RIVALS, SPLIT_OPENVINO]
-        subprocess.run([*command, *only], check=True, capture_output=True)
+        arguments = {
+            **work._asdict(),
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+            "rest": REST[work.threads],
+            "models": options.models,
+            "json": file,
+        }
+        command = [sys.executable, Path(__file__).with_name("peers.py")]
+        command += [f"--{name}={value}" for name, value in arguments.items()]
+        subprocess.run([*command, "--only", *runtimes(work)], check=True, capture_output=True)
         return recorded.read(file)
 
 
@@ -80,11 +113,13 @@ def summary(figures: dict[str, Any]) -> dict[str, Any]:
         "ms": {name: timing.ms for name, timing in timings.items()},
         "date": figures["date"],
         "processor": figures["machine"]["processor"],
-        "versions": " ".join(f"{name} {figures['versions'][package]}" for name, package in PACKAGES.items()),
+        "versions": ", ".join(
+            f"{name} {figures['versions'][name]}" for name in PACKAGES if name in figures["versions"]
+        ),
     }
 
 
-PACKAGES = {"litert": "ai-edge-litert", "openvino": "openvino", "onnxruntime": "onnxruntime"}
+PACKAGES = ("ai-edge-litert", "openvino", "onnxruntime", "nncf", "ncnn", "MNN")
 
 
 def load() -> dict[str, Any]:
@@ -94,7 +129,7 @@ def load() -> dict[str, Any]:
 
 def save(cells: dict[str, Any]) -> None:
     """Write the cells in the grid's order, one a line, whole or not at all."""
-    lines = [f" {json.dumps(str(work))}: {json.dumps(cells[str(work)])}" for work in CELLS if str(work) in cells]
+    lines = [f" {json.dumps(str(work))}: {json.dumps(cells[str(work)])}" for work in GRID_WORKS if str(work) in cells]
     new = GRID.with_suffix(".new")
     new.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     new.replace(GRID)

@@ -23,8 +23,12 @@ def pin(threads: int) -> list[int]:
     return cpus
 
 
-def rounds(calls: Mapping[str, Callable[[], object]], count: int, seconds: float) -> dict[str, list[float]]:
+def rounds(
+    calls: Mapping[str, Callable[[], object]], count: int, seconds: float, rest: float = 0.15
+) -> dict[str, list[float]]:
     """Time every call in turn, ``count`` times over, each round starting with another one.
+
+    Before each it rests: the threads of the one before may spin for a while, those of OpenBLAS for 0.1 s.
 
     Returns the seconds per call of every round, so that callers can compare within a round: the machine's clock
     and its other load change from round to round, but little within one.
@@ -34,7 +38,7 @@ def rounds(calls: Mapping[str, Callable[[], object]], count: int, seconds: float
     for number in range(count):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            time.sleep(0.15)  # the threads of the one before may spin for a while: those of OpenBLAS for 0.1 s
+            time.sleep(rest)
             figures[name].append(median_seconds(calls[name], seconds))
     return figures
 

@@ -25,6 +25,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--numbers", choices=("float32", "uint8", "int8"), default="float32")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.1, help="per runtime and round")
+    parser.add_argument(
+        "--rest", type=float, default=0.15, help="seconds before each, while others' threads still spin"
+    )
+    parser.add_argument(
+        "--models", type=Path, metavar="DIR", help="keep converted models there, and take those that are"
+    )
+    parser.add_argument("--peak", action="store_true", help="measure what the cores can do with bytes, too")
     parser.add_argument("--only", nargs="+", metavar="RUNTIME", help="some of the runtimes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all figures")
     return parser.parse_args()
@@ -36,14 +43,14 @@ def main() -> None:
     harness.pin(options.threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import comparison
+    import prepared
 
-    measured = comparison.compare(
-        (options.task, options.model, options.batch, options.threads),
-        options.numbers,
-        options.only or (),
-        options.rounds,
-        options.seconds,
-    )
+    if options.models:
+        prepared.models.keep_in(options.models)
+    work = (options.task, options.model, options.batch, options.threads, options.numbers)
+    measured = comparison.compare(work, options.only or (), options.rounds, options.seconds, options.rest)
+    if options.peak:
+        measured["peak_gops"] = comparison.peak_of(options.threads)
     print(comparison.report(measured))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

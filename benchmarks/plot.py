@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -96,28 +95,38 @@ def draw(axis: plt.Axes, title: str, timings: dict[str, recorded.Timing]) -> Non
 
 
 def draw_grid(cells: dict[str, Any]) -> None:
-    """One line for each network, one column for each batch and number of threads; white is a draw."""
-    networks, columns = (list(dict.fromkeys(part)) for part in zip(*(name.split(", ", 1) for name in cells)))
-    columns.sort(key=lambda column: [int(number) for number in re.findall(r"\d+", column)])
-    ratios = np.full((len(networks), len(columns)), np.nan)
-    for name, cell in cells.items():
-        network, column = name.split(", ", 1)
-        ratios[networks.index(network), columns.index(column)] = cell["ratio"]
-    figure, axis = plt.subplots(figsize=(6.5, 0.27 * len(networks) + 1.2), layout="constrained")
+    """Float32 beside integers: a line for each network, a column for each batch and threads; white is a draw."""
+    networks = list(dict.fromkeys(network_of(work) for work in recorded.GRID_WORKS))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 0.22 * len(networks) + 1.1), layout="constrained", sharey=True)
+    for axis, (words, works) in zip(axes, recorded.NUMBERS.items()):
+        ratios = np.full((len(networks), len(recorded.COLUMNS)), np.nan)
+        for work, ratio in recorded.ratios_of(cells, works).items():
+            ratios[networks.index(network_of(work)), recorded.COLUMNS.index((work.batch, work.threads))] = ratio
+        draw_ratios(axis, ratios)
+        axis.set_title(words, fontsize=8)
+    axes[0].set_yticks(range(len(networks)), networks, fontsize=7)
+    figure.supxlabel("time of npmnv2 / time of the best of LiteRT, OpenVINO and ONNX Runtime", fontsize=8)
+    figure.savefig(GRID_TARGET, dpi=110, metadata={"Software": None, "Description": json.dumps(shown_ratios(cells))})
+
+
+def draw_ratios(axis: plt.Axes, ratios: np.ndarray) -> None:
     axis.imshow(np.log(ratios), cmap="RdBu_r", vmin=-math.log(3), vmax=math.log(3), aspect="auto")
     for (line, column), ratio in np.ndenumerate(ratios):
         text = "" if np.isnan(ratio) else f"{ratio:.2f}"
         axis.text(column, line, text, ha="center", va="center", fontsize=7, weight="bold" if ratio >= 1 else "normal")
-    axis.set_xticks(range(len(columns)), [column.replace(", ", "\n") for column in columns], fontsize=7)
-    axis.set_yticks(range(len(networks)), networks, fontsize=7)
+    columns = [f"batch {batch}\n{threads} thread{'s' * (threads > 1)}" for batch, threads in recorded.COLUMNS]
+    axis.set_xticks(range(len(columns)), columns, fontsize=7)
     axis.xaxis.tick_top()
-    axis.set_xlabel("time of npmnv2 / time of the best of LiteRT, OpenVINO and ONNX Runtime", fontsize=8)
-    figure.savefig(GRID_TARGET, dpi=110, metadata={"Software": None, "Description": json.dumps(ratios_of(cells))})
 
 
-def ratios_of(cells: dict[str, Any]) -> dict[str, float]:
+def network_of(work: Work) -> str:
+    """The name of a line."""
+    return str(work._replace(numbers="float32")).split(",")[0]
+
+
+def shown_ratios(cells: dict[str, Any]) -> dict[str, float]:
     """What the picture of the grid shows."""
-    return {name: cell["ratio"] for name, cell in cells.items()}
+    return {str(work): ratio for work, ratio in recorded.ratios_of(cells, recorded.GRID_WORKS).items()}
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     for work in filter(lambda work: chosen(work.file), (*WORKS, *INTEGER_WORKS)):
         arguments = [f"--{name}={value}" for name, value in work._asdict().items()]
-        run("peers.py", *arguments, f"--rounds={options.rounds}", f"--json={work.file}")
+        peak = ["--peak"] if work in INTEGER_WORKS else []
+        run("peers.py", *arguments, *peak, f"--rounds={options.rounds}", f"--json={work.file}")
     if chosen(NODES):
         run("nodes.py", f"--json={NODES}")
     if chosen(KERNELS):

@@ -22,6 +22,7 @@ from recorded import (
     KERNELS,
     MEMORY,
     NODES,
+    ONCE_PER_COLUMN,
     OTHERS,
     OURS,
     OURS_IN_FLOAT,
@@ -126,10 +127,32 @@ def kernels() -> str:
 
 
 def grid() -> str:
-    """In how many cells of the grid npmnv2 is ahead, and where they were measured."""
-    cells = recorded.read(GRID)
-    processors = sorted({f"{cell['processor']}, {cell['date']}" for cell in cells.values()})
-    return f"{recorded.sentence(cells)} {'; '.join(processors)}."
+    """In how many cells of the grid npmnv2 is ahead."""
+    return f"{recorded.sentence(recorded.read(GRID))}" if GRID.exists() else "Not recorded yet."
+
+
+def grid_details() -> str:
+    """Where it is not ahead, beside ncnn and MNN, and where the grid was measured."""
+    cells = recorded.read(GRID) if GRID.exists() else {}
+    lost = ", ".join(recorded.lost(cells)) or "none"
+    basis = sorted({f"{cell['processor']}, {cell['date']}; {cell['versions']}" for cell in cells.values()}, key=len)
+    rows = [once_per_column(work, cells[str(work)]["ms"]) for work in COLUMN_WORKS if str(work) in cells]
+    header = ["ms per image", OURS, *ONCE_PER_COLUMN, *(f"of {name}" for name in ONCE_PER_COLUMN)]
+    return f"Cells not ahead: {lost}.\n\n{harness.table(header, rows)}\n\n{'; '.join(basis[-1:])}."
+
+
+COLUMN_WORKS = [work for work in recorded.FLOAT_GRID if work.model == recorded.COLUMNS_MODEL]
+
+
+def once_per_column(work: recorded.Work, ms: dict[str, float]) -> list[str]:
+    others = [ms.get(name) for name in ONCE_PER_COLUMN]
+    times = [f"{other:.2f}" if other else "–" for other in others]
+    return [
+        str(work),
+        f"**{ms[OURS]:.2f}**",
+        *times,
+        *(f"{ms[OURS] / other:.2f}" if other else "–" for other in others),
+    ]
 
 
 def footprint() -> str:
@@ -230,6 +253,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "classifier": classifier,
     "integers": integers,
     "grid": grid,
+    "grid_details": grid_details,
     "fuzz": fuzz,
     "strides": strides,
     "footprint": footprint,

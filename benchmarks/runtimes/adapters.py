@@ -7,10 +7,15 @@ the outputs as the runtime gives them; ``logits`` brings those to one array (bat
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import prepared
 from network import IMAGE, Network, Weights
 
 from npmnv2.backends.selection import get_backend
@@ -79,11 +84,12 @@ class OnnxRuntime(ChannelsFirst):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        model = self.model(onnx_graph.build(network, weights, len(images)), images)
+        options.add_free_dimension_override_by_name(onnx_graph.BATCH, len(images))
+        model = self.model(onnx_graph.build(network, weights))
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.feed = {IMAGE: channels_first(images)}
 
-    def model(self, model: bytes, images: np.ndarray) -> bytes:
+    def model(self, model: bytes) -> bytes:
         """The network that is run, made of that of real numbers."""
         return model
 
@@ -101,10 +107,12 @@ class OpenVino(ChannelsFirst):
 
         from runtimes import onnx_graph
 
-        parts = np.split(images, self.streams)
+        parts = [channels_first(part) for part in np.split(images, self.streams)]
         core = openvino.Core()
+        model = self.model(core.read_model(onnx_graph.build(network, weights)))
+        model.reshape(parts[0].shape)
         compiled = core.compile_model(
-            self.model(core.read_model(onnx_graph.build(network, weights, len(parts[0]))), parts[0]),
+            model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "f32",
@@ -116,9 +124,9 @@ class OpenVino(ChannelsFirst):
         self.requests = [compiled.create_infer_request() for _ in parts]
         self.numbers = range(len(network.outputs))
         for request, part in zip(self.requests, parts):
-            request.set_input_tensor(openvino.Tensor(channels_first(part)))
+            request.set_input_tensor(openvino.Tensor(part))
 
-    def model(self, model: Any, images: np.ndarray) -> Any:
+    def model(self, model: Any) -> Any:
         """The network that is run, made of that of real numbers."""
         return model
 
@@ -155,12 +163,18 @@ class LiteRT(Runtime):
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        from runtimes import keras_graph
+        def convert(folder: Path) -> None:
+            from runtimes import keras_graph
 
-        model = keras_graph.to_tflite(keras_graph.build(network, weights, len(images)))
-        self.interpreter = Interpreter(model_content=model, num_threads=threads)
+            model = keras_graph.build(network, weights, 1)
+            (folder / "model.tflite").write_bytes(keras_graph.to_tflite(model))
+
+        file = prepared.models(f"{network.name} tflite", convert) / "model.tflite"
+        self.interpreter = Interpreter(model_content=file.read_bytes(), num_threads=threads)
+        source = self.interpreter.get_input_details()[0]["index"]
+        self.interpreter.resize_tensor_input(source, images.shape)
         self.interpreter.allocate_tensors()
-        self.interpreter.set_tensor(self.interpreter.get_input_details()[0]["index"], images)
+        self.interpreter.set_tensor(source, images)
         # The converter gives outputs in an order of its own; their shapes tell them apart.
         shapes = network.plan.shapes(network.size, network.size)
         details = self.interpreter.get_output_details()
@@ -170,6 +184,81 @@ class LiteRT(Runtime):
     def run(self) -> list[np.ndarray]:
         self.interpreter.invoke()
         return [self.interpreter.get_tensor(index) for index in self.outputs]
+
+
+class Ncnn(Runtime):
+    """ncnn in float32, on files that are written from the plan. It has no batches: images go through one by one."""
+
+    def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
+        if "predictions/kernel" not in weights:
+            raise Unsuitable("only for classification")
+        import ncnn
+
+        from runtimes import ncnn_graph
+
+        self.net = ncnn.Net()
+        self.net.opt.num_threads = threads
+        for option in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage"):
+            setattr(self.net.opt, f"use_{option}", False)
+        with tempfile.TemporaryDirectory() as folder:
+            layers, numbers = ncnn_graph.write(network, weights, Path(folder))
+            self.net.load_param(str(layers))
+            self.net.load_model(str(numbers))
+        self.images = [ncnn.Mat(image).clone() for image in channels_first(images)]
+        self.output = network.outputs[0]
+
+    def run(self) -> list[np.ndarray]:
+        return [np.stack([self.one(image) for image in self.images])]
+
+    def one(self, image: Any) -> np.ndarray:
+        extractor = self.net.create_extractor()
+        extractor.input(IMAGE, image)
+        return np.array(extractor.extract(self.output)[1])
+
+    def logits(self, outputs: list[np.ndarray]) -> np.ndarray:
+        return outputs[0].reshape(len(self.images), -1)
+
+
+class Mnn(ChannelsFirst):
+    """MNN in float32 ("high" precision), on what its converter makes of the ONNX graph."""
+
+    # The converter's own front end would install a package that reports usage: this calls what is behind it, in a
+    # process of its own, because it prints much.
+    convert = "import sys, _tools; _tools.mnnconvert(sys.argv)"
+
+    def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
+        import MNN
+        import onnx  # noqa: F401 (the graph is written with it)
+
+        from runtimes import onnx_graph
+
+        with tempfile.TemporaryDirectory() as folder:
+            graph, model = Path(folder) / "model.onnx", Path(folder) / "model.mnn"
+            graph.write_bytes(onnx_graph.build(network, weights, len(images)))
+            arguments = ["-f", "ONNX", "--modelFile", graph, "--MNNModel", model, "--bizCode", "npmnv2"]
+            command = [sys.executable, "-c", self.convert, *arguments]
+            subprocess.run(command, check=True, capture_output=True)
+            self.interpreter = MNN.Interpreter(str(model))
+        self.session = self.interpreter.createSession({"backend": "CPU", "precision": "high", "numThread": threads})
+        self.images = channels_first(images)
+        self.given = MNN.Tensor(
+            self.images.shape, MNN.Halide_Type_Float, self.images, MNN.Tensor_DimensionType_Caffe
+        )  # fmt: skip
+        self.source = self.interpreter.getSessionInput(self.session)
+        outputs = self.interpreter.getSessionOutputAll(self.session)
+        self.found = [outputs[name] for name in network.outputs]
+        self.outputs = [np.empty(output.getShape(), np.float32) for output in self.found]
+        self.taken = [
+            MNN.Tensor(output.shape, MNN.Halide_Type_Float, output, MNN.Tensor_DimensionType_Caffe)
+            for output in self.outputs
+        ]
+
+    def run(self) -> list[np.ndarray]:
+        self.source.copyFrom(self.given)  # a session may use its input's memory for other things
+        self.interpreter.runSession(self.session)
+        for found, taken in zip(self.found, self.taken):
+            found.copyToHostTensor(taken)
+        return [taken.getNumpyData() for taken in self.taken]
 
 
 class TensorFlow(Runtime):
@@ -231,7 +320,8 @@ class Transformers(ChannelsFirst):
 
 OURS, OURS_ON_NUMPY, OURS_IN_FLOAT = "npmnv2", "npmnv2 on NumPy", "npmnv2, float32"
 # The runtimes that a user would otherwise choose for speed.
-FAST = ("onnxruntime", "onnxruntime, signed", "openvino", "openvino, 2 streams", "litert")
+FAST = ("onnxruntime", "onnxruntime, signed", "openvino", "openvino, 2 streams", "litert", "ncnn", "mnn")
+ON_REQUEST = ("ncnn", "mnn")  # only where they are named
 # In this order they are set up: TensorFlow first, because its first operation fixes its threads.
 RUNTIMES: dict[str, type[Runtime]] = {
     "tensorflow": TensorFlow,
@@ -240,10 +330,12 @@ RUNTIMES: dict[str, type[Runtime]] = {
     "openvino": OpenVino,
     "openvino, 2 streams": OpenVinoStreams,
     "transformers": Transformers,
+    "ncnn": Ncnn,
+    "mnn": Mnn,
     OURS_ON_NUMPY: OursOnNumpy,
     OURS: Ours,
 }
 PACKAGES = (
     "npmnv2", "numpy", "numba", "llvmlite", "onnxruntime", "openvino", "ai-edge-litert", "tensorflow-cpu", "tensorflow",
-    "torch", "transformers", "nncf",
+    "torch", "transformers", "nncf", "ncnn", "MNN",
 )  # fmt: skip

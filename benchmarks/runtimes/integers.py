@@ -6,7 +6,6 @@ The others calibrate on the same images as we do, per channel, with the settings
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import prepared
 from network import IMAGE, Network, Weights
 
 from npmnv2.backends.selection import get_quantized_backend
@@ -133,10 +133,9 @@ class _Quantizer:
         self.network = network
         super().__init__(network, weights, images, threads)  # type: ignore[call-arg]
 
-    def batches(self, images: np.ndarray) -> list[np.ndarray]:
-        """Calibration images, as many at once as the network takes."""
-        found = calibration_images(self.network)
-        return [channels_first(np.resize(image, images.shape)) for image in found]
+    def batches(self) -> list[np.ndarray]:
+        """Calibration images, one at a time."""
+        return [channels_first(image[None]) for image in calibration_images(self.network)]
 
 
 class OnnxRuntimeQdq(_Quantizer, OnnxRuntime):
@@ -144,31 +143,35 @@ class OnnxRuntimeQdq(_Quantizer, OnnxRuntime):
 
     activations = "QUInt8"
 
-    def model(self, model: bytes, images: np.ndarray) -> bytes:
+    def model(self, model: bytes) -> bytes:
+        name = f"{self.network.name} {self.activations} onnx"
+        return (prepared.models(name, lambda folder: self.quantize(model, folder)) / "model.onnx").read_bytes()
+
+    def quantize(self, model: bytes, folder: Path) -> None:
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        batches = iter([{IMAGE: batch} for batch in self.batches(images)])
+        batches = iter([{IMAGE: batch} for batch in self.batches()])
 
         class Reader(quantization.CalibrationDataReader):
             def get_next(self) -> Any:
                 return next(batches, None)
 
         logging.getLogger().setLevel(logging.ERROR)
-        with tempfile.TemporaryDirectory() as folder:
-            start, prepared, done = (Path(folder) / f"{name}.onnx" for name in ("start", "prepared", "done"))
-            start.write_bytes(model)
-            quant_pre_process(start, prepared)
-            quantization.quantize_static(
-                prepared,
-                done,
-                Reader(),
-                quant_format=quantization.QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=getattr(quantization.QuantType, self.activations),
-                weight_type=quantization.QuantType.QInt8,
-            )
-            return done.read_bytes()
+        start, ready = folder / "start.onnx", folder / "ready.onnx"
+        start.write_bytes(model)
+        quant_pre_process(start, ready)
+        quantization.quantize_static(
+            ready,
+            folder / "model.onnx",
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=getattr(quantization.QuantType, self.activations),
+            weight_type=quantization.QuantType.QInt8,
+        )
+        start.unlink()
+        ready.unlink()
 
 
 class OnnxRuntimeSigned(OnnxRuntimeQdq):
@@ -180,17 +183,26 @@ class OnnxRuntimeSigned(OnnxRuntimeQdq):
 class OpenVinoNncf(_Quantizer, OpenVino):
     """OpenVINO on what NNCF makes for speed."""
 
-    def model(self, model: Any, images: np.ndarray) -> Any:
+    def model(self, model: Any) -> Any:
+        import openvino
+
+        folder = prepared.models(f"{self.network.name} nncf", lambda folder: self.quantize(model, folder))
+        return openvino.Core().read_model(folder / "model.xml")
+
+    def quantize(self, model: Any, folder: Path) -> None:
         import nncf
+        import openvino
 
         nncf.set_log_level(logging.ERROR)
-        batches = self.batches(images)
-        return nncf.quantize(
+        batches = self.batches()
+        model.reshape(batches[0].shape)
+        made = nncf.quantize(
             model,
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(batches),
         )
+        openvino.save_model(made, folder / "model.xml", compress_to_fp16=False)
 
 
 class OpenVinoNncfStreams(OpenVinoNncf, OpenVinoStreams):

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph: batch norm folded, padding inside the convolutions, static shapes."""
+"""A network as an ONNX graph: batch norm folded, padding inside the convolutions, static shapes but for the batch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from network import IMAGE, Network, Step, Weights
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
+BATCH = "batch"  # the name of the dimension that a runtime fixes when it loads the graph
 
 
 class _Graph:
     """One method per kind of layer, called like its class."""
 
-    def __init__(self, weights: Weights, batch: int) -> None:
-        self.weights, self.batch = weights, batch
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -67,7 +68,7 @@ class _Graph:
 
     def ConcatRows(self, step: Step) -> None:
         rows = [f"{step.name}/{name}" for name in step.inputs]
-        shape = self.constant(f"{step.name}/shape", np.array([self.batch, -1, step.layer.columns]))
+        shape = self.constant(f"{step.name}/shape", np.array([0, -1, step.layer.columns]))  # 0: as it is
         for name, row in zip(step.inputs, rows):
             self.node("Transpose", [name], f"{row}/last", perm=[0, 2, 3, 1])
             self.node("Reshape", [f"{row}/last", shape], row)
@@ -85,29 +86,24 @@ class _Graph:
     def ResizeLike(self, step: Step) -> None:
         if step.input_shapes[0][:2] != (1, 1):
             raise NotImplementedError(f"{step.name} resizes a map of more than one pixel")
-        shape = np.array([self.batch, step.shape[2], *step.shape[:2]])
+        shape = np.array([1, step.shape[2], *step.shape[:2]])
         self.node("Expand", [step.inputs[0], self.constant(f"{step.name}/shape", shape)], step.name)
 
 
-def channels_first(batch: int, shape: tuple[int, ...]) -> list[int]:
-    return [batch, shape[-1], *shape[:-1]]
+def value_info(name: str, shape: tuple[int, ...], batch: int | str) -> onnx.ValueInfoProto:
+    """What the graph takes or gives: a map with its channels first, a table or a vector as it is."""
+    dimensions = shape if len(shape) == 2 else (shape[-1], *shape[:-1])
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *dimensions])
 
 
-def value_info(name: str, shape: list[int]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def build(network: Network, weights: Weights, batch: int) -> bytes:
+def build(network: Network, weights: Weights, batch: int | str = BATCH) -> bytes:
     """Return the serialized model, channels first; its input is called "image"."""
-    graph = _Graph(weights, batch)
+    graph = _Graph(weights)
     for step in network.steps:
         getattr(graph, step.op)(step)
     shapes = {step.name: step.shape for step in network.steps}
-    image = value_info(IMAGE, channels_first(batch, network.input_shape))
-    outputs = [
-        value_info(name, channels_first(batch, shapes[name]) if len(shapes[name]) != 2 else [batch, *shapes[name]])
-        for name in network.outputs
-    ]
+    image = value_info(IMAGE, network.input_shape, batch)
+    outputs = [value_info(name, shapes[name], batch) for name in network.outputs]
     model = helper.make_model(
         helper.make_graph(graph.nodes, network.name, [image], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],

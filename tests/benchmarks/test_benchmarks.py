@@ -171,19 +171,25 @@ def test_every_comparison_is_recorded_with_what_is_needed_to_judge_it(benchmarks
 
 
 def test_the_picture_of_the_grid_shows_the_recorded_ratios(benchmarks: None) -> None:
-    from plot import GRID_TARGET, ratios_of
+    from plot import GRID_TARGET, shown_ratios
     from recorded import GRID, read
 
     if not GRID.exists():
         pytest.skip("no grid is recorded")
     with Image.open(GRID_TARGET) as image:
-        assert json.loads(image.info["Description"]) == ratios_of(read(GRID)), "run python benchmarks/plot.py"
+        assert json.loads(image.info["Description"]) == shown_ratios(read(GRID)), "run python benchmarks/plot.py"
 
 
-def test_the_grid_goes_on_where_it_stopped(benchmarks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import grid
+@pytest.fixture
+def small_grid(benchmarks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The script, which believes that no cell is recorded yet."""
+    grid = __import__("grid")
+    monkeypatch.setattr(grid, "GRID", tmp_path / "grid.json")
+    return grid
 
-    def measure(work, rounds: int) -> dict[str, object]:
+
+def test_the_grid_goes_on_where_it_stopped(small_grid: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(work, options) -> dict[str, object]:
         if len(asked) == 3:
             raise KeyboardInterrupt
         asked.append(work)
@@ -194,36 +200,110 @@ def test_the_grid_goes_on_where_it_stopped(benchmarks: None, monkeypatch: pytest
         versions = dict.fromkeys(("ai-edge-litert", "openvino", "onnxruntime"), "1")
         return {"results": results, "date": "today", "machine": {"processor": "P"}, "versions": versions}
 
-    monkeypatch.setattr(grid, "GRID", tmp_path / "grid.json")
-    monkeypatch.setattr(grid, "measure", measure)
+    works = small_grid.GRID_WORKS
+    monkeypatch.setattr(small_grid, "measure", measure)
     for words, count in (((), 3), ((), 6), (("0.35_96, batch 1, 1 thread",), 6)):
         asked: list[object] = []
-        monkeypatch.setattr(sys, "argv", ["grid.py", *words])
+        monkeypatch.setattr(sys, "argv", ["grid.py", "--models", "unused", *words])
         if words:
-            grid.main()
-            assert asked == [grid.CELLS[0]]
+            small_grid.main()
+            assert asked == [works[0]]
         else:
             with pytest.raises(KeyboardInterrupt):
-                grid.main()
-            assert asked == list(grid.CELLS[count - 3 : count])
-        assert [*grid.load()] == [str(work) for work in grid.CELLS[:count]]
-    assert grid.load()[str(grid.CELLS[0])]["ratio"] == 0.5
+                small_grid.main()
+            assert asked == list(works[count - 3 : count])
+        assert [*small_grid.load()] == [str(work) for work in works[:count]]
+    cell = small_grid.load()[str(works[0])]
+    assert cell["ratio"] == 0.5
+    assert cell["versions"] == "ai-edge-litert 1, openvino 1, onnxruntime 1"
 
 
-def test_the_grid_says_where_it_lost(benchmarks: None) -> None:
-    from recorded import sentence
+def test_the_grid_stops_when_its_time_is_over(small_grid: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small_grid, "measure", None)
+    monkeypatch.setattr(small_grid.recorded, "sentence", str)
+    monkeypatch.setattr(sys, "argv", ["grid.py", "--models", "unused", "--minutes", "-1"])
+    small_grid.main()
+    assert not small_grid.GRID.exists()
 
-    def cells(*ratios: float) -> dict[str, dict[str, float]]:
-        return {f"cell {i}": {"ratio": ratio} for i, ratio in enumerate(ratios)}
 
-    start = "Ahead of the best of LiteRT, OpenVINO and ONNX Runtime in"
+def test_the_grid_covers_what_it_claims(benchmarks: None) -> None:
+    from grid import runtimes
+    from recorded import COLUMNS, FLOAT_GRID, GRID_WORKS, INTEGER_GRID, OFFICIAL, Work
+
+    assert len(OFFICIAL) == 22
+    assert len(FLOAT_GRID) == 22 * 6 + 4 * 2 + 2 * 2
+    assert len(INTEGER_GRID) == 22 * 6 + 4 * 2
+    assert len(set(map(str, GRID_WORKS))) == len(GRID_WORKS)
+    once = [work for work in GRID_WORKS if {"ncnn", "mnn"} <= set(runtimes(work))]
+    assert once == [Work("1.0_224", *column) for column in COLUMNS]
+
+
+def test_the_grid_says_how_often_it_is_ahead(benchmarks: None) -> None:
+    from recorded import FLOAT_GRID, INTEGER_GRID, lost, sentence
+
+    def cells(works, *ratios: float) -> dict[str, dict[str, float]]:
+        return {str(work): {"ratio": ratio} for work, ratio in zip(works, ratios)}
+
+    start = "Ahead of the best of LiteRT, OpenVINO and ONNX Runtime"
+    floats, integers = cells(FLOAT_GRID, 0.5, 1.0, 1.25), cells(INTEGER_GRID, 0.4, 0.6)
+    text = f"{start} in 1 of 3 cells in float32 (median of the ratio 1.00)"
+    assert sentence(floats) == f"{text}."
     assert (
-        sentence(cells(0.5, 0.9, 0.7))
-        == f"{start} 3 of 3 cells, at a median of 0.70 of its time, at most 0.90 (cell 1)."
+        sentence({**floats, **integers}) == f"{text} and in 2 of 2 cells in 8-bit integers (median of the ratio 0.50)."
     )
-    assert sentence(cells(0.5, 1.0, 1.25)) == (
-        f"{start} 1 of 3 cells, at a median of 1.00 of its time; behind in cell 1 (1.00), cell 2 (1.25)."
-    )
+    assert lost({**integers, **floats}) == [f"{FLOAT_GRID[2]} (1.25)", f"{FLOAT_GRID[1]} (1.00)"]
+
+
+def test_the_table_of_the_grid(benchmarks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import table
+
+    def cell(ratio: float, **ms: float) -> dict[str, object]:
+        return {"ratio": ratio, "ms": ms, "processor": "P", "date": "today", "versions": "V 1"}
+
+    recorded_cells = {
+        "1.0_224, batch 1, 1 thread": cell(1.5, npmnv2=1.0, litert=3.0, ncnn=2.0, mnn=4.0),
+        "1.0_224 int8, batch 1, 1 thread": cell(0.5, npmnv2=1.0, litert=2.0),
+    }
+    monkeypatch.setattr(table, "GRID", tmp_path / "grid.json")
+    assert table.grid() == "Not recorded yet."
+    table.GRID.write_text(json.dumps(recorded_cells))
+    first, _, header, _, row, _, last = table.grid_details().splitlines()
+    assert first == "Cells not ahead: 1.0_224, batch 1, 1 thread (1.50)."
+    found = dict(zip(map(str.strip, header.split("|")), map(str.strip, row.split("|"))))
+    del found[""]
+    assert found == {
+        "ms per image": "1.0_224, batch 1, 1 thread",
+        "npmnv2": "**1.00**",
+        "ncnn": "2.00",
+        "mnn": "4.00",
+        "of ncnn": "0.50",
+        "of mnn": "0.25",
+    }
+    assert last == "P, today; V 1."
+
+
+def test_models_are_converted_once_and_never_half(benchmarks: None, tmp_path: Path) -> None:
+    from prepared import Models
+
+    def stop(folder: Path) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    def convert(folder: Path) -> None:
+        assert not list(folder.iterdir())
+        (folder / "model").write_text("whole")
+
+    kept, temporary = Models(), Models()
+    kept.keep_in(tmp_path / "kept")
+    with pytest.raises(KeyboardInterrupt):
+        kept("a b", stop)
+    for models in (kept, temporary):
+        found = models("a b", convert)
+        assert (found / "model").read_text() == "whole"
+        assert models("a b", stop) == found
+    again = Models()
+    again.keep_in(tmp_path / "kept")
+    assert again("a b", stop) == tmp_path / "kept" / "a_b"
 
 
 def test_no_path_of_the_machine_is_recorded() -> None:
@@ -283,6 +363,26 @@ def test_onnx_export_agrees_with_our_numbers(benchmarks: None, task: str) -> Non
     )
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * theirs.std())
+
+
+@pytest.mark.parametrize(("name", "package"), [("Ncnn", "ncnn"), ("Mnn", "MNN")])
+@pytest.mark.parametrize("model", ["0.35_65", "0.5_64"])
+def test_ncnn_and_mnn_agree_with_our_numbers(benchmarks: None, name: str, package: str, model: str) -> None:
+    pytest.importorskip(package)
+    import runtimes.adapters
+    from network import network
+
+    net = network("classify", model)
+    size, weights = net.input_shape[0], net.random_weights()
+    images = np.random.default_rng(0).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
+    ours, theirs = (
+        getattr(runtimes.adapters, kind)(net, weights, images, threads)
+        for kind, threads in (("OursOnNumpy", 1), (name, 2))
+    )
+    theirs.run()  # a second run must not find the first one's values in the input's place
+    expected, found = (runtime.logits(runtime.run()) for runtime in (ours, theirs))
+    assert expected.shape == found.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
 
 
 def test_a_runtime_that_disagrees_stops_the_comparison(benchmarks: None) -> None:
