@@ -62,27 +62,29 @@ class ThreadTeam:
         works for ever; it returns only if the team has `n_workers` already.
     patience : float
         Seconds to wait for a new thread. On a busy machine the next call may be the first that it helps.
+
+    Attributes
+    ----------
+    address : int
+        Of the team's record.
     """
 
     def __init__(self, serve: Callable[[int, int], Any], patience: float = 0.1) -> None:
         self._serve = serve
         self._patience = patience
-        self._memory = _new_team()
+        self._renew()
         renew_in_children(self)
 
-    @property
-    def address(self) -> int:
-        """Of the team's record."""
-        return int(self._memory.ctypes.data)
+    def _renew(self) -> None:
+        self._memory = _new_team()
+        self.address = int(self._memory.ctypes.data)
+        # Read in every call, which a view in NumPy would make longer.
+        self._size = ctypes.c_int64.from_address(self.address + SIZE)
 
     @property
     def size(self) -> int:
         """Workers, the calling thread included."""
-        return int(self._record["size"])
-
-    @property
-    def _record(self) -> Any:
-        return self._memory[: TEAM.itemsize].view(TEAM)[0]
+        return self._size.value
 
     def resize(self, n_workers: int) -> None:
         """Start threads until there are `n_workers`, or the system has no more for us. The team never shrinks."""
@@ -112,7 +114,7 @@ class ThreadTeam:
 
     def renew_after_fork(self) -> None:
         """A forked child has none of its parent's threads, and perhaps a mutex that none of its own will release."""
-        self._memory = _new_team()
+        self._renew()
 
 
 def _new_team() -> np.ndarray[Any, np.dtype[np.uint8]]:
