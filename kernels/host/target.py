@@ -49,6 +49,12 @@ class Target(NamedTuple):
         return self.lanes == 16
 
     @property
+    def halved(self) -> Target:
+        """The same processor with vectors of half the length: what integers are computed with where half is enough."""
+        shorter = self.lanes == 16 and "avx512vl" in self.features
+        return self._replace(lanes=self.lanes // 2) if shorter else self
+
+    @property
     def multiplies_bytes(self) -> bool:
         """Whether an instruction adds four products of bytes to every lane; otherwise 16-bit numbers are multiplied."""
         return any(features <= self.features for features in _BYTE_PRODUCTS.get(self.lanes, ()))

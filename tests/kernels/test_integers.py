@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -101,7 +103,8 @@ def test_sums_of_maps_whose_scales_lie_too_far_apart(arithmetic) -> None:
 # --- instructions ----------------------------------------------------------------------------------------------------
 
 
-def assembly(target: Target) -> str:
+@functools.cache
+def assembly(target: Target, halved: bool = False) -> str:
     """One tile, compiled for a target."""
     pytest.importorskip("numba")
     from npmnv2.kernels.device.addressing import View
@@ -109,9 +112,9 @@ def assembly(target: Target) -> str:
     from npmnv2.kernels.device.jit import njit
     from npmnv2.kernels.device.pointwise import Position
 
-    tile = make_tile(IntegerTarget(target, "xnnpack"))
+    tile = make_tile(IntegerTarget(target, "xnnpack"), 4, halved)
 
-    @njit(cached=False, variant=target.name)
+    @njit(cached=False, variant=f"{target.name}-{halved}")
     def run(a, b):
         tile(View(a, b, b), BytePanel(a, b, a, a, b, b), a, View(b, a, a), Position(a, a, b))
 
@@ -130,3 +133,17 @@ def test_features_choose_the_instruction() -> None:
     assert "sdot" not in bare
     if host.lanes > 4:
         assert "vpmaddwd" in bare or "vpdpwssd" in bare
+
+
+def test_half_panels_take_half_vectors() -> None:
+    short = "avx512vl"
+    assert Target(16, 32, frozenset({short})).halved.lanes == 8
+    for target in (Target(16, 32), Target(8, 16, frozenset({short})), Target(4, 32)):
+        assert target.halved is target
+    pytest.importorskip("numba")
+    from npmnv2.kernels.device.probe import host_features, host_target
+
+    host = host_target()._replace(features=host_features())
+    if host.halved is not host:
+        assert "zmm" in assembly(host)
+        assert "zmm" not in assembly(host, halved=True)

@@ -64,6 +64,8 @@ class Destination(NamedTuple):
 class _Row:
     """Writes instructions for one kind of row.
 
+    An emitter of half vectors computes the first half of a panel.
+
     Parameters
     ----------
     emit : IntegerEmitter
@@ -123,13 +125,13 @@ class _Row:
         emit.for_limits(low, high, store)
 
 
-def make_two_rows(target: IntegerTarget, parts: int) -> Any:
+def make_two_rows(target: IntegerTarget, parts: int, halved: bool) -> Any:
     """Return a function that filters one panel along two output rows, without stride and dilation.
 
     It is called as ``two_rows(rows: FourRows, pixel, filters: Filter, output: Destination, count)``.
     """
 
-    @integers_emitted(target.processor)
+    @integers_emitted(target.processor.halved if halved else target.processor, target.processor)
     def two_rows(emit, rows, pixel, filters, output, count):
         builder, row = emit.builder, _Row(emit, target, filters, parts)
         start = row.bias * OUTPUT_ROWS
@@ -157,13 +159,13 @@ def make_two_rows(target: IntegerTarget, parts: int) -> Any:
     return two_rows
 
 
-def make_one_row(target: IntegerTarget, parts: int, stride: int) -> Any:
+def make_one_row(target: IntegerTarget, parts: int, stride: int, halved: bool) -> Any:
     """Return a function that filters one panel along one output row, of stride 2 without dilation, or of any (0).
 
     It is called as ``one_row(rows: FourRows, strides: Strides, filters: Filter, output: Destination, count)``.
     """
 
-    @integers_emitted(target.processor)
+    @integers_emitted(target.processor.halved if halved else target.processor, target.processor)
     def one_row(emit, rows, strides, filters, output, count):
         builder, row = emit.builder, _Row(emit, target, filters, parts)
         # At stride 2 the third column of a window is the first of the next one.
@@ -187,16 +189,16 @@ def make_one_row(target: IntegerTarget, parts: int, stride: int) -> Any:
 
 
 @functools.cache
-def make_filter_bytes(target: IntegerTarget, parts: int) -> Any:
-    """Return the function that filters one or two rows of a panel.
+def make_filter_bytes(target: IntegerTarget, parts: int, halved: bool) -> Any:
+    """Return the function that filters one or two rows of a panel, or of the first half of a panel.
 
     It is called as ``filter_bytes(depthwise, rows: FourRows, pixel, filters: Filter, output: Destination, count)``,
     where the first is a group of a step.
     """
-    two_rows = make_two_rows(target, parts)
-    row_2, row_any = make_one_row(target, parts, 2), make_one_row(target, parts, 0)
+    two_rows = make_two_rows(target, parts, halved)
+    row_2, row_any = make_one_row(target, parts, 2, halved), make_one_row(target, parts, 0, halved)
 
-    @njit(cached=False, variant=f"{target.name}-{parts}")
+    @njit(cached=False, variant=f"{target.name}-{parts}-{halved}")
     def filter_bytes(depthwise, rows, pixel, filters, output, count):
         strides = Strides(depthwise.dilation * pixel, depthwise.stride * pixel)
         if depthwise.dilation == 1 and depthwise.stride == 1:
@@ -210,11 +212,31 @@ def make_filter_bytes(target: IntegerTarget, parts: int) -> Any:
 
 
 @functools.cache
+def make_filter_panel(target: IntegerTarget, halved: bool) -> Any:
+    """Return the function that filters one or two rows of a panel of any number of parts.
+
+    It is called as that of `make_filter_bytes`, with the number of parts before.
+    """
+    whole = make_filter_bytes(target, 1, halved)
+    split = make_filter_bytes(target, MAX_PARTS, halved) if target.processor.multiplies_bytes else whole
+
+    @njit(cached=False, inline=True, variant=f"{target.name}-{halved}")
+    def filter_panel(parts, depthwise, rows, pixel, filters, output, count):
+        if parts == 1:
+            whole(depthwise, rows, pixel, filters, output, count)
+        else:
+            split(depthwise, rows, pixel, filters, output, count)
+
+    return filter_panel
+
+
+@functools.cache
 def make_filter_rows(target: IntegerTarget) -> Any:
     """Return the function that computes rows of the depthwise convolution for one panel, see `Walk`."""
     processor = target.processor
-    whole = make_filter_bytes(target, 1)
-    split = make_filter_bytes(target, MAX_PARTS) if processor.multiplies_bytes else whole
+    whole = make_filter_panel(target, False)
+    half = whole if processor.halved == processor else make_filter_panel(target, True)
+    halves = 1 if half is whole else 2
     panel_bytes, sums_bytes = PANEL_VECTORS * processor.lanes, PANEL_VECTORS * processor.vector_bytes
     scale_bytes = sums_bytes * target.scale_vectors
     weight_bytes = MAX_PARTS * COLUMNS * OUTPUT_ROWS * PANEL_VECTORS * processor.factor_bytes
@@ -229,7 +251,10 @@ def make_filter_rows(target: IntegerTarget) -> Any:
             address(bases, depthwise.scales) + panel * scale_bytes,
             address(bases, depthwise.finish),
         )
-        upper = panel_bytes // 2 if (panel + 1) * panel_bytes <= stride else 0
+        # A panel that is filled to its half lies in the first halves of its vectors.
+        divisor = halves if 2 * (step.product.vectors - panel * PANEL_VECTORS) <= PANEL_VECTORS else 1
+        size = panel_bytes // divisor
+        upper = size // 2 if panel * panel_bytes + size <= stride else 0
         together = depthwise.stride == 1 and depthwise.dilation == 1
         row_stride, y = step.output.width * stride, first
         while y < first + rows:
@@ -242,10 +267,10 @@ def make_filter_rows(target: IntegerTarget) -> Any:
                 row_of(step, bases, block, top + 2 * dilation + (1 if pair else 0)),
             )
             to = Destination(output, output + (row_stride if pair else 0), stride, upper)
-            if parts == 1:
-                whole(depthwise, window, block.pixel, filters, to, block.columns)
+            if divisor == 1:
+                whole(parts, depthwise, window, block.pixel, filters, to, block.columns)
             else:
-                split(depthwise, window, block.pixel, filters, to, block.columns)
+                half(parts, depthwise, window, block.pixel, filters, to, block.columns)
             made = 2 if pair else 1
             y, output = y + made, output + made * row_stride
 

@@ -43,15 +43,18 @@ def pixels_of(target: IntegerTarget) -> int:
     return 7 if target.processor.registers >= 32 else 4
 
 
-def make_tile(target: IntegerTarget) -> Any:
-    """Return a function that computes one tile.
+# Pixels of a small tile, for the last few of an area: fewer sums would wait for one another.
+FEW_PIXELS = 2
+
+
+def make_tile(target: IntegerTarget, pixels: int, halved: bool = False) -> Any:
+    """Return a function that computes one tile, of which only the first half of every vector counts if `halved`.
 
     It is called as ``tile(source: View, panel: BytePanel, residual, output: View, position: Position)``; `residual` is
     an address, 0 for none: of what is added, in the layout of the output.
     """
-    pixels = pixels_of(target)
 
-    @integers_emitted(target.processor)
+    @integers_emitted(target.processor.halved if halved else target.processor, target.processor)
     def tile(emit, source, panel, residual, output, position):
         builder, rescale = emit.builder, Rescaler(emit, target)
         inputs, outputs = walk(builder, pixels, (source, output), position)
@@ -127,6 +130,38 @@ def byte_panels(vectors):
     return (vectors + VECTORS - 1) // VECTORS
 
 
+def make_multiply_by(target: IntegerTarget, halved: bool) -> Any:
+    """Return the function that computes a panel for all pixels of an area.
+
+    It is called as ``multiply(panel: BytePanel, source: View, residual, output: View, area: Area)``.
+    """
+    size, few = pixels_of(target), FEW_PIXELS
+    tile, small_tile = make_tile(target, size, halved), make_tile(target, few, halved)
+
+    @njit(cached=False, variant=f"{target.name}-{halved}")
+    def multiply(panel, source, residual, output, area):
+        a, c, x, left = source.address, output.address, 0, area.pixels
+        distance = residual - c if residual != 0 else 0
+        while left > 0:
+            inputs, outputs = (
+                View(a, source.pixel_stride, source.row_jump),
+                View(c, output.pixel_stride, output.row_jump),
+            )
+            added = c + distance if distance != 0 else 0
+            # Two small tiles take less time than a whole one.
+            made = few if left <= min(2 * few, size - 1) else size
+            if made == size:
+                tile(inputs, panel, added, outputs, Position(x, area.width, min(made, left)))
+            else:
+                small_tile(inputs, panel, added, outputs, Position(x, area.width, min(made, left)))
+            x, left = x + made, left - made
+            a, c = a + made * source.pixel_stride, c + made * output.pixel_stride
+            while x >= area.width:
+                x, a, c = x - area.width, a + source.row_jump, c + output.row_jump
+
+    return multiply
+
+
 @functools.cache
 def make_multiply_bytes(target: IntegerTarget) -> Any:
     """Return the function that computes one panel for all pixels of an area.
@@ -134,7 +169,8 @@ def make_multiply_bytes(target: IntegerTarget) -> Any:
     It is called as ``multiply_bytes(product, bases, panel, source: View, residual, output: View, area: Area)``; the
     product is a group of a step.
     """
-    tile, tile_size = make_tile(target), pixels_of(target)
+    whole = make_multiply_by(target, False)
+    half = whole if target.processor.halved == target.processor else make_multiply_by(target, True)
     vector = VECTORS * target.processor.vector_bytes
     scale_bytes = vector * target.scale_vectors
 
@@ -150,18 +186,11 @@ def make_multiply_bytes(target: IntegerTarget) -> Any:
             offsets + found.words * _OFFSET_BYTES,
             address(bases, product.finish),
         )
-        a, c, x = source.address, output.address, 0
-        distance = residual - c if residual != 0 else 0
-        for first in range(0, area.pixels, tile_size):
-            tile(
-                View(a, source.pixel_stride, source.row_jump), byte_panel, c + distance if distance != 0 else 0,
-                View(c, output.pixel_stride, output.row_jump),
-                Position(x, area.width, min(tile_size, area.pixels - first)),
-            )  # fmt: skip
-            x += tile_size
-            a, c = a + tile_size * source.pixel_stride, c + tile_size * output.pixel_stride
-            while x >= area.width:
-                x, a, c = x - area.width, a + source.row_jump, c + output.row_jump
+        # The channels of one vector are the first halves of a panel's two.
+        if product.vectors - panel * VECTORS == 1:
+            half(byte_panel, source, residual, output, area)
+        else:
+            whole(byte_panel, source, residual, output, area)
 
     return multiply_bytes
 

@@ -42,19 +42,24 @@ class IntegerEmitter(Emitter):
     ----------
     builder : llvmlite.ir.IRBuilder
     target : Target
+    layout : Target, optional
+        What weights were packed for, if its vectors are longer: then the first lanes of each are computed.
     """
 
-    def __init__(self, builder: ir.IRBuilder, target: Target) -> None:
+    def __init__(self, builder: ir.IRBuilder, target: Target, layout: Target | None = None) -> None:
         super().__init__(builder, target.lanes)
-        self.target = target
+        self.target, self.layout = target, layout or target
         self.integers = ir.VectorType(INT32, target.lanes)
 
     # Loads
 
+    def load(self, address: ir.Value, index: int = 0) -> ir.Value:
+        """Return the `index`-th packed vector of floats from `address` on."""
+        return self.builder.load(self._pointer(address, index * self.layout.lanes, self.type), align=1)
+
     def load_integers(self, address: ir.Value, index: int = 0) -> ir.Value:
-        """Return the `index`-th vector of integers from `address` on."""
-        pointer = self._pointer(address, index * self.lanes, self.integers)
-        return self.builder.load(pointer, align=1)
+        """Return the `index`-th packed vector of integers from `address` on."""
+        return self.builder.load(self._pointer(address, index * self.layout.lanes, self.integers), align=1)
 
     def load_raw(self, address: ir.Value, count: int) -> ir.Value:
         """Load `count` bytes."""
@@ -88,12 +93,12 @@ class IntegerEmitter(Emitter):
 
     @property
     def factor_bytes(self) -> int:
-        """Bytes of a vector of factors for words."""
-        return self.target.factor_bytes
+        """Bytes of a packed vector of factors for words."""
+        return self.layout.factor_bytes
 
     def load_factors(self, address: ir.Value, index: int = 0) -> tuple[ir.Value, ...]:
         """Load the `index`-th vector of what words are multiplied by: signed bytes, or two vectors of 16-bit pairs."""
-        vectors = self.factor_bytes // self.target.vector_bytes
+        vectors = self.factor_bytes // self.layout.vector_bytes
         return tuple(self.load_integers(address, index * vectors + i) for i in range(vectors))
 
     def dot(self, total: ir.Value, word: ir.Value, factors: tuple[ir.Value, ...]) -> ir.Value:
@@ -267,10 +272,10 @@ def permutation(lanes: int) -> list[int]:
     return [8 * (lane // 4) + 4 * vector + lane % 4 for vector in range(2) for lane in range(lanes)]
 
 
-def integers_emitted(target: Target) -> Callable[[Callable[..., Any]], Any]:
+def integers_emitted(target: Target, layout: Target | None = None) -> Callable[[Callable[..., Any]], Any]:
     """As `simd.emitted`, with an `IntegerEmitter`."""
 
     def decorate(body: Callable[..., Any]) -> Any:
-        return emitted(target)(lambda emit, *arguments: body(IntegerEmitter(emit.builder, target), *arguments))
+        return emitted(target)(lambda emit, *arguments: body(IntegerEmitter(emit.builder, target, layout), *arguments))
 
     return decorate
