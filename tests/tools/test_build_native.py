@@ -87,7 +87,7 @@ def test_dot_products_for_arm_are_compiled_anywhere(build_native) -> None:
     from npmnv2.kernels.device.jit import njit
     from npmnv2.kernels.device.pointwise import Position
 
-    tile = make_tile(IntegerTarget(Target(4, 32, frozenset({"dotprod"})), "xnnpack"), 4)
+    tile = make_tile(IntegerTarget(Target(4, 32, frozenset({"dotprod"})), "xnnpack"), 7)
 
     @njit(cached=False)
     def run(a, b):
