@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from npmnv2.errors import ArgumentError as ArgumentError
     from npmnv2.errors import ArgumentTypeError as ArgumentTypeError
     from npmnv2.errors import ImageError as ImageError
+    from npmnv2.errors import IndexFileError as IndexFileError
     from npmnv2.errors import MissingPackageError as MissingPackageError
     from npmnv2.errors import Npmnv2Error as Npmnv2Error
     from npmnv2.errors import OfflineError as OfflineError
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from npmnv2.results.detection import Detections as Detections
     from npmnv2.results.prediction import Prediction as Prediction
     from npmnv2.results.segmentation import Segmentation as Segmentation
+    from npmnv2.results.similarity import DuplicateGroup as DuplicateGroup
+    from npmnv2.results.similarity import SimilarPhotos as SimilarPhotos
+    from npmnv2.similarity.search import duplicates as duplicates
+    from npmnv2.similarity.search import similar as similar
 
 __version__ = "0.1.0"
 
@@ -48,7 +53,9 @@ _MODULES = {
     "ArgumentError": "errors",
     "ArgumentTypeError": "errors",
     "Detections": "results.detection",
+    "DuplicateGroup": "results.similarity",
     "ImageError": "errors",
+    "IndexFileError": "errors",
     "MobileNetV2Config": "network.config",
     "MobileNetV2FeatureExtractor": "images.processor",
     "MobileNetV2ForImageClassification": "models.classification",
@@ -61,20 +68,25 @@ _MODULES = {
     "OfflineError": "errors",
     "Prediction": "results.prediction",
     "Segmentation": "results.segmentation",
+    "SimilarPhotos": "results.similarity",
     "WeightsError": "errors",
     "cache_info": "hub.fetch",
     "clear_cache": "hub.fetch",
     "compare": "lab.compare",
     "download": "hub.fetch",
+    "duplicates": "similarity.search",
     "fetch": "hub.fetch",
     "load": "loading",
+    "similar": "similarity.search",
 }
 
 __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
     "Detections",
+    "DuplicateGroup",
     "ImageError",
+    "IndexFileError",
     "MissingPackageError",
     "MobileNetV2Config",
     "MobileNetV2FeatureExtractor",
@@ -87,14 +99,17 @@ __all__ = [
     "OfflineError",
     "Prediction",
     "Segmentation",
+    "SimilarPhotos",
     "WeightsError",
     "__version__",
     "cache_info",
     "clear_cache",
     "compare",
     "download",
+    "duplicates",
     "fetch",
     "load",
+    "similar",
 ]
 
 

@@ -33,3 +33,7 @@ class ImageError(Npmnv2Error, ValueError):
 
 class OfflineError(Npmnv2Error, ConnectionError):
     """A file is not in the cache and may not, or could not, be downloaded."""
+
+
+class IndexFileError(Npmnv2Error, ValueError):
+    """An index of photos that cannot be used: not an index, damaged, or made with a different model."""

@@ -25,6 +25,7 @@ def test_one_base_and_a_docstring(kind):
         (errors.MissingPackageError, ModuleNotFoundError),
         (errors.WeightsError, ValueError),
         (errors.ImageError, ValueError),
+        (errors.IndexFileError, ValueError),
         (errors.OfflineError, ConnectionError),
     ],
 )

@@ -147,6 +147,7 @@ TESTED_TOGETHER = {
     "backends/interface.py": ("backends/test_selection.py", "declares what every backend has"),
     "cli/arguments.py": ("cli/test_main.py", "parsers are seen through commands"),
     "cli/console.py": ("cli/test_main.py", "messages are seen through commands"),
+    "cli/collection.py": ("cli/test_similar.py", "what two commands share"),
     "cli/speed.py": ("lab/test_bench.py", "two commands that print what lab measures"),
     "lab/adapters/*.py": ("lab/test_adapters.py", "every framework on one network, side by side"),
     "lab/faults.py": ("lab/test_diagnosis.py", "what diagnosis looks for"),

@@ -108,6 +108,16 @@ def share(text: str) -> float:
     return value
 
 
+def cosine(text: str) -> float:
+    """Number from -1 to 1."""
+    value = -2.0
+    with suppress(ValueError):
+        value = float(text)
+    if not -1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from -1 to 1, got {text!r}")
+    return value
+
+
 def positive_numbers(text: str) -> tuple[float, ...]:
     """Numbers above 0 with commas between."""
     try:

@@ -16,6 +16,7 @@ from npmnv2.cli import (
     compare,
     convert,
     demo,
+    duplicates,
     explain,
     features,
     info,
@@ -23,6 +24,7 @@ from npmnv2.cli import (
     profile,
     quantize,
     serve,
+    similar,
     speed,
     verify,
 )
@@ -33,6 +35,8 @@ from npmnv2.errors import Npmnv2Error
 _COMMANDS = (
     predict,
     features,
+    similar,
+    duplicates,
     info,
     convert,
     quantize,

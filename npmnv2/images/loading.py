@@ -167,7 +167,7 @@ def load_image(
     if is_pillow(source):
         pixels = _pillow_to_array(_decoded(source, name, exif_orientation), name, convert_rgb)
     elif isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read"):
-        image = _open(_file_content(source, name), name, max_pixels)
+        image = _open(file_content(source, name), name, max_pixels)
         pixels = _pillow_to_array(_decoded(image, name, exif_orientation), name, convert_rgb)
     elif is_array(source):
         pixels = _checked_array(to_numpy(source), name, convert_rgb)
@@ -246,7 +246,16 @@ def to_numpy(source: Any) -> Pixels:
         ) from error
 
 
-def _file_content(source: Any, name: str) -> bytes:
+def file_content(source: Any, name: str) -> bytes:
+    """Read an image file: bytes, an open file, or the path of a regular file of at most `MAX_FILE_BYTES`.
+
+    Raises
+    ------
+    ImageError
+        If it is too large or not a regular file.
+    FileNotFoundError
+        If there is none; errors call it `name`.
+    """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if hasattr(source, "read"):

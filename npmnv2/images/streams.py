@@ -60,7 +60,7 @@ def map_images(
     check_count("batch_size", batch_size)
     if errors not in get_args(OnError):
         raise ArgumentError(f"errors (={errors!r}) must be one of {', '.join(get_args(OnError))}")
-    if _is_one_image(images):
+    if is_one_image(images):
         if errors != "raise":
             raise ArgumentError(f"errors (={errors!r}) is for several images; put the one into a list")
         return next(_checked(_stream(iter([images]), prepare, run, finish, 1), errors))
@@ -155,7 +155,7 @@ def _attempt(function: Callable[[Any], Result], argument: Any) -> Result | Excep
         return error
 
 
-def _is_one_image(images: Any) -> bool:
+def is_one_image(images: Any) -> bool:
     """Whether `images` is one image, not several: a path, bytes, a file, a PIL image, or an (H, W[, C]) array."""
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "getbands"):
         return True

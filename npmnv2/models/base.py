@@ -620,9 +620,13 @@ class MobileNetV2PreTrainedModel:
 
         def finish(values: dict[str, Array], at: int, _: Any) -> Any:
             one = {name: value[at] for name, value in values.items()}
-            return one if endpoints is not None else _pooled(one[self.embedding])
+            return one if endpoints is not None else _pooled(one[self.embedding][None])[0]
 
         return self._map(images, names, finish, errors, transform, batch_size)
+
+    def embed(self, x: Array) -> Array:
+        """The pooled features (N, C) of prepared images `x` (N, H, W, C), as `features` gives them for photos."""
+        return _pooled(self.run(x, [self.embedding])[self.embedding])
 
     def prepare(self, images: Sequence[ImageSource], transform: Transform | None = None) -> Array:
         """Images as the network takes them: (N, H, W, C) in the model's number type."""
@@ -703,5 +707,5 @@ def layout(value: Array, data_format: str) -> Array:
 
 
 def _pooled(features: Array) -> Array:
-    """One vector; the map that a fixed pooling window leaves is averaged."""
-    return features if features.ndim == 1 else global_average_pool(features[None])[0]
+    """Vectors (N, C); the map that a fixed pooling window leaves is averaged."""
+    return features if features.ndim == 2 else global_average_pool(features)

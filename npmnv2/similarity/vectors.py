@@ -11,7 +11,7 @@ from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array
 
 # Cosine from which two photos count as near duplicates; docs/similar.md has the measurement behind it.
-NEAR_DUPLICATE = 0.9
+NEAR_DUPLICATE = 0.85
 
 # Similarities are computed in blocks of so many rows by so many columns: 32 MB, whatever the number of photos.
 _ROWS = 1024
@@ -77,11 +77,16 @@ def near_duplicates(
     -----
     Takes N² · C multiply-adds at most, and memory for one copy of the embeddings in float32 and a fixed block.
     """
-    if not 0 < threshold <= 1:
-        raise ArgumentError(f"threshold (={threshold!r}) must be above 0 and at most 1")
+    check_threshold(threshold)
     rows = _matrix(embeddings, "embeddings")
     order = _by_preference(preference, len(rows))
-    return _Grouping(unit_length(rows[order]), threshold).groups(order)
+    return _Grouping(_scaled(rows[order].astype(np.float32, copy=False)), threshold).groups(order)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise an ArgumentError unless near duplicates can be told by this cosine."""
+    if not 0 < threshold <= 1:
+        raise ArgumentError(f"threshold (={threshold!r}) must be above 0 and at most 1")
 
 
 def nearest(queries: ArrayLike, embeddings: ArrayLike, top: int, threshold: float = -1.0) -> list[Neighbors]:
@@ -104,19 +109,25 @@ def nearest(queries: ArrayLike, embeddings: ArrayLike, top: int, threshold: floa
     rows, asked = _matrix(embeddings, "embeddings"), _matrix(queries, "queries")
     if len(rows) and len(asked) and rows.shape[1] != asked.shape[1]:
         raise ArgumentError(f"queries of shape {asked.shape} must have as many columns as embeddings {rows.shape}")
-    units, found = unit_length(rows), []
-    for query in unit_length(asked):
-        cosines = np.minimum(units @ query, 1) if len(rows) else np.empty(0, np.float32)
+    lengths, found = _lengths(rows), []
+    for query in asked / _lengths(asked)[:, None]:
+        cosines = np.minimum(rows @ query / lengths, 1) if len(rows) else np.empty(0)
         chosen = _largest(cosines, top)
         chosen = chosen[cosines[chosen] >= threshold]
         found.append(Neighbors(tuple(chosen.tolist()), tuple(cosines[chosen].tolist())))
     return found
 
 
-def unit_length(rows: Array) -> Array:
-    """Rows (N, C) in float32, each divided by its length; a row of zeros stays."""
-    lengths = np.sqrt(np.einsum("nc,nc->n", rows, rows, dtype=np.float64))
-    return np.divide(rows, np.where(lengths > 0, lengths, 1)[:, None], dtype=np.float32, casting="same_kind")
+def _lengths(rows: Array) -> Array:
+    """Length of each row; 1 for a row of zeros, so that it can be divided by."""
+    lengths = np.sqrt(np.einsum("nc,nc->n", rows, rows, dtype=np.float64)).astype(rows.dtype)
+    return np.where(lengths > 0, lengths, 1).astype(rows.dtype)
+
+
+def _scaled(rows: Array) -> Array:
+    """The same array with its rows at unit length; rows of zeros stay."""
+    rows /= _lengths(rows)[:, None]
+    return rows
 
 
 class _Grouping:
