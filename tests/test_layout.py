@@ -23,7 +23,7 @@ LEVELS = (
     ("models", "weights_tools"),
     ("hub",),
     ("loading",),
-    ("lab", "serve", "similarity"),
+    ("lab", "scale", "serve", "similarity"),
     ("reports",),
     ("cli",),
     ("__main__",),

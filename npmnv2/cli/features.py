@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from npmnv2.cli import tables
 from npmnv2.cli.arguments import add_command, add_photos
 from npmnv2.cli.console import log_stderr
 from npmnv2.cli.photos import exit_code, find_photos, images_of, load_model, run_options, usable_results
@@ -22,6 +23,7 @@ _EXAMPLES = (
     "features photos/ --out features.npz",
     "features cat.jpg --endpoint block_13_expand --out map.npy",
     "features photos/ -r --out features.parquet",
+    "features 's3://bucket/**/*.jpg' --out features.parquet --workers 8",
 )
 _FEATURES = "features"
 
@@ -34,11 +36,14 @@ def add_to(commands: Any) -> None:
         "--endpoint", action="append", metavar="LAYER", help="such as block_13_expand; may be repeated"
     )
     forms = ", ".join(_WRITERS)
-    command.add_argument("-o", "--out", type=Path, metavar="FILE", help=f"write {forms} instead of JSON lines")
+    command.add_argument("-o", "--out", metavar="FILE", help=f"write {forms} instead of JSON lines")
+    tables.add_options(command)
 
 
 def features(options: argparse.Namespace) -> int:
     """Embed photos, or read feature maps inside the network."""
+    if tables.is_wanted(options):
+        return tables.write(options, load_model(options), features=True)
     write = _writer(options)
     photos = find_photos(options)
     if not photos:
@@ -56,7 +61,7 @@ def features(options: argparse.Namespace) -> int:
             print(_json_line(photo.name, result))
     if write and rows:
         arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        write(options.out, names, arrays)
+        write(Path(options.out), names, arrays)
         log_stderr(f"wrote {', '.join(f'{k} {v.shape}' for k, v in arrays.items())} to {options.out}")
     return exit_code(len(names), len(photos))
 
@@ -75,9 +80,9 @@ def _writer(options: argparse.Namespace) -> Writer | None:
     """What writes the file that was asked for, after everything that can be checked before the network runs."""
     if options.out is None:
         return None
-    suffix = options.out.suffix.lower()
+    suffix = Path(options.out).suffix.lower()
     if suffix not in _WRITERS:
-        raise ArgumentError(f"--out (={str(options.out)!r}) must end in {', '.join(_WRITERS)}")
+        raise ArgumentError(f"--out (={options.out!r}) must end in {', '.join(_WRITERS)}")
     if suffix == ".npy" and len(options.endpoint or ()) > 1:
         raise ArgumentError("a .npy file holds one array: give one --endpoint, or write .npz")
     if suffix in (".csv", ".parquet") and options.endpoint:

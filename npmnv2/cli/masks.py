@@ -23,6 +23,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--scales", type=positive_numbers, metavar="A,B,…", help="average over sizes of the input: 0.5,1,1.5"
     )
+    group.add_argument("--masks", action="store_true", help="in a table, add the masks as PNG files")
     group.add_argument("--flip", action="store_true", default=None, help="average with the mirrored photo")
 
 

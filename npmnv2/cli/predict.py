@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from npmnv2.cli import boxes, masks
+from npmnv2.cli import boxes, masks, tables
 from npmnv2.cli.arguments import add_command, add_photos, positive
 from npmnv2.cli.console import log_stderr
 from npmnv2.cli.photos import Photo, exit_code, find_photos, images_of, load_model, run_options, usable_results
@@ -23,6 +23,7 @@ _EXAMPLES = (
     "predict street.jpg -m ssdlite_mobilenet_v2_coco --threshold 0.3 --out boxes.png",
     "predict - < cat.jpg",
     "predict photos/ --html seen.html",
+    "predict 's3://bucket/**/*.jpg' --out classes.parquet --workers 8",
 )
 
 # What only models of a task know: modules that write files, and options.
@@ -47,10 +48,15 @@ def add_to(commands: Any) -> None:
     command.add_argument("--html", type=Path, metavar="FILE", help="also write a page with pictures for a browser")
     masks.add_options(command)
     boxes.add_options(command)
+    tables.add_options(command)
 
 
 def predict(options: argparse.Namespace) -> int:
     """Classify photos, with a segmentation model their pixels, or with a detector find things on them."""
+    if tables.is_wanted(options):
+        model = load_model(options)
+        arguments = _task_arguments(options, model.task, also=("out", "masks"))
+        return tables.write(options, model, masks=bool(options.masks), **arguments)
     photos = find_photos(options)
     if not photos:
         return exit_code(0, 0)
@@ -76,14 +82,19 @@ def _arguments(
     options: argparse.Namespace, task: str, photos: Sequence[Photo]
 ) -> tuple[dict[str, Any], Callable[[Photo, Any], None]]:
     """Arguments of `predict` for a model of this `task`, and what writes the files of a result."""
+    arguments = _task_arguments(options, task)
+    return arguments, _FILES[task].saver(options, photos) if task in _FILES else lambda photo, result: None
+
+
+def _task_arguments(options: argparse.Namespace, task: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """Arguments of `predict`; options of other tasks must not be given, but for those in `also`."""
     given = {name for names in _OPTIONS.values() for name in names if getattr(options, name) is not None}
-    if wrong := sorted(given - {*_OPTIONS.get(task, ())}):
+    if wrong := sorted(given - {*_OPTIONS.get(task, ()), *also}):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
         raise ArgumentError(f"{flags} must be left out: this model is for {task}")
     if task not in _FILES:
-        return {"top_k": 5 if options.top_k is None else options.top_k}, lambda photo, result: None
-    arguments = {name: getattr(options, name) for name in _FILES[task].ARGUMENTS if name in given}
-    return arguments, _FILES[task].saver(options, photos)
+        return {"top_k": 5 if options.top_k is None else options.top_k}
+    return {name: getattr(options, name) for name in _FILES[task].ARGUMENTS if name in given}
 
 
 def _report(options: argparse.Namespace) -> tuple[Callable[[Photo, Any], None], Callable[[], None]]:
