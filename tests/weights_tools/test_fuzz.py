@@ -45,9 +45,9 @@ from npmnv2.weights_tools import (
     write_transformers,
 )
 
-VARIANTS = 300
+VARIANTS = 100
 # For a long run: NPMNV2_FUZZ=20000 pytest -m slow tests/weights_tools/test_fuzz.py -k many
-MANY_VARIANTS = int(os.environ.get("NPMNV2_FUZZ", "1500"))
+MANY_VARIANTS = int(os.environ.get("NPMNV2_FUZZ", "750"))
 # CPU time, child processes included, so that a busy machine changes nothing.
 MOST_SECONDS = 1
 # Beside twenty times the file.
