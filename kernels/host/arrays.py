@@ -110,7 +110,7 @@ class _Single:
         found = engine or find_engine()
         assert found is not None, "needs the library or Numba"
         self._engine = found
-        self.build = Builder(found.target)
+        self.build = Builder(found.target, found.processor)
         self.weights = Constants()
         self._arena = ArenaPlanner()
         self._workspace = Workspace(n_threads)

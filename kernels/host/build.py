@@ -15,12 +15,10 @@ from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, linear_weigh
 
 from . import packing, steps, tiling
 from .memory import Bytes, Constants, round_up
+from .processor import Processor, this_processor
 from .steps import SAMPLE
 from .target import Target
-from .tiling import MapLayout, Tiling, Window, layout_of_floats
-
-# Output pixels per strip of a full convolution.
-CONV_PIXELS = 256
+from .tiling import MapLayout, Tiling, Window, Work, layout_of_floats
 
 
 class TensorView(NamedTuple):
@@ -78,6 +76,8 @@ class ExpandedMap(NamedTuple):
         Of the full convolution that produces it, if one does.
     packed
         Weights of that convolution.
+    multiply_adds : int
+        For each of its values.
     """
 
     height: int
@@ -86,6 +86,7 @@ class ExpandedMap(NamedTuple):
     fields: dict[str, Any]
     window: Window | None = None
     packed: Any = None
+    multiply_adds: int = 0
 
 
 class Program(NamedTuple):
@@ -124,14 +125,17 @@ class Builder:
     Parameters
     ----------
     target : Target
+    processor : Processor, optional
+        Whose caches sizes of tiles follow: this one if not given.
     """
 
     dtype: type[np.generic] = np.float32
     # Whether products may read a few bytes beyond a pixel, so that its map must not be a caller's.
     reads_words = False
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, processor: Processor | None = None) -> None:
         self.target = target
+        self.processor = processor or this_processor()
         self.layout = self._layout()
 
     def _layout(self) -> MapLayout:
@@ -176,14 +180,15 @@ class Builder:
 
     def conv(self, source: TensorView, output: TensorView, packed: Packed, kernel: int, geometry: Geometry) -> Step:
         """A full convolution without dilation."""
-        rows = min(output.height, -(-CONV_PIXELS // output.width))
+        window = Window(source.channels, kernel, geometry.stride)
+        pixel_bytes, size = source.channels * self.layout.channel_bytes, (output.height, output.width)
+        rows = tiling.conv_rows(self.processor, window, pixel_bytes, size)
         fields = {
             "product": self._product(packed),
             "conv": self._convolution(packed, kernel, geometry, source.width),
             "tiling": {"rows": rows, "staged": steps.ref(steps.SCRATCH, 0)},
         }
         record = self._record(steps.CONV, source, output, **fields)
-        window = Window(source.channels, kernel, geometry.stride)
         return Step(record, self._staged_bytes(window, output.width, rows))
 
     def _staged_bytes(self, window: Window, columns: int, rows: int) -> int:
@@ -219,7 +224,7 @@ class Builder:
     def expanded_pointwise(self, source: TensorView, packed: Packed) -> ExpandedMap:
         """A depthwise convolution that reads an expansion."""
         fields = {"producer": steps.FROM_POINTWISE, "product": self._product(packed)}
-        return ExpandedMap(source.height, source.width, packed.channels, fields)
+        return ExpandedMap(source.height, source.width, packed.channels, fields, multiply_adds=source.channels)
 
     def expanded_conv(self, source: TensorView, packed: Packed, kernel: int, geometry: Geometry) -> ExpandedMap:
         """A depthwise convolution that reads a full convolution."""
@@ -233,14 +238,16 @@ class Builder:
             "conv": self._convolution(packed, kernel, geometry, source.width),
         }
         window = Window(source.channels, kernel, geometry.stride)
-        return ExpandedMap(height, width, packed.channels, fields, window, packed)
+        return ExpandedMap(
+            height, width, packed.channels, fields, window, packed, multiply_adds=kernel**2 * source.channels
+        )
 
     def depthwise(
         self, source: TensorView, output: TensorView, expanded: ExpandedMap, packed: Packed, geometry: Geometry,
         by_panels: bool = False,
     ) -> Step:  # fmt: skip
         """Depthwise convolution of an expanded map into the output; workers share its rows, or its panels."""
-        tiles = self._tiling(output, expanded, geometry, projected=False)
+        tiles = self._tiling(output, expanded, geometry, 0)
         filtered = {"filtered": output.ref, "filtered_stride": output.pixel_stride, "by_panels": by_panels}
         fields = {**self._filtered(expanded, packed, geometry), "tiling": _tiling_fields(tiles, output, filtered)}
         return self._filter(source, output, tiles, **fields)
@@ -250,7 +257,7 @@ class Builder:
         project: Packed, residual: bool,
     ) -> Step:  # fmt: skip
         """A whole block, strip by strip."""
-        tiles = self._tiling(output, expanded, geometry, projected=True)
+        tiles = self._tiling(output, expanded, geometry, project.channels)
         filtered = {
             "filtered": steps.ref(steps.SCRATCH, tiles.filtered),
             "filtered_stride": self.layout.pixel_bytes(expanded.channels),
@@ -338,9 +345,10 @@ class Builder:
         table["lower"], table["upper"], table["weight"] = found.lower * stride, found.upper * stride, found.weight
         return table
 
-    def _tiling(self, output: TensorView, expanded: ExpandedMap, geometry: Geometry, *, projected: bool) -> Tiling:
-        size = (output.height, output.width)
-        return tiling.choose(self.layout, expanded[:3], expanded.window, geometry, size, projected=projected)
+    def _tiling(self, output: TensorView, expanded: ExpandedMap, geometry: Geometry, projected: int) -> Tiling:
+        """How a FILTER is cut, after which `projected` channels of output are made of each value (0: none)."""
+        size, work = (output.height, output.width), Work(expanded.multiply_adds, projected)
+        return tiling.choose(self.layout, self.processor, expanded[:3], expanded.window, geometry, size, work)
 
     def _filter(self, source: TensorView, output: TensorView, tiles: Tiling, **fields: Any) -> Step:
         record = self._record(steps.FILTER, source, output, **fields)

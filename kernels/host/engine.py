@@ -13,6 +13,7 @@ from npmnv2.errors import ArgumentError
 
 from . import library
 from .instruction_sets import FLOAT, instruction_sets, with_kernels
+from .processor import Processor, this_processor
 from .target import IntegerTarget, Target
 from .thread_team import ThreadTeam
 
@@ -33,6 +34,8 @@ class Engine(NamedTuple):
         ``run(call, team, n_workers)`` runs the call whose record is at that address on the team at that address, and
         returns how many workers there were.
     team : ThreadTeam
+    processor : Processor
+        Whose caches sizes of tiles follow; no result depends on it.
     prepare : callable
         Compiles what is not compiled yet, rather than while a caller waits for a new thread.
     """
@@ -41,6 +44,7 @@ class Engine(NamedTuple):
     target: Any
     run: Callable[[int, int, int], int]
     team: ThreadTeam
+    processor: Processor
     prepare: Callable[[], object]
 
 
@@ -109,7 +113,7 @@ def library_engine(name: str, kind: str) -> Engine | None:
         return None
     if not name:  # so that there is one team however it is asked for
         return library_engine(found.name, kind)
-    return Engine(found.name, found.target, found.run, ThreadTeam(found.serve), prepare=lambda: None)
+    return Engine(found.name, found.target, found.run, ThreadTeam(found.serve), this_processor(), prepare=lambda: None)
 
 
 @functools.cache
@@ -124,4 +128,5 @@ def numba_engine(target: Target | IntegerTarget | None = None) -> Engine:
 
     enter = make_enter(target)
     serve = functools.partial(enter, 0)
-    return Engine("numba", target, enter, ThreadTeam(serve), prepare=functools.partial(enter.compile, ENTER_TYPES))
+    compile_now = functools.partial(enter.compile, ENTER_TYPES)
+    return Engine("numba", target, enter, ThreadTeam(serve), this_processor(), compile_now)

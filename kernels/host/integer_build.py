@@ -17,6 +17,7 @@ from . import steps
 from .build import Builder, ExpandedMap, Step, TensorView, add_constant
 from .integer_packing import PANEL_VECTORS, PRODUCT_VECTORS, WORD, LayerQuantization, unsigned_zero
 from .memory import Constants
+from .processor import Processor
 from .target import IntegerTarget
 from .tiling import MapLayout, layout_of_bytes
 
@@ -66,13 +67,15 @@ class ByteBuilder(Builder):
     Parameters
     ----------
     target : IntegerTarget
+    processor : Processor, optional
+        Whose caches sizes of tiles follow: this one if not given.
     """
 
     dtype = np.uint8
     reads_words = True
 
-    def __init__(self, target: IntegerTarget) -> None:
-        super().__init__(target.processor)
+    def __init__(self, target: IntegerTarget, processor: Processor | None = None) -> None:
+        super().__init__(target.processor, processor)
         self.integer_target = target
 
     def _layout(self) -> MapLayout:

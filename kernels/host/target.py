@@ -55,6 +55,16 @@ class Target(NamedTuple):
         return self._replace(lanes=self.lanes // 2) if shorter else self
 
     @property
+    def tile_pixels(self) -> int:
+        """Pixels that products of floats compute together, two vectors of each."""
+        return 7 if self.registers >= 32 else 6
+
+    @property
+    def byte_tile_pixels(self) -> int:
+        """The same for products of bytes, which need registers for words as well."""
+        return 7 if self.registers >= 32 else 4
+
+    @property
     def multiplies_bytes(self) -> bool:
         """Whether an instruction adds four products of bytes to every lane; otherwise 16-bit numbers are multiplied."""
         return any(features <= self.features for features in _BYTE_PRODUCTS.get(self.lanes, ()))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from npmnv2.kernels import Geometry
 
 from .memory import round_up
+from .processor import Processor
 from .target import FLOAT_BYTES, Target
 
-# The rows of a panel that are in use should stay near the first-level cache, a filtered strip in a part of the second.
-# Measured on 48 KB + 1 MB: between 40 and 100 KB of rows, and 100 to 300 KB of strip, nothing changes by more than 1 %.
-RING_BYTES = 64 * 1024
-STRIP_BYTES = 192 * 1024
-# Blocks share the columns at their edges, so they should not be narrow.
-MIN_BLOCK_COLUMNS = 28
+# The model, see docs/performance.md. The rows of a panel that are in use come from the second-level cache as fast as
+# they are filtered, if they leave room there; smaller groups of rows cost more runs of tiles.
+RING_OF_L2 = 1 / 8
+# A strip comes back to its filtered rows and to the rings of all panels; weights and maps need the rest of the cache.
+STRIP_OF_L2 = 1 / 2
+# What every value costs for each time that a strip exceeds that, in multiply-adds, and a run of tiles, in pixels.
+MISS, START = 1.5, 1.5
+# Blocks expand the columns at their edges twice: at most this part of all.
+MAX_OVERLAP = 1 / 14
+# The image rows of a full convolution are read again for every panel of its output.
+STAGED_OF_L1 = 0.5
 
 
 class MapLayout(NamedTuple):
@@ -27,15 +34,21 @@ class MapLayout(NamedTuple):
     channel_bytes : int
     pixel_unit, ring_unit : int
         Pixels of a map, and those of all rings together, hold a multiple of so many vectors.
-    widest_panel : int
-        Vectors in the widest kind of panel of a depthwise convolution.
+    panel, widest_panel : int
+        Vectors in a panel of a depthwise convolution, and in its widest kind.
+    tile, rows_together : int
+        Pixels that matrix products compute together, and output rows that the filter does: what is left over costs as
+        much.
     """
 
     lanes: int
     channel_bytes: int
     pixel_unit: int
     ring_unit: int
+    panel: int
     widest_panel: int
+    tile: int
+    rows_together: int
 
     @property
     def vector_bytes(self) -> int:
@@ -56,12 +69,12 @@ class MapLayout(NamedTuple):
 
 def layout_of_floats(target: Target) -> MapLayout:
     """Panels of two vectors; the last one has one to three."""
-    return MapLayout(target.lanes, FLOAT_BYTES, 1, 1, 3)
+    return MapLayout(target.lanes, FLOAT_BYTES, 1, 1, 2, 3, target.tile_pixels, 1)
 
 
 def layout_of_bytes(target: Target) -> MapLayout:
     """Panels of two vectors in products, of four in depthwise convolutions."""
-    return MapLayout(target.lanes, 1, 2, 4, 4)
+    return MapLayout(target.lanes, 1, 2, 4, 4, 4, target.byte_tile_pixels, 2)
 
 
 class Window(NamedTuple):
@@ -98,9 +111,87 @@ class Tiling(NamedTuple):
     scratch_bytes: int
 
 
+class Work(NamedTuple):
+    """Multiply-adds for each value of the expanded map, and of the filtered one (0: no projection follows)."""
+
+    expand: int
+    project: int
+
+
+class _Cut(NamedTuple):
+    """What all strips of a step have in common.
+
+    Attributes
+    ----------
+    layout, geometry
+        Of the expanded map, and of the depthwise convolution.
+    size : (height, width, channels)
+        Of the expanded map.
+    height, width : int
+        Of the output.
+    blocks : int
+        Blocks of columns.
+    most_rows : int
+        Output rows of a panel that may be computed together.
+    """
+
+    layout: MapLayout
+    geometry: Geometry
+    size: tuple[int, int, int]
+    height: int
+    width: int
+    blocks: int
+    most_rows: int
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // self.blocks)
+
+    @property
+    def ring_columns(self) -> int:
+        return reach(self.geometry, self.columns)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a filtered row."""
+        return self.layout.pixel_bytes(self.size[2]) * self.width
+
+    def group_rows(self, rows: int) -> int:
+        """Rows of the groups of a strip, of one size rather than with a small rest."""
+        together = self.layout.rows_together
+        return min(rows, _even(-(-rows // together), self.most_rows // together) * together)
+
+    def ring_rows(self, rows: int) -> int:
+        return min(reach(self.geometry, self.group_rows(rows)), self.size[0])
+
+    def ring_bytes(self, rows: int) -> int:
+        """Bytes of the rings of all panels, or of the one that they share: rows outlast a panel for a further strip."""
+        vectors = self.layout.ring_vectors(self.size[2]) * self.blocks
+        kept = vectors if rows < self.height else self.layout.widest_panel
+        return self.ring_rows(rows) * self.ring_columns * kept * self.layout.vector_bytes
+
+    def time(self, rows: int, work: Work, room: float) -> float:
+        """Estimated time of strips of so many rows, in multiply-adds of every channel."""
+        group, stride = self.group_rows(rows), self.geometry.stride
+        new_columns = min(self.columns * stride, self.size[1])
+        expanded = sum(
+            strips * groups * self._padded(strip_group * stride * new_columns)
+            for strips, strip in _pieces(self.height, rows)
+            for groups, strip_group in _pieces(strip, group)
+        )
+        projected = sum(strips * self._padded(strip * self.width) for strips, strip in _pieces(self.height, rows))
+        excess = max((self.ring_bytes(rows) + rows * self.row_bytes) / room - 1, 0)
+        missed = MISS * excess * self.height * self.width
+        return self.blocks * expanded * work.expand + projected * work.project + missed
+
+    def _padded(self, pixels: int) -> float:
+        """What a run of tiles costs, in pixels."""
+        return -(-pixels // self.layout.tile) * self.layout.tile + START
+
+
 def choose(
-    layout: MapLayout, size: tuple[int, int, int], window: Window | None, geometry: Geometry, output: tuple[int, int],
-    *, projected: bool,
+    layout: MapLayout, processor: Processor, size: tuple[int, int, int], window: Window | None, geometry: Geometry,
+    output: tuple[int, int], work: Work,
 ) -> Tiling:  # fmt: skip
     """Choose the pieces and lay out the scratch memory: rings, staged rows, strip.
 
@@ -108,6 +199,7 @@ def choose(
     ----------
     layout : MapLayout
         Of the expanded map.
+    processor : Processor
     size : (height, width, channels)
         Of the expanded map.
     window : Window or None
@@ -115,41 +207,63 @@ def choose(
     geometry : Geometry
         Of the depthwise convolution.
     output : (height, width)
-    projected : bool
-        Whether a projection follows, strip by strip.
+    work : Work
     """
     height, width = output
-    vectors, vector_bytes = layout.ring_vectors(size[2]), layout.vector_bytes
-    row_bytes = layout.pixel_bytes(size[2]) * width
-    columns, group_rows = _row_groups(vector_bytes, geometry, height, width)
-    rows = min(height, max(group_rows, STRIP_BYTES // row_bytes)) if projected else height
-    rows = -(-height // -(-height // rows))  # strips of one size rather than a small rest
-    group_rows = min(group_rows, rows)
-    ring_rows, ring_columns = min(reach(geometry, group_rows), size[0]), reach(geometry, columns)
-    # Rows outlast a panel only where another strip follows.
-    kept_vectors = vectors * -(-width // columns) if rows < height else layout.widest_panel
-    staged = round_up(ring_rows * ring_columns * kept_vectors * vector_bytes)
+    cut = _Cut(layout, geometry, size, height, width, *_row_groups(layout, processor, geometry, height, width))
+    rows, room = height, STRIP_OF_L2 * processor.l2_bytes
+    if work.project:
+        heights = {_even(height, rows) for rows in range(1, height + 1)}
+        rows = min(sorted(heights, reverse=True), key=lambda rows: cut.time(rows, work, room))
+    staged = round_up(cut.ring_bytes(rows))
     filtered = staged
     if window:
         filtered += round_up(layout.channel_bytes * staged_channels(window, size[1], reach(geometry, rows)))
-    scratch_bytes = filtered + (rows * row_bytes if projected else 0)
-    return Tiling(rows, columns, group_rows, ring_rows, ring_columns, staged, filtered, scratch_bytes)
+    scratch_bytes = filtered + (rows * cut.row_bytes if work.project else 0)
+    group_rows, ring_rows = cut.group_rows(rows), cut.ring_rows(rows)
+    return Tiling(rows, cut.columns, group_rows, ring_rows, cut.ring_columns, staged, filtered, scratch_bytes)
 
 
-def _row_groups(vector_bytes: int, geometry: Geometry, height: int, width: int) -> tuple[int, int]:
-    """Columns per block and output rows per row group, such that the rows of one panel stay in the cache."""
+def _even(count: int, most: int) -> int:
+    """The size of as few pieces as possible of at most so many, all of about one size."""
+    return -(-count // -(-count // most))
 
-    def ring_bytes(columns: int, rows: int) -> int:
-        return reach(geometry, rows) * reach(geometry, columns) * 2 * vector_bytes
 
-    blocks = 1
-    while ring_bytes(-(-width // blocks), 1) > RING_BYTES and width // (blocks + 1) >= MIN_BLOCK_COLUMNS:
-        blocks += 1
-    columns = -(-width // blocks)
-    rows = 1
-    while rows < height and ring_bytes(columns, rows + 1) <= RING_BYTES:
-        rows += 1
-    return columns, rows
+def _pieces(count: int, size: int) -> list[tuple[int, int]]:
+    """How many pieces of a size something is cut into, and what is left as one more."""
+    whole, rest = divmod(count, size)
+    return [(whole, size), (1, rest)] if rest else [(whole, size)]
+
+
+def _row_groups(
+    layout: MapLayout, processor: Processor, geometry: Geometry, height: int, width: int
+) -> tuple[int, int]:
+    """Blocks of columns, and most output rows per row group, such that the rows of one panel stay in the cache."""
+    panel_bytes, together = layout.panel * layout.vector_bytes, layout.rows_together
+
+    def fits(blocks: int, rows: int) -> bool:
+        columns = reach(geometry, -(-width // blocks))
+        return reach(geometry, rows * together) * columns * panel_bytes <= RING_OF_L2 * processor.l2_bytes
+
+    overlap = max(2 * geometry.dilation + 1 - geometry.stride, 1)
+    most_blocks = max(1, int(width * geometry.stride * MAX_OVERLAP / overlap))
+    blocks = next((count for count in range(1, most_blocks) if fits(count, 1)), most_blocks)
+    return blocks, _most(lambda rows: fits(blocks, rows), -(-height // together)) * together
+
+
+def _most(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest number up to a limit that fits, at least 1; what does not fit all at once may fit in part."""
+    return next((count for count in range(limit, 1, -1) if fits(count)), 1)
+
+
+def conv_rows(processor: Processor, window: Window, pixel_bytes: int, output: tuple[int, int]) -> int:
+    """Output rows (of `output`, height and width) per strip of a full convolution."""
+
+    def fits(rows: int) -> bool:
+        staged = staged_channels(window, output[1], rows) // window.channels
+        return staged * pixel_bytes <= STAGED_OF_L1 * processor.l1_bytes
+
+    return _most(fits, output[0])
 
 
 def reach(geometry: Geometry, count: int) -> int:

@@ -50,7 +50,7 @@ class CompiledBackend:
 
     def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> CompiledExecutable:
         """Pack the folded weights of `plan`; threads are all CPUs that this process may use if not given."""
-        packed = PackedWeights(plan, weights, self.engine.target)
+        packed = PackedWeights(plan, weights, self.engine.target, self.engine.processor)
         fallback = NumpyExecutable(plan, _only_for_numpy(plan, weights))
         return CompiledExecutable(plan, packed, fallback, default_threads(n_threads), self.engine)
 

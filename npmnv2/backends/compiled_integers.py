@@ -63,7 +63,7 @@ class CompiledIntegerExecutable(IntegerExecutable):
         self, plan: Plan, weights: Weights, quantization: Quantization, n_threads: int, engine: Engine
     ) -> None:
         assert isinstance(engine.target, IntegerTarget)
-        packed = PackedIntegers(plan, weights, quantization, engine.target)
+        packed = PackedIntegers(plan, weights, quantization, engine.target, engine.processor)
         kept = {part.name for node in plan.nodes if not packed.covers(node) for part in parts_of(node)}
         rest = {name: array for name, array in weights.items() if name.rpartition("/")[0] in kept}
         super().__init__(plan, rest, quantization, engine.target.arithmetic)

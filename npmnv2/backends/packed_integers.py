@@ -12,6 +12,7 @@ from npmnv2.kernels import Integers, TensorQuantization, quantized
 from npmnv2.kernels.host import integer_packing as packing
 from npmnv2.kernels.host.integer_build import ByteBuilder, PackedBytes, Pooling
 from npmnv2.kernels.host.memory import Bytes, Constants
+from npmnv2.kernels.host.processor import Processor
 from npmnv2.kernels.host.target import IntegerTarget
 from npmnv2.network.layers import Add, AveragePool, Concat, Conv, Dense, Depthwise, GlobalAveragePool, ResizeLike
 from npmnv2.network.plan import Node, Part, Plan, parts_of
@@ -28,6 +29,7 @@ class PackedIntegers:
         In the layouts of the NumPy kernels.
     quantization : Quantization
     target : IntegerTarget
+    processor : Processor, optional
 
     Attributes
     ----------
@@ -38,12 +40,13 @@ class PackedIntegers:
     """
 
     def __init__(
-        self, plan: Plan, weights: Mapping[str, Any], quantization: Quantization, target: IntegerTarget
-    ) -> None:
+        self, plan: Plan, weights: Mapping[str, Any], quantization: Quantization, target: IntegerTarget,
+        processor: Processor | None = None,
+    ) -> None:  # fmt: skip
         numbers = sum(math.prod(shape) for shape in plan.parameter_shapes().values())
         self._constants = Constants(2 * numbers)
         self._weights, self._quantization, self._target = weights, quantization, target
-        self.build = ByteBuilder(target)
+        self.build = ByteBuilder(target, processor)
         self._packed: dict[str, PackedBytes] = {}
         self._sums: dict[str, int] = {}
         self._pools: dict[str, Pooling] = {}

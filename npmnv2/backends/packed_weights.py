@@ -10,6 +10,7 @@ from npmnv2.backends.partition import has_functions_inside, is_compiled
 from npmnv2.kernels import Array, Clip
 from npmnv2.kernels.host.build import Builder, Packed
 from npmnv2.kernels.host.memory import Bytes, Constants
+from npmnv2.kernels.host.processor import Processor
 from npmnv2.kernels.host.target import FLOAT_BYTES, Target
 from npmnv2.network.activations import activation
 from npmnv2.network.layers import AnyLayer, Conv, Depthwise
@@ -29,11 +30,11 @@ class PackedWeights:
         All weights, each aligned to a cache line.
     """
 
-    def __init__(self, plan: Plan, weights: Weights, target: Target) -> None:
+    def __init__(self, plan: Plan, weights: Weights, target: Target, processor: Processor | None = None) -> None:
         # Padding to whole vectors adds to thin layers, never as much again to a network.
         numbers = sum(math.prod(shape) for shape in plan.parameter_shapes().values())
         constants = Constants(2 * numbers * FLOAT_BYTES)
-        self.build = Builder(target)
+        self.build = Builder(target, processor)
         self._packed: dict[str, Packed] = {}
         self._split: dict[str, tuple[Packed, Packed]] = {}
         for name, layer, _ in plan.parts():
