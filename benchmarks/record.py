@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recorded import ACCURACY, COLD_START, INTEGER_WORKS, KERNELS, MEMORY, NODES, RESULTS, ROOT, WORKS
+from recorded import ACCURACY, CHOICES, COLD_START, INTEGER_WORKS, KERNELS, MEMORY, NODES, RESULTS, ROOT, WORKS
 
 
 def main() -> None:
@@ -40,6 +40,8 @@ def main() -> None:
         run("memory.py", f"--json={MEMORY}")
     if chosen(ACCURACY):
         run("accuracy.py", f"--json={ACCURACY}")
+    if chosen(CHOICES):
+        run("choices.py", "--again")
     run("plot.py")
     for page in ("README.md", "docs/performance.md", "docs/numerics.md"):
         run("table.py", "--update", str(ROOT / page))

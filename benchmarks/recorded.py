@@ -83,8 +83,9 @@ ONCE_PER_COLUMN, COLUMNS_MODEL = ("ncnn", "mnn"), "1.0_224"
 WAYS = {"openvino, 2 streams": "openvino", "onnxruntime, signed": "onnxruntime"}
 OURS_IN_FLOAT = "npmnv2, float32"
 
-NODES, KERNELS, COLD_START, MEMORY, GRID, FUZZ, QUANTIZATION = (
-    RESULTS / f"{name}.json" for name in ("nodes", "kernels", "cold_start", "memory", "grid", "fuzz", "quantization")
+NODES, KERNELS, COLD_START, MEMORY, GRID, FUZZ, QUANTIZATION, CHOICES = (
+    RESULTS / f"{name}.json"
+    for name in ("nodes", "kernels", "cold_start", "memory", "grid", "fuzz", "quantization", "choices")
 )
 ACCURACY = RESULTS / "accuracy.json"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import harness
 import recorded
 from recorded import (
     ACCURACY,
+    CHOICES,
     COLD_START,
     FUZZ,
     GRID,
@@ -155,6 +157,52 @@ def once_per_column(work: recorded.Work, ms: dict[str, float]) -> list[str]:
     ]
 
 
+def choices() -> str:
+    """What every choice of the tiling model is worth: times of variants in those of the model's choice."""
+    measured = recorded.read(CHOICES)
+    kinds = {kind: [] for kind in ("AVX-512", "AVX2", "8-bit integers", "2 threads")}
+    for name, work in measured["works"].items():
+        kinds[_kind_of(name)].append(work["ratios"])
+    names = dict.fromkeys(variant for works in kinds.values() for ratios in works for variant in ratios)
+    rows = [
+        [words, *(_range([ratios[name] for ratios in works if name in ratios]) for works in kinds.values())]
+        for name, words in ((name, _words(name, measured["model"])) for name in names)
+        if words
+    ]
+    copies = [[ratios[name] for name in names if name.startswith("the model")] for w in kinds.values() for ratios in w]
+    spread = max(max(each) - min(each) for each in copies)
+    about = f"Works: {len(copies)}. The model's own choice, measured three times, differed by up to {spread:.1%}."
+    return f"{harness.table(['time in that of the model', *kinds], rows)}\n\n{about} {_where(measured)}"
+
+
+def _kind_of(work: str) -> str:
+    if "2 threads" in work:
+        return "2 threads"
+    if "int8" in work:
+        return "8-bit integers"
+    return "AVX-512" if work.startswith("avx512") else "AVX2"
+
+
+def _range(ratios: list[float]) -> str:
+    """The median, and what lies at both ends."""
+    if not ratios:
+        return "–"
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})"
+
+
+def _words(variant: str, model: dict[str, float]) -> str:
+    """A variant in the terms of the page; none for the model itself."""
+    constant, _, how = variant.partition(", ")
+    if constant in model:
+        return f"`{constant}` {how}: {model[constant] * {'half': 0.5, 'double': 2.0}[how]:.4g}"
+    return "" if constant == "the model" else variant
+
+
+def _where(measured: dict) -> str:
+    caches = " + ".join(f"{measured['model'][f'l{level}_bytes'] // 1024} KB" for level in (1, 2))
+    return f"{measured['machine']['processor']}, {caches}, {measured['date']}."
+
+
 def footprint() -> str:
     """Seconds to the first prediction in a new process, memory beyond Python and NumPy, and megabytes installed."""
     memory = recorded.read(MEMORY)["results"]
@@ -252,6 +300,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "layer_bounds": layer_bounds,
     "classifier": classifier,
     "integers": integers,
+    "choices": choices,
     "grid": grid,
     "grid_details": grid_details,
     "fuzz": fuzz,

@@ -336,7 +336,7 @@ def _block(emit: Emitter, operation: Operation, layer: InvertedResidual, expansi
 
 # What it costs to fetch a value of the filtered map from another worker's cache, in multiply-adds (measured on Zen 4:
 # 6 to 8 ns for 16 of them, half of which are a worker's own already).
-_FETCH = 25
+FETCH = 25
 
 
 def _shares_channels(expansion: _Expansion, depthwise: Depthwise, output: tuple[int, int], emit: Emitter) -> bool:
@@ -356,7 +356,7 @@ def _shares_channels(expansion: _Expansion, depthwise: Depthwise, output: tuple[
     twice = overlap / (rows * depthwise.stride) * (workers - 1) / workers
     by_rows = rows * workers / height * (1 + twice * expand / work)
     panels = max(1, emit.build.target.vectors(expansion.shape[2]) // 2)
-    by_panels = -(-panels // workers) * workers / panels * (1 + _FETCH / work)
+    by_panels = -(-panels // workers) * workers / panels * (1 + FETCH / work)
     return bool(by_panels < by_rows)
 
 

@@ -306,6 +306,48 @@ def test_models_are_converted_once_and_never_half(benchmarks: None, tmp_path: Pa
     assert again("a b", stop) == tmp_path / "kept" / "a_b"
 
 
+def test_choices_are_measured_beside_the_model_s(benchmarks: None) -> None:
+    import choices
+    from npmnv2.kernels.host.engine import find_engine
+    from recorded import Work
+
+    engine = find_engine()
+    if engine is None:
+        pytest.skip("needs compiled kernels")
+    found = choices.measure(engine, Work("0.35_32", 1, 2), 3, 0.0)
+    assert {"the model", "START, half", "FETCH, double", "second level of 64 KB"} <= set(found["ratios"])
+    assert found["ms"] > 0
+    assert choices.chosen(["no such work"]) == {}
+
+
+def test_a_choice_that_changes_bits_stops_the_comparison(benchmarks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import choices
+    from recorded import Work
+
+    results = iter(range(100))
+    monkeypatch.setattr(choices, "compiler", lambda work: lambda engine: lambda: {"x": np.array(next(results))})
+    with pytest.raises(SystemExit, match="changes the result"):
+        choices.measure(Engine(), Work("0.35_32", 1, 1), 1, 0.0)
+
+
+class Engine:
+    """An engine that only has to be there."""
+
+    processor = None
+
+    def _replace(self, **_: object) -> Engine:
+        return self
+
+
+def test_no_choice_of_the_model_loses_much(benchmarks: None) -> None:
+    """Where another constant is much better, the model is wrong; two threads' times scatter too much to tell."""
+    import recorded
+
+    for work, figures in recorded.read(recorded.CHOICES)["works"].items():
+        if "1 thread" in work:
+            assert min(figures["ratios"].values()) > 0.98, work
+
+
 def test_no_path_of_the_machine_is_recorded() -> None:
     for file in (ROOT / "benchmarks" / "results").glob("*.json"):
         assert '"/' not in file.read_text(encoding="utf-8"), file.name
