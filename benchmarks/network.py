@@ -69,7 +69,7 @@ class Network:
     def input_shape(self) -> tuple[int, int, int]:
         return self.size, self.size, self.plan.channels
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         tables = tuple(node.name for node in self.plan.nodes if isinstance(node.layer, ConcatRows))
         return tables or (self.steps[-1].name,)
@@ -85,7 +85,7 @@ class Network:
     def anchors(self) -> np.ndarray:
         return ssd_anchors(map_sizes(self.config, self.size, self.size))
 
-    @property
+    @cached_property
     def steps(self) -> list[Step]:
         shapes = self.plan.shapes(self.size, self.size)
         # A block's name stands for its last part.

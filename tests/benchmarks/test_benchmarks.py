@@ -306,6 +306,17 @@ def test_models_are_converted_once_and_never_half(benchmarks: None, tmp_path: Pa
     assert again("a b", stop) == tmp_path / "kept" / "a_b"
 
 
+def test_what_follows_every_call_works_nothing_out_anew(benchmarks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from network import network
+
+    from npmnv2.network.plan import Plan
+
+    net, output = network("classify", "0.35_96"), [np.zeros((1, 1001))]
+    assert net.finish(output) is output
+    monkeypatch.setattr(Plan, "shapes", None)
+    assert net.finish(output) is output
+
+
 def test_choices_are_measured_beside_the_model_s(benchmarks: None) -> None:
     import choices
     from npmnv2.kernels.host.engine import find_engine
