@@ -37,6 +37,8 @@ _SHARES, _SHARE_BYTES = _WORKERS + MAX_WORKERS * WORKER.itemsize, SHARE.itemsize
 _AWAKE, _ASLEEP = 0, 1
 # Some 30 µs: longer than workers differ, unless one of them has lost its CPU. And some milliseconds.
 _SPINS, _YIELDS = 1_000, 10_000
+# Longer than a caller takes from call to call, whose Python has left the caches: to wake a sleeper costs 30 µs.
+_SPINS_BETWEEN_CALLS = 6_000
 
 _team_at = make_record_at(TEAM)
 
@@ -97,8 +99,10 @@ def _wait(team, worker, seen):
     about = _team_at(team)
     # Between calls a worker soon goes to sleep. Within one it gives way to whoever lacks a CPU: sooner, if there are
     # more workers than CPUs.
-    spins = _SPINS if _workers_of(seen) <= about.cpus else 0
-    for turn in range(spins + (_YIELDS if _shares_of(seen) > 0 else 0)):
+    spins, yields = (_SPINS, _YIELDS) if _shares_of(seen) > 0 else (_SPINS_BETWEEN_CALLS, 0)
+    if _workers_of(seen) > about.cpus:
+        spins = 0
+    for turn in range(spins + yields):
         opened = atomic_load(team + OPENED)
         if _is_news(opened, seen, worker):
             return opened
