@@ -117,12 +117,12 @@ class _Row:
         zero, low, high = (emit.load_number(numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
         values = [self._rescale(total, scale) for total, scale in zip(totals, scales)]
 
-        def store(limits: tuple[Any, ...]) -> None:
+        def store(zero: Any | None, limits: tuple[Any, ...]) -> None:
             packed, half = emit.pack(values, zero, limits), 2 * emit.lanes
             emit.store_raw(emit.shuffle(packed, packed, range(half, 2 * half)), emit.builder.add(to, upper))
             emit.store_raw(emit.shuffle(packed, packed, range(half)), to)
 
-        emit.for_limits(low, high, store)
+        emit.for_range(zero, low, high, store)
 
 
 def make_two_rows(target: IntegerTarget, parts: int, halved: bool) -> Any:

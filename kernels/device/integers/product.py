@@ -93,7 +93,7 @@ def _finish(
     scales = [rescale.load(panel.scales, vector) for vector in range(VECTORS)]
     values = [[rescale(total, scale) for total, scale in zip(pixel, scales)] for pixel in totals]
     zero, low, high = (emit.load_number(panel.numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
-    emit.for_limits(low, high, lambda limits: _store(emit, values, outputs, zero, limits))
+    emit.for_range(zero, low, high, lambda zero, limits: _store(emit, values, outputs, zero, limits))
 
 
 def _finish_sum(
@@ -114,7 +114,7 @@ def _finish_sum(
 
 
 def _store(
-    emit: IntegerEmitter, values: list[list[Any]], outputs: list[Any], zero: Any, limits: tuple[Any, ...]
+    emit: IntegerEmitter, values: list[list[Any]], outputs: list[Any], zero: Any | None, limits: tuple[Any, ...]
 ) -> None:
     """Store the two vectors of every pixel as bytes, pixel by pixel in pairs."""
     for first in range(0, len(values), 2):

@@ -156,7 +156,7 @@ class IntegerEmitter(Emitter):
         mask, current = ir.Constant(INT16, -1), ir.Constant(INT32, 4)
         return self._call("llvm.x86.avx512.mask.cvtps2dq.512", self.integers, value, self.constant(0), mask, current)
 
-    def pack(self, values: Sequence[ir.Value], zero: ir.Value, limits: tuple[ir.Value, ...] = ()) -> ir.Value:
+    def pack(self, values: Sequence[ir.Value], zero: ir.Value | None, limits: tuple[ir.Value, ...] = ()) -> ir.Value:
         """Four vectors as bytes, after `zero` is added, within the limits low and high; all are 32-bit scalars.
 
         Of each vector the first four lanes come first, then of each the next four, and so on.
@@ -174,28 +174,37 @@ class IntegerEmitter(Emitter):
         needed = {16: "avx512bw", 8: "avx2"}.get(self.lanes)
         return needed in self.target.features
 
-    def _pack_by_instruction(self, values: Sequence[ir.Value], zero: ir.Value) -> ir.Value:
-        builder, (to_16, to_8) = self.builder, _NARROW[self.lanes]
+    def _pack_by_instruction(self, values: Sequence[ir.Value], zero: ir.Value | None) -> ir.Value:
+        to_16, to_8 = _NARROW[self.lanes]
         halves, packed = ir.VectorType(INT16, 2 * self.lanes), ir.VectorType(BYTE, 4 * self.lanes)
-        offset = self._splat_to(halves, zero)
         pairs = [self._call(to_16, halves, *values[i : i + 2]) for i in (0, 2)]
-        moved = [self._call(f"llvm.sadd.sat.v{2 * self.lanes}i16", halves, pair, offset) for pair in pairs]
-        return self._call(to_8, packed, *(builder.bitcast(pair, halves) for pair in moved))
+        if zero is not None:
+            offset = self._splat_to(halves, zero)
+            pairs = [self._call(f"llvm.sadd.sat.v{2 * self.lanes}i16", halves, pair, offset) for pair in pairs]
+        return self._call(to_8, packed, *pairs)
 
-    def _pack_by_shuffles(self, values: Sequence[ir.Value], zero: ir.Value) -> ir.Value:
-        builder, offset = self.builder, self.splat_integer(zero)
-        limited = [self.limit(builder.add(v, offset), self.constant(0), self.constant(255)) for v in values]
+    def _pack_by_shuffles(self, values: Sequence[ir.Value], zero: ir.Value | None) -> ir.Value:
+        builder = self.builder
+        moved = values if zero is None else [builder.add(v, self.splat_integer(zero)) for v in values]
+        limited = [self.limit(v, self.constant(0), self.constant(255)) for v in moved]
         first, second, third, fourth = (builder.trunc(v, ir.VectorType(BYTE, self.lanes)) for v in limited)
         joined = [self.shuffle(a, b, range(2 * self.lanes)) for a, b in ((first, second), (third, fourth))]
         lanes = range(0, self.lanes, 4)
         order = [v * self.lanes + lane + i for lane in lanes for v in range(4) for i in range(4)]
         return self.shuffle(*joined, order)
 
-    def for_limits(self, low: ir.Value, high: ir.Value, body: Callable[[tuple[ir.Value, ...]], None]) -> None:
-        """Write `body` twice: with limits, and without for where they are those of a byte."""
+    def for_range(
+        self,
+        zero: ir.Value,
+        low: ir.Value,
+        high: ir.Value,
+        body: Callable[[ir.Value | None, tuple[ir.Value, ...]], None],
+    ) -> None:
+        """Write `body` twice: with a zero point and limits, and without for where they are 0 and those of a byte."""
         builder = self.builder
-        limited = builder.or_(builder.icmp_signed("!=", low, INT32(0)), builder.icmp_signed("!=", high, INT32(255)))
-        self.either(limited, lambda: body((low, high)), lambda: body(()))
+        others = builder.or_(zero, builder.or_(low, builder.xor(high, INT32(255))))
+        plain = builder.icmp_signed("==", others, INT32(0))
+        self.either(plain, lambda: body(None, ()), lambda: body(zero, (low, high)))
 
     def either(self, condition: ir.Value, first: Callable[[], None], second: Callable[[], None]) -> None:
         """Write two pieces of code, of which the condition chooses one."""
