@@ -87,6 +87,8 @@ class CompiledIntegerExecutable(IntegerExecutable):
         table = _requantize_table(source, output, self.arithmetic)
         if table is None:
             return super()._requantize(x, source, output)
+        if table is _UNCHANGED and source.dtype == output.dtype:
+            return x
         return from_bytes(as_bytes(x) if table is _UNCHANGED else table[as_bytes(x)], output.dtype)
 
     def _follow(self, steps: Sequence[Step], value: Any, meaning: TensorQuantization) -> Any:
