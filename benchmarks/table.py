@@ -51,7 +51,7 @@ def performance() -> str:
 
 
 def integers() -> str:
-    """The same of networks of 8-bit integers, beside our own float32, and what share of the processor's best it is."""
+    """The same of quantized networks, beside our own float32, and what share of the processor's best it is."""
     lines, about = [], {}
     for work, about in recorded.recorded(recorded.INTEGER_WORKS).items():
         timings, results = recorded.shown(about), about["results"]

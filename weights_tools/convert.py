@@ -97,7 +97,7 @@ def write(checkpoint: Checkpoint, dst: str | Path, to: str | None = None) -> Non
     """
     to = _target(Path(dst), to)
     if checkpoint.quantization is not None and to not in _INTEGER_FORMATS:
-        raise WeightsError(f"format (={to!r}) must be {' or '.join(_INTEGER_FORMATS)} for a network in integers")
+        raise WeightsError(f"format (={to!r}) must be {' or '.join(_INTEGER_FORMATS)} for a quantized network")
     WRITERS[to](checkpoint, Path(dst))
 
 

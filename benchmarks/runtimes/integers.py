@@ -1,4 +1,4 @@
-"""Adapters for networks of 8-bit integers: ours and LiteRT on one file, the others on what their own tools make.
+"""Adapters for quantized networks: ours and LiteRT on one file, the others on what their own tools make.
 
 The others calibrate on the same images as we do, per channel, with the settings that their documentation recommends.
 """

@@ -38,7 +38,7 @@ def warmup(n_threads: int | None = None) -> str:
     start = time.perf_counter()
     config = MobileNetV2Config(depth_multiplier=0.35, image_size=MINIMUM_IMAGE_SIZE)
     _runner(config, "numba", 1, n_threads)()
-    # Networks in integers have kernels of their own; nearly all run in this arithmetic, the one in the package too.
+    # Quantized networks have kernels of their own; nearly all run in this arithmetic, the one in the package too.
     integers = find_integer_engine("xnnpack", "numba")
     assert integers is not None
     integers.prepare()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -75,6 +77,7 @@ def compare(
     expected = {IMAGE: x, **judge.trace(x)}
     first = expected if sides[0].runtime == "npmnv2" else align(sides[0].taps(x), judge.plan, expected)[0]
     second, scales, _ = align(sides[1].taps(other_x), judge.plan, expected)
+    values = second
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     if diagnose and judge is sides[0].model:
@@ -88,7 +91,7 @@ def compare(
         # Only an input that differs is worth a line.
         first, second = ({name: v for name, v in values.items() if name != IMAGE} for values in (first, second))
     remarks += _agree_on_probabilities(first, second)
-    return Comparison(
+    found = Comparison(
         sides[0].label,
         sides[1].label,
         compare_traces(first, second, scales if sides[0].scales or not scales else None),
@@ -99,6 +102,15 @@ def compare(
         environment(),
         x[0],
     )
+    in_integers = bool(sides[0].scales and scales) and judge is sides[0].model
+    return replace(found, only_rounds=True) if in_integers and _only_rounds(found, judge, values, x, scales) else found
+
+
+def _only_rounds(found: Comparison, judge: Any, values: Mapping[str, Array], x: Array, scales: Any) -> bool:
+    """Whether two quantized networks that part have nothing but rounding between them."""
+    from npmnv2.lab import diagnosis
+
+    return found.first_divergent is not None and not found.findings and diagnosis.only_rounds(judge, values, x, scales)
 
 
 def network_input(first: Adapter, second: Adapter, photo: Any) -> Array:

@@ -11,6 +11,7 @@ small as float32 makes them are not looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +22,7 @@ from npmnv2.backends.integers import QuantizedBackend, real_weights
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import Array, quantized, softmax
 from npmnv2.lab.alignment import completed
-from npmnv2.lab.comparison import Finding, are_probabilities, without_background
+from npmnv2.lab.comparison import DIVERGED_STEPS, Finding, are_probabilities, without_background
 from npmnv2.lab.faults import FAULTS, Call, Hypothesis, Suspect, hypotheses, other_batch_norm
 from npmnv2.lab.input_faults import as_hypotheses, candidates, explain_first_layer, explain_image, share
 from npmnv2.lab.quantization_faults import quantization_hypotheses
@@ -77,6 +78,22 @@ def unexplained(judge: Any, values: Mapping[str, Array], x: Array, found: Sequen
         if not accused & {call.part.name for call in stretch}
         and examination.error(_run(stretch), stretch[-1].part.name) > UNEXPLAINED
     ]
+
+
+def only_rounds(judge: Any, values: Mapping[str, Array], x: Array, scales: Mapping[str, float]) -> bool:
+    """Whether every layer of a quantized network is within a step of what the judge makes of the layer's own inputs.
+
+    Two arithmetics of one network round some results to neighboring integers. Later layers then differ by several
+    steps, though each is right.
+    """
+    examination = _Examination(judge, values, x, None, scales)
+
+    def steps(stretch: list[Call]) -> float:
+        name = stretch[-1].part.name
+        expected, seen = without_background(_run(stretch), examination.values[name])
+        return float(np.abs(expected - seen).max() / scales[name]) if name in scales else math.inf
+
+    return all(steps(stretch) < DIVERGED_STEPS for stretch in examination.stretches())
 
 
 @dataclass

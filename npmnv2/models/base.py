@@ -337,7 +337,7 @@ class MobileNetV2PreTrainedModel:
         equalize: bool = False,
         correct_biases: bool = True,
     ) -> Model:
-        """Return this network in integers, with the ranges that its values have on photos.
+        """Return this network quantized, with the ranges that its values have on photos.
 
         Parameters
         ----------
@@ -404,7 +404,7 @@ class MobileNetV2PreTrainedModel:
 
         executable = self.executable
         if not isinstance(executable, IntegerExecutable):
-            raise ArgumentError(f"{purpose} needs a network in integers; this one runs in real numbers")
+            raise ArgumentError(f"{purpose} needs a quantized network; this one runs in real numbers")
         return executable
 
     def profile(self, image: ImageSource) -> Profile:

@@ -196,6 +196,7 @@ def write_picture(picture: Image.Image, path: str | Path) -> None:
     """
     from PIL import Image
 
+    Image.init()  # Pillow 9 lists only those that it has used
     formats = Image.registered_extensions()
     suffix = Path(path).suffix.lower()
     if suffix not in formats:

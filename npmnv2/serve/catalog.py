@@ -14,7 +14,7 @@ from npmnv2.errors import ArgumentError
 from npmnv2.hub.registry import names
 from npmnv2.loading import load
 
-# How a network of integers is run, by precision: as LiteRT does, or in float32 as it was trained.
+# How a quantized network is run, by precision: as LiteRT does, or in float32 as it was trained.
 _ARITHMETIC: dict[str, Any] = {"integer": "xnnpack", "float": "fakequant"}
 
 

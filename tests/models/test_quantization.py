@@ -239,7 +239,7 @@ def test_integers_of_a_float_network(tmp_path: Path) -> None:
         lambda: float_model.invoke(photos(1)[0][None]),
         lambda: float_model.trace(np.zeros((1, 64, 64, 3)), raw=True),
     ):
-        with pytest.raises(ArgumentError, match="needs a network in integers"):
+        with pytest.raises(ArgumentError, match="needs a quantized network"):
             wrong()
     with pytest.raises(ArgumentError, match="arithmetic"):
         MobileNetV2ForImageClassification(float_model.config, arithmetic="xnnpack")

@@ -210,7 +210,7 @@ def test_weights_of_dynamic_range_models_are_widened(tmp_path: Path, per_channel
 @pytest.mark.parametrize("target", ["model.npz", "directory"])
 def test_only_native_files_hold_integers(quantized, tmp_path: Path, target) -> None:
     (tmp_path / "model.tflite").write_bytes(quantized)
-    with pytest.raises(WeightsError, match=r"format \(='[a-z]+'\) must be native or tflite for a network in integers"):
+    with pytest.raises(WeightsError, match=r"format \(='[a-z]+'\) must be native or tflite for a quantized network"):
         convert(tmp_path / "model.tflite", tmp_path / target)
     assert not (tmp_path / target).exists()
 
