@@ -172,20 +172,18 @@ def test_rounding_that_adds_up_is_no_fault(model, tmp_path) -> None:
     single = MobileNetV2ForImageClassification(model.config, model.weights, backend="numpy")
     path = tmp_path / "int8.h5"
     write_h5(single.quantize([PHOTO]).to_checkpoint(), path)
-    found = npmnv2.compare(str(path), f"{path}@reference", PHOTO)
+    first, second = (npmnv2.load(path, backend="numpy", arithmetic=name) for name in ("xnnpack", "reference"))
+    found = npmnv2.compare(first, second, PHOTO)
     assert max(layer.steps for layer in found.layers) > DIVERGED_STEPS, "there is something to tell"
     assert found.agree, found.verdict
     assert found.verdict.startswith("every layer is within one step of what the reference makes of the same inputs")
     # Two steps in one layer are a fault, however little later layers make of them.
-    reference = npmnv2.load(path, arithmetic="xnnpack")
-    x = reference.prepare([PHOTO])
-    name = "block_5_expand"
-    scales = {n: q.scale[0] for n, q in reference.quantization.values.items()}
-    values = dict(npmnv2.load(path, arithmetic="reference").trace(x))
+    x, name = first.prepare([PHOTO]), "block_5_expand"
+    scales = {n: q.scale[0] for n, q in first.quantization.values.items()}
+    values = dict(second.trace(x))
+    assert diagnosis.only_rounds(first, values, x, scales)
     values[name] = values[name] + 2 * scales[name] * (np.arange(values[name].size) == 7).reshape(values[name].shape)
-    assert not diagnosis.only_rounds(
-        reference, values, x, {n: q.scale[0] for n, q in reference.quantization.values.items()}
-    )
+    assert not diagnosis.only_rounds(first, values, x, scales)
 
 
 def test_what_no_known_fault_explains_is_said(model) -> None:
