@@ -87,6 +87,7 @@ NODES, KERNELS, COLD_START, MEMORY, GRID, FUZZ, QUANTIZATION, CHOICES = (
     RESULTS / f"{name}.json"
     for name in ("nodes", "kernels", "cold_start", "memory", "grid", "fuzz", "quantization", "choices")
 )
+SCALE = RESULTS / "scale.json"
 ACCURACY = RESULTS / "accuracy.json"
 
 

@@ -30,6 +30,7 @@ from recorded import (
     OURS_IN_FLOAT,
     QUANTIZATION,
     RIVALS,
+    SCALE,
 )
 
 from npmnv2 import MobileNetV2Config
@@ -233,6 +234,51 @@ def fuzz() -> str:
     return harness.table(["file", "variants", "refused", "loaded", "longest, s", "memory, MiB"], rows)
 
 
+def scale() -> str:
+    """Photos per second of a plain loop, and of tables by workers and what they do at once."""
+    measured = recorded.read(SCALE)
+    loops, tables = measured["plain"], measured["tables"]
+    rows = [["plain loop", "", "", threads, "", f"{rate:.0f}", ""] for threads, rate in loops.items()]
+    for name, figures in tables.items():
+        rate, start = figures["per_second"], f"{max(0, figures['start_s']):.1f}"
+        rows.append(["table", *name.split(" × "), start, f"{rate:.0f}", f"{rate / loops['1']:.2f}"])
+    header = ["", "workers", "tasks of each", "threads of a task", "start, s", "photos/s", "of the loop on 1 thread"]
+    about = f"{measured['photos']} photos of the cat in the package, 8-bit classifier. {basis(measured)}"
+    return f"{harness.table(header, rows)}\n\n{about}"
+
+
+def rate() -> str:
+    """The two figures of a table: of one worker beside a loop, and of all."""
+    measured = recorded.read(SCALE)
+    cpus, tables = measured["machine"]["cpus_used"], measured["tables"]
+    share = tables["1 × 1 × 1"]["per_second"] / measured["plain"]["1"]
+    return (
+        f"One worker makes {share:.0%} of the photos per second of a plain loop; {cpus} workers on {cpus} CPUs made "
+        f"{tables[f'{cpus} × 1 × 1']['per_second']:.0f} photos a second."
+    )
+
+
+def million() -> str:
+    """Arithmetic for a million photos on a hundred machines of eight CPUs."""
+    measured = recorded.read(SCALE)
+    workers = measured["machine"]["cpus_used"]
+    per_cpu = measured["tables"][f"{workers} × 1 × 1"]["per_second"] / workers
+    parts = 1_000_000 // PART_PHOTOS + 1
+    cpus, rounds = MACHINES * CPUS, -(-parts // (MACHINES * CPUS))
+    seconds = rounds * PART_PHOTOS / per_cpu
+    return (
+        f"One CPU does {per_cpu:.0f} photos a second while its neighbor works, too. {MACHINES} machines of {CPUS} CPUs "
+        f"would do {cpus * per_cpu:,.0f}, and a million in {1e6 / (cpus * per_cpu):.0f} s, if all ended at once. "
+        f"{parts:,} parts on {cpus} CPUs are {rounds} rounds of {PART_PHOTOS / per_cpu:.1f} s: {seconds:.0f} s. "
+        "At 100 kB a photo that is "
+        f"{1e6 * 0.1 / 1e3 / seconds:.1f} GB/s from the store."
+    )
+
+
+# Of the default --part-size, and of an imagined cluster.
+PART_PHOTOS, MACHINES, CPUS = 256, 100, 8
+
+
 def strides() -> str:
     """What the output strides of a segmentation network change; nothing here is measured."""
     return harness.table(
@@ -304,6 +350,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "grid": grid,
     "grid_details": grid_details,
     "fuzz": fuzz,
+    "scale": scale,
+    "rate": rate,
+    "million": million,
     "strides": strides,
     "footprint": footprint,
     "accuracy": accuracy,

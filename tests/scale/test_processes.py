@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import distributed
 import pytest
-
-import npmnv2
 from npmnv2.kernels.host import library
 
+import npmnv2
 from npmnv2.scale.manifest import Output
 from npmnv2.scale.run import write_table
+from npmnv2.weights.native import write_h5
 
-# Dask complains of what it is here to survive: processes that are gone while it talks with them.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
-
-QUIET = {"dashboard_address": ":0", "silence_logs": 50}
+pytestmark = pytest.mark.slow
 
 
 def parts_of(folder: Path) -> dict[str, bytes]:
@@ -64,93 +59,101 @@ def after_parts(out: Path, count: int, action: Callable[[], object]) -> Iterator
     assert not thread.is_alive()
 
 
+class Cluster:
+    """A scheduler and workers of one thread, each a process; all are killed in the end."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{port}"
+        self._scheduler = ("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Cluster:
+        self._run(*self._scheduler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._processes:
+            self.kill()
+
+    def start_worker(self, **environment: str) -> None:
+        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60")
+        self._run("worker", self.address, *options, **environment)
+
+    def kill(self) -> None:
+        """Kill the process that was started last."""
+        process = self._processes.pop()
+        process.kill()
+        process.wait()
+
+    def restart(self) -> None:
+        self.__exit__()
+        self.__enter__()
+        self.start_worker()
+
+    def _run(self, *command: str, **environment: str) -> None:
+        self._processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "dask", *command],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **environment},
+            )
+        )
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as running:
+        running.start_worker()
+        yield running
+
+
 def test_a_killed_worker_changes_nothing(
-    model: Any, names: str, undisturbed: dict[str, bytes], tmp_path: Path
+    cluster: Cluster, model: Any, names: str, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as two,
-        distributed.Client(two, set_as_default=False) as client,
-    ):
-        first, second = client.run(os.getpid).values()
-        with after_parts(out, 3, lambda: os.kill(first, signal.SIGKILL)):
-            write_table(model, [names], str(out), scheduler=two.scheduler_address, part_size=4)
-        assert first != second
-    assert parts_of(out) == undisturbed
-
-
-def processes(address: str) -> list[subprocess.Popen[bytes]]:
-    """A scheduler and a worker."""
-    port = address.rpartition(":")[2]
-    commands = (
-        ["scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"],
-        ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "30"],
-    )
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return [subprocess.Popen([sys.executable, "-m", "dask", *command], **quiet) for command in commands]  # type: ignore[call-overload]
+    cluster.start_worker()
+    with after_parts(tmp_path / "out", 3, cluster.kill):
+        write_table(model, [names], str(tmp_path / "out"), scheduler=cluster.address, part_size=4)
+    assert parts_of(tmp_path / "out") == undisturbed
 
 
 def test_a_scheduler_that_is_started_again_changes_nothing(
-    model: Any, names: str, undisturbed: dict[str, bytes], tmp_path: Path
+    cluster: Cluster, model: Any, names: str, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-    out, running = tmp_path / "out", processes(address)
-
-    def restart() -> None:
-        for process in running:
-            process.kill()
-            process.wait()
-        running[:] = processes(address)
-
-    try:
-        with after_parts(out, 3, restart):
-            write_table(model, [names], str(out), scheduler=address, part_size=4)
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-    assert parts_of(out) == undisturbed
+    with after_parts(tmp_path / "out", 3, cluster.restart):
+        write_table(model, [names], str(tmp_path / "out"), scheduler=cluster.address, part_size=4)
+    assert parts_of(tmp_path / "out") == undisturbed
 
 
 @pytest.mark.parametrize("kind", ["floats", "integers"])
 def test_instruction_sets_change_nothing(
     kind: str, model: Any, names: str, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """One worker of each; the network of integers has the same bits on NumPy, too."""
-    engines = [name for name in ("avx512", "avx2", "neon") if library.load(name)] + ["numba"]
+    """A table by a worker of each: the network of integers has the same bits on NumPy, too."""
+    engines = [name for name in ("avx512", "avx2", "neon") if library.load(name)]
+    engines += ["numba"] if kind == "floats" else ["numba", "numpy"]
     network = model if kind == "floats" else npmnv2.load(n_threads=1)
-    engines += ["numpy"] if kind == "integers" else []
-    workers = {
-        engine: {
-            "cls": distributed.Nanny,
-            "options": {"nthreads": 1, "env": {"NPMNV2_ENGINE": engine}, "silence_logs": 50, "dashboard_address": ":0"},
-        }
-        for engine in engines
-    }
-    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard_address": ":0"}}
-    with distributed.SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50) as mixed:
-        tables = {}
-        for engine, worker in mixed.workers.items():
-            write_on(worker.worker_address, network, names, out := tmp_path / engine, mixed.scheduler_address, kind)
-            tables[engine] = parts_of(out)
-    first, *others = tables.values()
-    assert len(first) == (60 if kind == "floats" else 2)
-    assert all(other == first for other in others)
-    assert kind == "integers" or first == undisturbed
-
-
-def write_on(worker: str, network: Any, names: str, out: Path, scheduler: str, kind: str) -> None:
-    """Write a table by one worker of a cluster."""
-    sources = [names] if kind == "floats" else Path(names).read_text().splitlines()[:4]
-    submit = distributed.Client.submit
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            distributed.Client, "submit", lambda *arguments, **options: submit(*arguments, workers=[worker], **options)
-        )
-        write_table(network, sources, str(out), scheduler=scheduler, part_size=4 if kind == "floats" else 2)
+    sources, part_size = ([names], 4) if kind == "floats" else (Path(names).read_text().splitlines()[:4], 2)
+    tables = []
+    with ExitStack() as stack:
+        clusters = [stack.enter_context(Cluster()) for _ in engines]
+        for engine, each in zip(engines, clusters, strict=True):
+            each.start_worker(NPMNV2_ENGINE=engine)
+        for engine, each in zip(engines, clusters, strict=True):
+            write_table(network, sources, str(tmp_path / engine), scheduler=each.address, part_size=part_size)
+            tables.append(parts_of(tmp_path / engine))
+    assert len(tables[0]) == (60 if kind == "floats" else 2)
+    assert all(table == tables[0] for table in tables)
+    assert kind == "integers" or tables[0] == undisturbed
 
 
 def test_workers_of_this_machine(model: Any, names: str, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-    write_table(model, [names], str(tmp_path / "out"), workers=2, part_size=4)
+    write_h5(model.to_checkpoint(), tmp_path / "m.h5")
+    options = ["-m", str(tmp_path / "m.h5"), "--batch-size", "3", "--workers", "2", "--part-size", "4"]
+    command = [sys.executable, "-m", "npmnv2", "predict", names, "--out", str(tmp_path / "out"), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "20 of 240 photos could not be used; their rows have an error" in done.stderr
     assert parts_of(tmp_path / "out") == undisturbed
