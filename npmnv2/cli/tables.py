@@ -7,7 +7,7 @@ from typing import Any
 
 from npmnv2.cli.arguments import positive
 from npmnv2.cli.console import log_stderr
-from npmnv2.errors import ArgumentError, MissingPackageError
+from npmnv2.errors import ArgumentError
 
 # What prints or draws single results.
 _SINGLE = ("json", "csv", "coco", "html", "overlay", "endpoint", "null")
@@ -44,10 +44,8 @@ def is_wanted(options: argparse.Namespace) -> bool:
 def write(options: argparse.Namespace, model: Any, **arguments: Any) -> int:
     """Write a table of all photos."""
     _check(options)
-    try:
-        from npmnv2.scale import write_table
-    except ImportError as error:
-        raise MissingPackageError(f"a table needs Dask and fsspec ({error}): pip install 'npmnv2[scale]'") from None
+    from npmnv2.scale import write_table
+
     if options.transform is not None:
         arguments["transform"] = options.transform
     if options.part_size is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -149,10 +150,20 @@ def test_instruction_sets_change_nothing(
     assert kind == "integers" or tables[0] == undisturbed
 
 
-def test_workers_of_this_machine(model: Any, names: str, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal to a group of processes")
+def test_workers_of_this_machine_are_interrupted_and_go_on(
+    model: Any, names: str, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
     write_h5(model.to_checkpoint(), tmp_path / "m.h5")
     options = ["-m", str(tmp_path / "m.h5"), "--batch-size", "3", "--workers", "2", "--part-size", "4"]
     command = [sys.executable, "-m", "npmnv2", "predict", names, "--out", str(tmp_path / "out"), *options]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    with after_parts(tmp_path / "out", 3, lambda: os.killpg(first.pid, signal.SIGINT)):
+        _, messages = first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert messages.splitlines()[-1].startswith("npmnv2: stopped; the same command goes on")
+    assert "Traceback" not in messages
+    assert 3 <= len(parts_of(tmp_path / "out")) < 60
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr
     assert "20 of 240 photos could not be used; their rows have an error" in done.stderr
