@@ -123,6 +123,8 @@ def write_table(
     check_count("part_size", part_size)
     model = model if isinstance(model, MobileNetV2PreTrainedModel) else load(model, backend=backend)
     job, output, sources = Job(model, features, masks, **options), Output(out), list(photos)
+    if output.listed() is None:
+        next(list_photos(sources, recursive))  # a pattern without a match must leave nothing behind
     digest = _begin(output, job, {"photos": sources, "recursive": recursive, "part_size": part_size})
     run = _Run(output, Task(output.url, digest, Execution(backend, n_threads), 0), part_size, quiet)
     run.finish_parts(partial(list_photos, sources, recursive), partial(connect, scheduler, workers))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import functools
+import http.server
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from npmnv2 import ArgumentError, ArgumentTypeError, MobileNetV2Config, MobileNetV2Model
 from npmnv2.scale.job import Job, versions
+from npmnv2.scale.listing import list_photos
 from npmnv2.scale.photos import NamedPhoto
 from npmnv2.scale.table import pyarrow
 
@@ -42,6 +46,21 @@ def test_rows_are_the_same_from_any_file_system(model: Any, photos: Path) -> Non
         if "error" in row:
             row["error"] = row["error"].replace("memory://", "")
     assert remote == local
+
+
+def test_rows_over_http(model: Any, photos: Path) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(photos))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        good, gone = Job(model).rows(list(list_photos([f"{url}/0/00.png", f"{url}/0/99.png"])))
+        server.shutdown()
+    (expected,) = Job(model).rows([str(photos / "0" / "00.png")])
+    assert good == {**expected, "source": f"{url}/0/00.png"}
+    assert gone["error"] == f"FileNotFoundError: {url}/0/99.png"
 
 
 def test_a_part_counts_what_failed(model: Any, photos: Path) -> None:

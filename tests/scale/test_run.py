@@ -94,9 +94,10 @@ def test_another_model_is_refused(undisturbed: Path, model: Any, photos: Path, s
         write_table(other, [str(photos / "**/*.png")], str(undisturbed), scheduler=scheduler, part_size=PART_SIZE)
 
 
-def test_a_pattern_without_a_match(again: Any, model: Any, tmp_path: Path, scheduler: str) -> None:
+def test_a_pattern_without_a_match(model: Any, tmp_path: Path, scheduler: str) -> None:
     with pytest.raises(FileNotFoundError, match="matches no photo"):
         write_table(model, [str(tmp_path / "*.jpg")], str(tmp_path / "out"), scheduler=scheduler)
+    assert not (tmp_path / "out").exists()
 
 
 # --- disturbances -----------------------------------------------------------------------------------------------------
