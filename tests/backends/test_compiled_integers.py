@@ -11,6 +11,7 @@ from children import run_python
 from engines import INTEGER_ENGINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from npmnv2.kernels.host.processor import Processor
 from quantized_networks import integer_image, quantized_checkpoint
 
 from npmnv2.backends.compiled_integers import CompiledIntegerExecutable, MaskMaker, as_bytes, from_bytes
@@ -169,6 +170,19 @@ def pair(checkpoint, engine, n_threads=1):
 def real_images(checkpoint, batch):
     image = checkpoint.quantization.values["image"]
     return quantized.dequantize(integer_image(image, (batch, 64, 64, 3)), image)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_no_integer_depends_on_the_caches(checkpoint, n_threads: int) -> None:
+    engine = next(iter(ENGINES.values()))
+    x = real_images(checkpoint, 2)
+    tiny, usual, huge = (
+        pair(checkpoint, engine._replace(processor=processor), n_threads)[1].raw(x, ["predictions", "block_5"])
+        for processor in (Processor(4 << 10, 4 << 10), engine.processor, Processor(64 << 20, 64 << 20))
+    )
+    for name, value in usual.items():
+        np.testing.assert_array_equal(tiny[name], value)
+        np.testing.assert_array_equal(huge[name], value)
 
 
 @every_engine
