@@ -218,6 +218,31 @@ def test_the_grid_goes_on_where_it_stopped(small_grid: ModuleType, monkeypatch: 
     assert cell["versions"] == "ai-edge-litert 1, openvino 1, onnxruntime 1"
 
 
+def test_a_disturbed_cell_is_measured_again(benchmarks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import grid
+
+    clock = iter(range(100))
+    monkeypatch.setattr(grid.time, "monotonic", lambda: float(next(clock)))
+    for shares, expected in (([0.5, 0.01], 1), ([0.01], 0), ([0.5, 0.2, 0.3], 1)):
+        taken = iter([second for share in shares for second in (0.0, share)])
+        monkeypatch.setattr(grid, "others_seconds", lambda taken=taken: next(taken))
+        runs = iter(range(10))
+        figures, others = grid.undisturbed(lambda runs=runs: {"run": next(runs)})
+        assert figures == {"run": expected}
+        assert others == pytest.approx(shares[expected])
+
+
+def test_what_others_take_of_the_cpus(benchmarks: None, tmp_path: Path) -> None:
+    import os
+
+    from grid import others_seconds
+
+    (tmp_path / "stat").write_text("cpu  100000 20000 30000 9000000 5000 600 700 80 90 1\ncpu0 1\n")
+    expected = 151380 / os.sysconf("SC_CLK_TCK")
+    assert others_seconds(tmp_path / "stat") == pytest.approx(expected - sum(os.times()[:4]), abs=1)
+    assert others_seconds(tmp_path / "none") == 0
+
+
 def test_the_grid_stops_when_its_time_is_over(small_grid: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(small_grid, "measure", None)
     monkeypatch.setattr(small_grid.recorded, "sentence", str)
