@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from npmnv2.images.processor import MobileNetV2FeatureExtractor as MobileNetV2FeatureExtractor
     from npmnv2.images.processor import MobileNetV2ImageProcessor as MobileNetV2ImageProcessor
     from npmnv2.lab.compare import compare as compare
+    from npmnv2.learn.teaching import TaughtClassifier as TaughtClassifier
+    from npmnv2.learn.teaching import teach as teach
+    from npmnv2.learn.transformer import MobileNetV2Features as MobileNetV2Features
     from npmnv2.loading import load as load
     from npmnv2.models.classification import MobileNetV2ForImageClassification as MobileNetV2ForImageClassification
     from npmnv2.models.detection import MobileNetV2ForObjectDetection as MobileNetV2ForObjectDetection
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from npmnv2.results.similarity import SimilarPhotos as SimilarPhotos
     from npmnv2.similarity.search import duplicates as duplicates
     from npmnv2.similarity.search import similar as similar
+    from npmnv2.results.teaching import TeachingReport as TeachingReport
 
 __version__ = "0.1.0"
 
@@ -58,6 +62,7 @@ _MODULES = {
     "IndexFileError": "errors",
     "MobileNetV2Config": "network.config",
     "MobileNetV2FeatureExtractor": "images.processor",
+    "MobileNetV2Features": "learn.transformer",
     "MobileNetV2ForImageClassification": "models.classification",
     "MobileNetV2ForObjectDetection": "models.detection",
     "MobileNetV2ForSemanticSegmentation": "models.segmentation",
@@ -69,6 +74,8 @@ _MODULES = {
     "Prediction": "results.prediction",
     "Segmentation": "results.segmentation",
     "SimilarPhotos": "results.similarity",
+    "TaughtClassifier": "learn.teaching",
+    "TeachingReport": "results.teaching",
     "WeightsError": "errors",
     "cache_info": "hub.fetch",
     "clear_cache": "hub.fetch",
@@ -78,6 +85,7 @@ _MODULES = {
     "fetch": "hub.fetch",
     "load": "loading",
     "similar": "similarity.search",
+    "teach": "learn.teaching",
 }
 
 __all__ = [
@@ -90,6 +98,7 @@ __all__ = [
     "MissingPackageError",
     "MobileNetV2Config",
     "MobileNetV2FeatureExtractor",
+    "MobileNetV2Features",
     "MobileNetV2ForImageClassification",
     "MobileNetV2ForObjectDetection",
     "MobileNetV2ForSemanticSegmentation",
@@ -100,6 +109,8 @@ __all__ = [
     "Prediction",
     "Segmentation",
     "SimilarPhotos",
+    "TaughtClassifier",
+    "TeachingReport",
     "WeightsError",
     "__version__",
     "cache_info",
@@ -110,6 +121,7 @@ __all__ = [
     "fetch",
     "load",
     "similar",
+    "teach",
 ]
 
 

@@ -24,6 +24,7 @@ LEVELS = (
     ("hub",),
     ("loading",),
     ("lab", "scale", "serve", "similarity"),
+    ("learn",),
     ("reports",),
     ("cli",),
     ("__main__",),

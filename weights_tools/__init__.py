@@ -11,10 +11,11 @@ from npmnv2.weights.readers import FORMATS, detect_format
 from npmnv2.weights.readers import read_checkpoint as read
 
 from . import wiring
-from .convert import WRITERS, convert, with_classes, with_labels, write
+from .convert import WRITERS, convert, target_format, with_classes, with_labels, write
 from .endpoints import endpoint_of
 from .inspection import inspect
 from .keras import write as write_keras
+from .norms import unfolded
 from .npz import write as write_npz
 from .onnx_writer import onnx_bytes
 from .onnx_writer import write as write_onnx
@@ -31,7 +32,9 @@ __all__ = [
     "inspect",
     "onnx_bytes",
     "read",
+    "target_format",
     "tflite_bytes",
+    "unfolded",
     "wiring",
     "with_classes",
     "with_labels",

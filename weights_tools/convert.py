@@ -77,7 +77,7 @@ def convert(
         If `to`, `labels` or `num_classes` do not fit.
     """
     dst = Path(dst)
-    to = _target(dst, to)
+    to = target_format(dst, to)
     checkpoint = with_classes(read(src), num_classes)
     if labels is not None:
         checkpoint = with_labels(checkpoint, labels)
@@ -95,13 +95,21 @@ def write(checkpoint: Checkpoint, dst: str | Path, to: str | None = None) -> Non
     ArgumentError
         If `dst` and `to` do not say a format.
     """
-    to = _target(Path(dst), to)
+    to = target_format(dst, to)
     if checkpoint.quantization is not None and to not in _INTEGER_FORMATS:
         raise WeightsError(f"format (={to!r}) must be {' or '.join(_INTEGER_FORMATS)} for a quantized network")
     WRITERS[to](checkpoint, Path(dst))
 
 
-def _target(dst: Path, to: str | None) -> str:
+def target_format(dst: str | Path, to: str | None = None) -> str:
+    """The format in which `dst` is to be written: `to`, or what its name says.
+
+    Raises
+    ------
+    ArgumentError
+        If neither says a format, or they disagree.
+    """
+    dst = Path(dst)
     suffix = dst.suffix.lower()
     if to is None:
         # Directories are called mobilenet_v2_1.0_224, whose suffix is not a file type.

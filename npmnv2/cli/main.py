@@ -26,6 +26,7 @@ from npmnv2.cli import (
     serve,
     similar,
     speed,
+    teach,
     verify,
 )
 from npmnv2.cli.arguments import Parser
@@ -47,6 +48,7 @@ _COMMANDS = (
     profile,
     demo,
     serve,
+    teach,
     speed,
 )
 

@@ -12,6 +12,9 @@ _WIDTH, _HEIGHT = 960, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 40
 _BAR_HEIGHT, _ROW = 16, 24
 _NAME_WIDTH = 130
+_LEAST_CELL, _LARGEST_CELL = 28, 56
+_MATRIX_LEFT = 192
+_LONGEST_NAME = 22
 # Powers of ten beyond which a value stands on the edge.
 _MOST_DECADES = 40
 
@@ -107,6 +110,36 @@ def bar_chart(bars: Sequence[Bar], label: str) -> Markup:
     return _chart(height, label, rows)
 
 
+def matrix_chart(counts: Sequence[Sequence[int]], names: Sequence[str], label: str) -> Markup:
+    """A square matrix of counts; a cell is the darker, the larger its share of its row, and empty for 0."""
+    size = max(_LEAST_CELL, min(_LARGEST_CELL, (_WIDTH - _MATRIX_LEFT) // max(len(names), 1)))
+    side = len(names) * size
+    parts = [tag("rect", x=_MATRIX_LEFT, y=0, width=side, height=side, class_="track")]
+    for row, (name, line) in enumerate(zip(names, counts)):
+        middle = (row + 0.5) * size + 4
+        parts.append(tag("text", _short(name), x=_MATRIX_LEFT - 8, y=middle, text_anchor="end"))
+        x = _MATRIX_LEFT + (row + 0.5) * size
+        turned = f"rotate(-60 {x} {side + 12})"
+        parts.append(tag("text", _short(name), x=x, y=side + 12, text_anchor="end", transform=turned))
+        for column, count in enumerate(line):
+            if count:
+                said = f"{name} recognized as {names[column]}: {count}"
+                parts.append(_matrix_cell(column, row, size, count, count / sum(line), said))
+    return _chart(side + 136, label, parts, max(_WIDTH, _MATRIX_LEFT + side))
+
+
+def _matrix_cell(column: int, row: int, size: int, count: int, share: float, said: str) -> Markup:
+    x, y = _MATRIX_LEFT + column * size, row * size
+    fill = tag("rect", x=x, y=y, width=size - 1, height=size - 1, class_="fill", opacity=f"{share:.3f}")
+    kind = "inverse" if share > 0.5 else "strong"
+    number = tag("text", count, x=x + size / 2, y=y + size / 2 + 4, text_anchor="middle", class_=kind)
+    return tag("g", tag("title", said), fill, number)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
 def share_bar(share: float) -> Markup:
     """A thin bar for a share of 0…1, of any width."""
     track = tag("rect", width=100, height=4, class_="track")
@@ -114,6 +147,6 @@ def share_bar(share: float) -> Markup:
     return tag("svg", track, fill, viewBox="0 0 100 4", preserveAspectRatio="none", aria_hidden="true")
 
 
-def _chart(height: int, label: str, children: Sequence[Markup]) -> Markup:
-    chart = tag("svg", *children, viewBox=f"0 0 {_WIDTH} {height}", class_="chart", role="img", aria_label=label)
+def _chart(height: int, label: str, children: Sequence[Markup], width: int = _WIDTH) -> Markup:
+    chart = tag("svg", *children, viewBox=f"0 0 {width} {height}", class_="chart", role="img", aria_label=label)
     return tag("div", chart, class_="scroll", tabindex=0, role="region", aria_label=label)
