@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from npmnv2.results.segmentation import Segmentation as Segmentation
     from npmnv2.results.similarity import DuplicateGroup as DuplicateGroup
     from npmnv2.results.similarity import SimilarPhotos as SimilarPhotos
+    from npmnv2.results.teaching import TeachingReport as TeachingReport
     from npmnv2.similarity.search import duplicates as duplicates
     from npmnv2.similarity.search import similar as similar
-    from npmnv2.results.teaching import TeachingReport as TeachingReport
 
 __version__ = "0.1.0"
 
