@@ -1,6 +1,6 @@
 """Teach the package's classifier the ten digits of scikit-learn, and draw their confusion matrix.
 
-The digits have 8×8 pixels. The last ones, by other people, are set aside.
+The digits have 8×8 pixels. The last ones are set aside.
 
     python docs/make_teach.py [PICTURE]
 """
