@@ -175,6 +175,26 @@ def test_one_part_that_fails_for_good_stops_none_of_the_others(
     assert contents(tmp_path / "out") == contents(undisturbed)
 
 
+def test_a_part_of_which_workers_died_is_not_given_to_more(again: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed.scheduler import KilledWorker
+
+    class Worker:
+        address = "tcp://127.0.0.1:1"
+
+    names, deaths = Output.names, []
+
+    def kill(self: Output, number: int) -> list[str]:
+        if number == 1:
+            deaths.append(number)
+            raise KilledWorker("part", Worker(), 3)
+        return names(self, number)
+
+    monkeypatch.setattr(Output, "names", kill)
+    with pytest.raises(RunError, match=r"1 of 6 parts .*: KilledWorker"):
+        again()
+    assert deaths == [1]
+
+
 def test_an_interrupt_leaves_a_run_that_goes_on(
     again: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
