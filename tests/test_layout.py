@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason=
 
 # From the bottom up. Rooms of one level do not see each other.
 LEVELS = (
-    ("errors", "files", "forks"),
+    ("errors", "files", "forks", "memory"),
     ("kernels",),
     ("labels",),
     ("network",),

@@ -43,6 +43,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     for name in ("cat.jpg", "photo.jpg"):
         shutil.copy(str(resources.files("npmnv2") / "data" / "cat.jpg"), folder / name)
+    (folder / "photos").mkdir()
+    shutil.copy(folder / "cat.jpg", folder / "photos")
     voc = dict(enumerate(segmentation_labels("voc")))
     small = MobileNetV2Config(depth_multiplier=0.35, image_size=96, num_labels=3)
     _classifier(small).save_pretrained(folder / "my_classifier")
@@ -124,6 +126,7 @@ def test_python_blocks_run(page: str, world: Path, tmp_path: Path, monkeypatch: 
     work = Path(shutil.copytree(world, tmp_path / "world", ignore=shutil.ignore_patterns("home", "keras")))
     monkeypatch.chdir(work)
     monkeypatch.setenv("NPMNV2_HOME", str(world / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(world / "cache"))
     snippets.run(page)
 
 

@@ -11,6 +11,7 @@ from npmnv2.backends.selection import BACKENDS
 from npmnv2.cli.arguments import DEFAULT_MODEL, add_model, add_threads
 from npmnv2.cli.console import log_stderr, progress
 from npmnv2.images.folders import SUFFIXES
+from npmnv2.memory import keep_freed_memory
 
 
 def add_collection(command: argparse.ArgumentParser) -> None:
@@ -33,6 +34,7 @@ def open_collection(options: argparse.Namespace) -> tuple[Any, Any]:
 
     if not Path(options.folder).is_dir():
         raise FileNotFoundError(f"{options.folder} must be an existing folder")
+    keep_freed_memory()
     model = npmnv2.load(options.model, backend=options.backend, n_threads=options.threads)
     with _Bar(options.quiet) as bar:
         collection = search.open_collection(options.folder, model, options.index, bar.start)

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 from npmnv2.cli.console import log_stderr, progress
 from npmnv2.errors import ArgumentError
 from npmnv2.images.folders import SUFFIXES, photos_in
+from npmnv2.memory import keep_freed_memory
 
 # First bytes of image files. BMP's two letters may also begin a file name; its header has zeros that no name has.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
@@ -125,6 +126,7 @@ def load_model(options: argparse.Namespace) -> Any:
     """Load the model of a command that works on photos, and settle the batch size."""
     import npmnv2
 
+    keep_freed_memory()
     model = npmnv2.load(options.model, backend=options.backend, n_threads=options.threads)
     # Built now, so that an impossible option is reported here and not for every photo.
     _ = model.executable

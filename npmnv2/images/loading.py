@@ -382,7 +382,7 @@ def _band(image: Image.Image, name: str, convert_rgb: bool) -> Pixels:
         return _three_channels(_with_channels(_from_16_bits(np.asarray(image), name)))
     if _has_alpha(image):
         return np.asarray(_over_white(image))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _from_16_bits(values: Pixels, name: str) -> Pixels:

@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from npmnv2.memory import keep_freed_memory
 from npmnv2.serve.guard import SECURITY_HEADERS
 from npmnv2.serve.limits import Limits
 
@@ -109,6 +110,7 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
 
 def run(app: Any, listener: socket.socket, limits: Limits, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until a signal asks to stop."""
+    keep_freed_memory()
     server = make_server(app, limits)
     listener.listen()
     ready()
