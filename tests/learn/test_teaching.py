@@ -70,6 +70,7 @@ def test_keras_opens_the_file(taught, digits, tmp_path) -> None:
     assert np.allclose(network.predict(x, verbose=0), scores_of(taught.model, digits["7"][:4]), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_transformers_opens_the_directory(digits, tmp_path) -> None:
     """With transformers' own way of preparing photos, from the photo to the scores."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")

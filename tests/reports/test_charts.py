@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npmnv2.reports.charts import Bar, Point, bar_chart, line_chart, share_bar
+from npmnv2.reports.charts import Bar, Point, bar_chart, line_chart, matrix_chart, share_bar
 
 SIZES = st.floats(min_value=0) | st.just(math.nan)
 
@@ -60,3 +60,11 @@ def test_bars_are_as_long_as_their_shares() -> None:
     assert widths[1] == pytest.approx(widths[0] / 2)
     assert widths[2] == 0
     assert 'width="25.00"' in share_bar(0.25)
+
+
+def test_a_matrix_has_a_cell_for_every_count_but_zero() -> None:
+    chart = matrix_chart([[8, 2], [0, 5]], ["cat", "a name that is far too long for a matrix"], "matrix")
+    cells = ElementTree.fromstring(chart).findall(".//g")
+    assert [cell.find("title").text.rpartition(": ")[2] for cell in cells] == ["8", "2", "5"]
+    assert [cell.find("rect").get("opacity") for cell in cells] == ["0.800", "0.200", "1.000"]
+    assert "a name that is far to…" in chart
