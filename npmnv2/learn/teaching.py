@@ -15,6 +15,7 @@ from npmnv2.errors import ArgumentError, WeightsError
 from npmnv2.hub import PACKAGED
 from npmnv2.images.streams import check_count
 from npmnv2.kernels import softmax
+from npmnv2.lab.quantization import dequantized
 from npmnv2.learn.embedding import embeddings
 from npmnv2.learn.logistic import Labels, LinearClassifier, Matrix, cross_validate, fit, require_sklearn
 from npmnv2.learn.photos import LabeledPhoto, LabeledPhotos, check_classes, labeled_photos
@@ -105,7 +106,7 @@ def teach(
         of two photos each.
     model : str, path or model
         Whose features: a name, a file or a loaded model, of a classifier or of features. A network of integers is
-        taken in real numbers (`dequantize`), so that other programs can run the result.
+        taken in real numbers (`npmnv2.lab.quantization.dequantized`), so that other programs can run the result.
     test : path or dict, optional
         Photos that were set aside, in the same form, to measure the result with.
     transform : {"hf", "slim", "keras", "raw", "deeplab", "ssd"} or MobileNetV2ImageProcessor, optional
@@ -194,7 +195,8 @@ def features_model(
     options: dict[str, Any] = {"backend": backend, "n_threads": n_threads}
     if not isinstance(model, MobileNetV2PreTrainedModel):
         model = load(model, task="features", **options)
-    checkpoint = model.dequantize().to_checkpoint()
+    model = model if model.quantization is None else dequantized(model)
+    checkpoint = model.to_checkpoint()
     weights = MobileNetV2Model.select(checkpoint, "model")
     assert checkpoint.config is not None
     # Before the features are computed: a batch norm that changes nothing may still change the last bit.

@@ -379,21 +379,6 @@ class MobileNetV2PreTrainedModel:
         )
         return type(self).from_checkpoint(checkpoint, processor=processor)
 
-    def dequantize(self: Model) -> Model:
-        """Return a quantized network in real numbers: those that its integers stand for, values without rounding.
-
-        Results differ from the network's own by what rounding does to values. The weights have their batch norms
-        folded in. A network of real numbers is returned as it is.
-        """
-        if self.quantization is None:
-            return self
-        from npmnv2.weights.quantize import canonical_weights
-
-        weights = canonical_weights(self.plan, self.folded_weights())
-        checkpoint = replace(self.to_checkpoint(), weights=weights, quantization=None)
-        options: dict[str, Any] = {"backend": self._wanted_backend[0], "dtype": self.dtype, "n_threads": self.n_threads}
-        return type(self).from_checkpoint(checkpoint, processor=self.processor, **options)
-
     def invoke(self, x: Any) -> Any:
         """What the interpreter of a quantized network's TFLite file returns for its input.
 

@@ -105,15 +105,6 @@ def canonical_kernel(part: Part, kernel: NDArray[Any]) -> NDArray[Any]:
     return kernel[np.newaxis, np.newaxis] if isinstance(part.layer, Conv) and kernel.ndim == 2 else kernel
 
 
-def canonical_weights(plan: Plan, folded: Mapping[str, Array]) -> dict[str, Array]:
-    """Folded weights, from the layouts of the backends to those of files."""
-    parts = {part.name: part for part in plan.parts()}
-    return {
-        name: canonical_kernel(parts[name.rpartition("/")[0]], value) if name.endswith("/kernel") else value
-        for name, value in folded.items()
-    }
-
-
 def value_quantization(low: float, high: float, dtype: str, activation: str = "linear") -> TensorQuantization:
     """The scale and zero point at which a range, widened to hold 0, fills the type."""
     low, high = min(low, 0.0), max(high, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -258,19 +257,3 @@ def test_integers_of_a_float_network(tmp_path: Path) -> None:
 def test_impossible_options(options, problem) -> None:
     with pytest.raises(ArgumentError, match=problem):
         MobileNetV2ForImageClassification.from_checkpoint(quantized_checkpoint("uint8"), **options)
-
-
-def test_a_quantized_network_in_real_numbers() -> None:
-    """Close to its integers, and exactly what their fake quantization computes but for the rounding of values."""
-
-    model = npmnv2.load(backend="numpy")
-    real = model.dequantize()
-    assert real.quantization is None
-    assert real.dequantize() is real
-    assert real.processor == model.processor
-    for name, value in model.folded_weights().items():
-        assert np.array_equal(real.folded_weights()[name], value), name
-    with resources.as_file(resources.files("npmnv2") / "data" / "cat.jpg") as cat:
-        ours, theirs = real.predict(cat).top, model.predict(cat).top
-    assert ours.label == theirs.label
-    assert abs(ours.score - theirs.score) < 0.1
