@@ -35,7 +35,7 @@ from .resize import VARIANTS, LinearWeights, Variant, lerp, linear_weights, resi
 from .types import Array
 
 if TYPE_CHECKING:
-    from . import quantized
+    from . import bfloat16, quantized
     from .quantized import Arithmetic, Integers, TensorQuantization
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "add",
     "anchor_shapes",
     "average_pool",
+    "bfloat16",
     "box_areas",
     "class_scores",
     "clip_boxes",
@@ -104,8 +105,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What integers need, imported when first used: networks of real numbers do without."""
-    if name not in ("quantized", "Arithmetic", "Integers", "TensorQuantization"):
+    """What integers and bfloat16 need, imported when first used: networks of float32 do without."""
+    if name not in ("bfloat16", "quantized", "Arithmetic", "Integers", "TensorQuantization"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "bfloat16":
+        return importlib.import_module(f"{__name__}.bfloat16")
     module = importlib.import_module(f"{__name__}.quantized")
     return module if name == "quantized" else getattr(module, name)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Task = Literal["classification", "segmentation", "detection", "features"]
 Backend = Literal["auto", "compiled", "numba", "numpy"]
+Precision = Literal["float32", "bf16"]
 Arithmetic = Literal["xnnpack", "reference", "fakequant"]
 Source = Literal["tensorflow", "keras", "huggingface", "pypi", "package"]
 
@@ -69,6 +70,7 @@ class LoadOptions(TypedDict, total=False):
 
     backend: Backend
     dtype: DTypeLike
+    precision: Precision
     n_threads: int | None
     arithmetic: Arithmetic | None
     source: Source | None
@@ -116,6 +118,7 @@ def load(
     task: Task | None = None,
     backend: str = "auto",
     dtype: DTypeLike = "float32",
+    precision: str = "float32",
     n_threads: int | None = None,
     arithmetic: str | None = None,
     source: str | None = None,
@@ -136,6 +139,10 @@ def load(
     backend : {"auto", "compiled", "numba", "numpy"}
         "auto" is Numba where it is installed.
     dtype : {"float32", "float64"}
+    precision : {"float32", "bf16"}
+        What the products of a float32 network multiply. "bf16" rounds weights and maps to bfloat16, 8 bits of mantissa:
+        faster where a processor has AVX-512 BF16, an error where it has not, and never chosen by itself since results
+        differ (docs/numerics.md).
     n_threads : int, optional
         All CPUs that this process may use if not given.
     arithmetic : {"xnnpack", "reference", "fakequant"}, optional
@@ -168,7 +175,9 @@ def load(
     checkpoint = read_checkpoint(path)
     if checkpoint.task not in _CLASSES:
         raise WeightsError(f"{path} must hold a model for {' or '.join(_CLASSES)}, got {checkpoint.task}")
-    options = {"backend": backend, "dtype": dtype, "n_threads": n_threads, "arithmetic": arithmetic}
+    options = {
+        "backend": backend, "dtype": dtype, "precision": precision, "n_threads": n_threads, "arithmetic": arithmetic,
+    }  # fmt: skip
     return _class_for(task or checkpoint.task).from_checkpoint(checkpoint, str(path), **options)
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import platform
 
 import pytest
-from npmnv2.kernels.host.engine import Engine, find_engine, find_integer_engine, library_engine
+from npmnv2.kernels.host.engine import (
+    Engine,
+    find_bfloat16_engine,
+    find_engine,
+    find_integer_engine,
+    library_engine,
+)
 from npmnv2.kernels.host.instruction_sets import instruction_sets
 
 from npmnv2.kernels import quantized
@@ -18,6 +24,14 @@ def require_engine() -> Engine:
     engine = find_engine()
     if engine is None:
         pytest.skip("needs compiled kernels: the library or Numba", allow_module_level=True)
+    return engine
+
+
+def require_bfloat16_engine() -> Engine:
+    """The engine for bfloat16; skips the calling module where this processor, or this environment, has none."""
+    engine = find_bfloat16_engine()
+    if engine is None:
+        pytest.skip("needs AVX-512 BF16, and the library or Numba", allow_module_level=True)
     return engine
 
 

@@ -26,9 +26,19 @@ from typing import Any, NamedTuple
 
 from native_wheel import this_platform
 from npmnv2.kernels.host.abi import layout_digest, source_digest
-from npmnv2.kernels.host.instruction_sets import APPLE, ARM, FLOAT, KINDS, REFERENCE, X86, XNNPACK, InstructionSet
+from npmnv2.kernels.host.instruction_sets import (
+    APPLE,
+    ARM,
+    BFLOAT16,
+    FLOAT,
+    KINDS,
+    REFERENCE,
+    X86,
+    XNNPACK,
+    InstructionSet,
+)  # fmt: skip
 from npmnv2.kernels.host.library import FOLDER, MANIFEST
-from npmnv2.kernels.host.target import IntegerTarget, Target
+from npmnv2.kernels.host.target import BFLOAT16_PRODUCTS, IntegerTarget, Target
 
 
 class Platform(NamedTuple):
@@ -166,6 +176,8 @@ def _target(platform: Platform, isa: InstructionSet, kind: str) -> Target | Inte
     target = host_target() if native else Target(lanes=4, registers=32)
     if kind == FLOAT:
         return target
+    if kind == BFLOAT16:
+        return target._replace(features=frozenset({BFLOAT16_PRODUCTS}))
     features = host_features() if native else isa.feature_names & _STOOD_IN_FOR
     return IntegerTarget(target._replace(features=features), XNNPACK if kind == XNNPACK else REFERENCE)
 

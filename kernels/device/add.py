@@ -14,11 +14,11 @@ from .simd import copy_bytes, emitted
 @functools.cache
 def make_run_add(target: Target) -> Any:
     """Return the function that adds two maps of one layout."""
-    vector = target.vector_bytes
+    vector = target.map_vector_bytes
 
     @emitted(target)
     def add(emit, a, b, output):
-        emit.store(emit.builder.fadd(emit.load(a), emit.load(b)), output)
+        emit.store_map(emit.builder.fadd(emit.load_map(a), emit.load_map(b)), output)
 
     @njit(cached=False, variant=target.name)
     def run_add(step, bases, worker, workers):
@@ -39,6 +39,6 @@ def run_copy(step, bases, worker, workers):
     """Copy channels from pixels of one stride to pixels of another: concatenation, and results for the caller."""
     first, last = share(step.input.height * step.input.width, worker, workers)
     source, output = address(bases, step.input.ref), address(bases, step.output.ref)
-    size = step.input.channels * step.channel_bytes
+    size = step.input.channels * step.input.channel_bytes
     for pixel in range(first, last):
         copy_bytes(output + pixel * step.output.pixel_stride, source + pixel * step.input.pixel_stride, size)

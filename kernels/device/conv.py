@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ..host.target import Target
+from ..host.target import FLOAT_BYTES, Target
 from .addressing import ZERO64, Area, Segments, View, address, product_at, share
 from .jit import njit
 from .machine import positive
 from .pointwise import make_multiply, tile_kind
-from .simd import copy_bytes, fill_bytes
+from .simd import Form, copy_bytes, fill_bytes
 
 
 @njit(cached=False)
@@ -27,7 +27,7 @@ def staged_columns(conv):
 @njit(cached=False)
 def stage_rows(step, bases, first, last):
     """Copy the image under the output rows [first, last), with padding around it."""
-    conv, source, pixel = step.conv, step.input, step.input.channels * step.channel_bytes
+    conv, source, pixel = step.conv, step.input, step.input.channels * step.input.channel_bytes
     width = staged_columns(conv)
     before = min(conv.left, width)
     inside = min(source.width, width - before)
@@ -54,18 +54,18 @@ def copy_pixels(output, source, count, pixel, pixel_stride):
 
 
 @functools.cache
-def make_convolve_staged(target: Target) -> Any:
-    """Return the function that computes a panel of output pixels from staged rows.
+def make_convolve_staged(target: Target, form: Form) -> Any:
+    """Return the function that computes a panel of output pixels from staged rows, for maps of a form.
 
     It is called as ``convolve_staged(step, bases, panel, rows, columns, output: View, area: Area)``, where the first
     `rows` output rows and `columns` output columns that are staged are skipped.
     """
-    multiply, panel_bytes = make_multiply(target), 2 * target.vector_bytes
+    multiply, panel_bytes, word = make_multiply(target, form), 2 * target.vector_bytes, FLOAT_BYTES // form.source
 
-    @njit(cached=False, variant=target.name)
+    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}")
     def convolve_staged(step, bases, panel, rows, columns, output, area):
-        conv, product, pixel = step.conv, step.product, step.input.channels * step.channel_bytes
-        row_bytes, length = staged_columns(conv) * pixel, conv.kernel * step.input.channels
+        conv, product, pixel = step.conv, step.product, step.input.channels * step.input.channel_bytes
+        row_bytes, length = staged_columns(conv) * pixel, conv.kernel * step.input.channels // word
         pixel_stride, row_stride = conv.stride * pixel, conv.stride * row_bytes
         corner = address(bases, step.tiling.staged) + rows * row_stride + columns * pixel_stride
         multiply(

@@ -9,7 +9,7 @@ from ..host.target import FLOAT_BYTES, Target
 from .addressing import address, product_at, share
 from .jit import njit
 from .pointwise import ONE, THREE, TWO, make_run_pointwise, panel_vectors, panels
-from .simd import INT64, Loop, emitted
+from .simd import INT64, Form, Loop, emitted
 
 # Panels of weights that are read side by side: enough sums in flight to hide the latency of an FMA. The processor sees
 # the straight lines by itself: asking for lines ahead of time made it slower (measured from memory: 92 against 107 µs).
@@ -17,13 +17,13 @@ STREAMS = 4
 
 
 def make_row(target: Target, streams: int, vectors: int) -> Any:
-    """Return a function that computes `streams` panels, each of so many vectors, for one pixel of `length` floats.
+    """Return a function that computes `streams` panels, each of so many vectors, for one pixel of `length` words.
 
     It is called as ``row(source, length, panel_bytes, product: Product, output)``, where `panel_bytes` is the size of
     one panel's weights.
     """
 
-    @emitted(target)
+    @emitted(target, Form(target.map_bytes, FLOAT_BYTES))
     def row(emit, source, length, panel_bytes, product, output):
         builder = emit.builder
         stop = builder.add(source, builder.mul(length, INT64(FLOAT_BYTES)))
@@ -32,7 +32,7 @@ def make_row(target: Target, streams: int, vectors: int) -> Any:
         at, offset, *sums = loop.values
         value = emit.broadcast(at)
         weights = [each for start in starts for each in emit.load_all(builder.add(start, offset), vectors)]
-        following = [emit.fma(value, weight, total) for weight, total in zip(weights, sums)]
+        following = [emit.multiply_add(value, weight, total) for weight, total in zip(weights, sums)]
         at = builder.add(at, INT64(FLOAT_BYTES))
         offset = builder.add(offset, INT64(vectors * target.vector_bytes))
         loop.repeat(builder.icmp_signed("<", at, stop), [at, offset, *following])
@@ -45,23 +45,24 @@ def make_row(target: Target, streams: int, vectors: int) -> Any:
 
 @functools.cache
 def make_run_dense(target: Target) -> Any:
-    """Return the function that multiplies every image's features; workers share the panels.
+    """Return the function that multiplies every image's features to floats; workers share the panels.
 
     Several images share the weights, a single one streams them.
     """
     by_one, by_two, by_three = (make_row(target, 1, kind) for kind in (ONE, TWO, THREE))
     many_by_two, run_pointwise, panel_bytes = (
         make_row(target, STREAMS, TWO),
-        make_run_pointwise(target),
+        make_run_pointwise(target, Form(target.map_bytes, FLOAT_BYTES)),
         2 * target.vector_bytes,
     )
+    word = target.word_channels
 
     @njit(cached=False, variant=target.name)
     def run_dense(step, bases, worker, workers):
         if step.input.height > 1:
             run_pointwise(step, bases, worker, workers)
             return
-        product, length = step.product, step.input.channels
+        product, length = step.product, step.input.channels // word
         source, output = address(bases, step.input.ref), address(bases, step.output.ref)
         count = panels(product.vectors)
         panel, last = share(count, worker, workers)

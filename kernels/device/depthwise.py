@@ -61,7 +61,7 @@ def make_row(target: Target, stride: int) -> Any:
             to = builder.add(output.address, builder.mul(x, output.pixel_stride))
             for i, total in enumerate(sums):
                 address = builder.add(to, builder.mul(output.pixel_stride, INT64(i)))
-                emit.store(emit.clip(total, low, high), address)
+                emit.store_map(emit.clip(total, low, high), address)
 
         x = INT64(0)
         if stride:
@@ -75,7 +75,7 @@ def _inputs(emit: Emitter, address: Any, pixels: int, stride: int, strides: Stri
     """The inputs of neighboring windows in one image row, each loaded once."""
     builder = emit.builder
     count, step = (3, strides.tap) if pixels == 1 else ((pixels - 1) * stride + 3, strides.pixel)
-    return [emit.load(builder.add(address, builder.mul(step, INT64(i)))) for i in range(count)]
+    return [emit.load_map(builder.add(address, builder.mul(step, INT64(i)))) for i in range(count)]
 
 
 def step_through(builder: Any, x: Any, count: Any, pixels: int, body: Any) -> Any:
@@ -106,16 +106,17 @@ def make_filter_row(target: Target) -> Any:
     It is called as ``filter_row(geometry, rows: Rows, pixel_stride, product: Product, output: View, count, vectors)``,
     where the geometry has a stride and a dilation, and `count` is in output pixels.
     """
-    vector = target.vector_bytes
+    vector, map_vector = target.vector_bytes, target.map_vector_bytes
     row_any, row_1, row_2 = (make_row(target, stride) for stride in (0, 1, 2))
 
     @njit(cached=False, variant=target.name)
     def filter_row(geometry, rows, pixel_stride, product, output, count, vectors):
         strides = Strides(pixel_stride, geometry.dilation * pixel_stride, geometry.stride * pixel_stride)
-        for offset in range(0, vectors * vector, vector):
-            r = Rows(rows.top + offset, rows.middle + offset, rows.bottom + offset)
+        for i in range(vectors):
+            at, offset = i * map_vector, i * vector
+            r = Rows(rows.top + at, rows.middle + at, rows.bottom + at)
             p = Product(product.weights + TAPS * offset, product.bias + offset, product.low, product.high)
-            to = View(output.address + offset, output.pixel_stride, output.row_jump)
+            to = View(output.address + at, output.pixel_stride, output.row_jump)
             if geometry.dilation == 1 and geometry.stride == 1:
                 row_1(r, strides, p, to, count)
             elif geometry.dilation == 1 and geometry.stride == 2:

@@ -11,14 +11,14 @@ import functools
 from typing import Any, NamedTuple
 
 from ..host.steps import FROM_CONV, FROM_POINTWISE
-from ..host.target import Target
+from ..host.target import FLOAT_BYTES, Target
 from .addressing import ONE64, ZERO64, Area, Segments, View, address, product_at, share
 from .conv import copy_pixels, make_convolve_staged, stage_rows
 from .depthwise import TAPS, Rows, make_filter_row
 from .jit import njit
 from .machine import positive
 from .pointwise import make_multiply, panel_vectors, panels, tile_kind
-from .simd import fill_bytes
+from .simd import Form, fill_bytes, form_of
 
 
 class Walk(NamedTuple):
@@ -95,11 +95,13 @@ class Corner(NamedTuple):
 
 
 def make_walk(target: Target) -> Walk:
-    """What the walk needs to know of floats."""
-    vector = target.vector_bytes
+    """What the walk needs to know of real numbers."""
     filter_rows, project = make_filter_rows(target), make_project(target)
-    expand, convolve = make_expand(target), make_convolve_staged(target)
-    return Walk(target.name, vector, 2, 1, panels, panel_vectors, expand, convolve, filter_rows, project)
+    # The first convolution reads the image.
+    expand, convolve = make_expand(target), make_convolve_staged(target, Form(FLOAT_BYTES, target.map_bytes))
+    return Walk(
+        target.name, target.map_vector_bytes, 2, 1, panels, panel_vectors, expand, convolve, filter_rows, project
+    )
 
 
 @functools.cache
@@ -237,21 +239,21 @@ def make_make_rows(walk: Walk) -> Any:
     return make_rows
 
 
-# ---- Floats ----------------------------------------------------------------------------------------------------------
+# ---- Real numbers ----------------------------------------------------------------------------------------------------
 
 
 @functools.cache
 def make_expand(target: Target) -> Any:
     """Return the function that expands pixels, see `Walk`."""
-    multiply, panel_bytes = make_multiply(target), 2 * target.vector_bytes
+    multiply, panel_bytes, word = make_multiply(target, form_of(target)), 2 * target.vector_bytes, target.word_channels
 
     @njit(cached=False, inline=True, variant=target.name)
     def expand(step, bases, panel, start, output, area):
-        source, product = step.input, step.product
+        source, product, length = step.input, step.product, step.input.channels // word
         multiply(
             View(start, source.pixel_stride, (source.width - area.width) * source.pixel_stride),
-            Segments(ONE64, ZERO64, source.channels),
-            product_at(product, bases, panel * panel_bytes, source.channels),
+            Segments(ONE64, ZERO64, length),
+            product_at(product, bases, panel * panel_bytes, length),
             ZERO64, output, area, tile_kind(panel, product.vectors, product.half),
         )  # fmt: skip
 
@@ -264,7 +266,7 @@ def make_filter_rows(target: Target) -> Any:
 
     It is called as ``filter_rows(step, bases, block: Block, first, rows, output)``.
     """
-    filter_row, vector = make_filter_row(target), target.vector_bytes
+    filter_row, vector, map_vector = make_filter_row(target), target.vector_bytes, target.map_vector_bytes
 
     @njit(cached=False, variant=target.name)
     def filter_rows(step, bases, block, first, rows, output):
@@ -278,7 +280,7 @@ def make_filter_rows(target: Target) -> Any:
                 row_of(step, bases, block, top + 2 * depthwise.dilation),
             )
             view = View(output, stride, ZERO64)
-            filter_row(depthwise, window, block.pixel, product, view, block.columns, block.pixel // vector)
+            filter_row(depthwise, window, block.pixel, product, view, block.columns, block.pixel // map_vector)
             output += step.output.width * stride
 
     return filter_rows
@@ -295,21 +297,22 @@ def row_of(step, bases, block, y):
 @functools.cache
 def make_project(target: Target) -> Any:
     """Return the function that projects a filtered strip and adds the residual."""
-    multiply, panel_bytes = make_multiply(target), 2 * target.vector_bytes
+    multiply, panel_bytes, word = make_multiply(target, form_of(target)), 2 * target.vector_bytes, target.word_channels
+    map_panel = 2 * target.map_vector_bytes
 
     @njit(cached=False, inline=True, variant=target.name)
     def project(step, bases, first, rows):
-        projection, stride, length = step.projection, step.output.pixel_stride, step.expanded.channels
+        projection, stride, length = step.projection, step.output.pixel_stride, step.expanded.channels // word
         skipped = first * step.output.width * stride
         output = address(bases, step.output.ref) + skipped
         residual = address(bases, step.residual) + skipped if step.residual >= 0 else ZERO64
         pixels = rows * step.output.width
         for panel in range(panels(projection.vectors)):
-            offset = panel * panel_bytes
+            offset = panel * map_panel
             multiply(
                 View(address(bases, step.tiling.filtered), step.tiling.filtered_stride, ZERO64),
                 Segments(ONE64, ZERO64, length),
-                product_at(projection, bases, offset, length),
+                product_at(projection, bases, panel * panel_bytes, length),
                 residual + offset if residual != 0 else ZERO64,
                 View(output + offset, stride, ZERO64),
                 Area(pixels, pixels),

@@ -1,4 +1,4 @@
-"""From an operation number to the function that does it."""
+"""From an operation number to the function that does it, for steps on float32."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .jit import njit
 from .pointwise import make_run_pointwise, panels
 from .pool import make_run_pool
 from .resize import make_run_resize
+from .simd import FLOATS
 
 
 @functools.cache
@@ -26,10 +27,10 @@ def make_run_step(target: Target) -> Any:
     """
     run_filter, run_conv = (
         make_run_filter(make_walk(target)),
-        make_run_conv(make_convolve_staged(target), panels, 2 * target.vector_bytes, target.name),
+        make_run_conv(make_convolve_staged(target, FLOATS), panels, 2 * target.vector_bytes, target.name),
     )
-    run_pointwise = make_run_pointwise(target)
-    run_pool, run_add, run_dense = make_run_pool(target), make_run_add(target), make_run_dense(target)
+    run_pointwise = make_run_pointwise(target, FLOATS)
+    run_pool, run_add, run_dense = make_run_pool(target, FLOATS), make_run_add(target), make_run_dense(target)
     run_resize = make_run_resize(target)
 
     @njit(cached=False, variant=target.name)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..host.target import FLOAT_BYTES, Target
 from .addressing import ONE64, ZERO64, Area, Segments, View, address, product_at, share
 from .jit import njit
-from .simd import INT64, Emitter, Loop, emitted
+from .simd import INT64, Emitter, Form, Loop, emitted
 
 # Kinds of tiles by the vectors of channels that they compute. A tile of one and a half vectors is laid out like one of
 # two: its second vector of weights holds the same half vector twice, once for each of two pixels.
@@ -72,8 +72,8 @@ def _sums(kind: int, pixels: int) -> list[Sum]:
     return whole + [Sum((pixel, pixel + 1), 1) for pixel in range(0, pixels, 2)]
 
 
-def make_tile(target: Target, kind: int) -> Any:
-    """Return a function that computes one tile.
+def make_tile(target: Target, kind: int, form: Form) -> Any:
+    """Return a function that computes one tile for maps of a form.
 
     It is called as ``tile(source: View, segments: Segments, product: Product, residual, output: View, position:
     Position, ahead: Prefetch)``. `residual` is an address, 0 for none: of what is added before the clip, in the layout
@@ -82,7 +82,7 @@ def make_tile(target: Target, kind: int) -> Any:
     pixels = tile_pixels(target)[kind]
     sums = _sums(kind, pixels)
 
-    @emitted(target)
+    @emitted(target, form)
     def tile(emit, source, segments, product, residual, output, position, ahead):
         inputs, outputs = walk(emit.builder, pixels, (source, output), position)
         start = emit.load_all(product.bias, _vectors(sums))
@@ -92,7 +92,7 @@ def make_tile(target: Target, kind: int) -> Any:
         low, high = emit.splat(product.low), emit.splat(product.high)
         for total, value in zip(sums, values):
             addresses = [outputs[pixel] for pixel in total.pixels]
-            store = emit.store if len(addresses) == 1 else emit.store_halves
+            store = emit.store_map if len(addresses) == 1 else emit.store_map_halves
             store(emit.clip(value, low, high), *addresses, total.vector)
 
     return tile
@@ -139,7 +139,7 @@ def _multiply(
         operand = pixels[total.pixels[0]]
         if len(total.pixels) == 2:
             operand = emit.blend(mask, operand, pixels[total.pixels[1]])
-        following.append(emit.fma(operand, row[total.vector], value))
+        following.append(emit.multiply_add(operand, row[total.vector], value))
     at = builder.add(at, INT64(FLOAT_BYTES))
     soon = builder.add(soon, ahead.stride)
     weights = builder.add(weights, INT64(_vectors(sums) * emit.lanes * FLOAT_BYTES))
@@ -162,8 +162,8 @@ def _add_residual(
     added = []
     for total, value in zip(sums, values):
         addresses = [builder.add(outputs[pixel], distance) for pixel in total.pixels]
-        load = emit.load if len(addresses) == 1 else emit.load_halves
-        added.append(builder.fadd(value, load(*addresses, total.vector)))
+        load = emit.load_map if len(addresses) == 1 else emit.load_map_halves
+        added.append(builder.fadd(emit.rounded(value), load(*addresses, total.vector)))
     builder.branch(after)
     builder.position_at_end(after)
     phis = [builder.phi(emit.type) for _ in values]
@@ -193,15 +193,15 @@ def tile_kind(panel, vectors, half):
     return panel_vectors(panel, vectors)
 
 
-def make_multiply_by(target: Target, kind: int) -> Any:
+def make_multiply_by(target: Target, kind: int, form: Form) -> Any:
     """Return the function that computes one panel for all pixels of an area by tiles of one kind.
 
     Its arguments are those of `make_multiply`, but for the kind.
     """
-    tile, tile_size = make_tile(target, kind), tile_pixels(target)[kind]
+    tile, tile_size = make_tile(target, kind, form), tile_pixels(target)[kind]
     line = (2 if kind == ONE_AND_A_HALF else kind) * target.vector_bytes
 
-    @njit(cached=False, variant=f"{target.name}-{kind}")
+    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}-{kind}")
     def multiply(source, segments, product, residual, output, area):
         a, c, x = source.address, output.address, 0
         # While this panel is in use, the next one is fetched, a piece in every iteration of every tile.
@@ -225,16 +225,16 @@ def make_multiply_by(target: Target, kind: int) -> Any:
 
 
 @functools.cache
-def make_multiply(target: Target) -> Any:
-    """Return the function that computes one panel for all pixels of an area.
+def make_multiply(target: Target, form: Form) -> Any:
+    """Return the function that computes one panel for all pixels of an area, for maps of a form.
 
     It is called as ``multiply(source: View, segments: Segments, product: Product, residual, output: View, area: Area,
     kind)``; `residual` is an address as for a tile, and `kind` the kind of tiles.
     """
-    by_one, by_two, by_three = (make_multiply_by(target, kind) for kind in (ONE, TWO, THREE))
-    by_one_and_a_half = make_multiply_by(target, ONE_AND_A_HALF) if target.halves else by_two
+    by_one, by_two, by_three = (make_multiply_by(target, kind, form) for kind in (ONE, TWO, THREE))
+    by_one_and_a_half = make_multiply_by(target, ONE_AND_A_HALF, form) if target.halves else by_two
 
-    @njit(cached=False, variant=target.name)
+    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}")
     def multiply(source, segments, product, residual, output, area, kind):
         if kind == TWO:
             by_two(source, segments, product, residual, output, area)
@@ -249,14 +249,15 @@ def make_multiply(target: Target) -> Any:
 
 
 @functools.cache
-def make_run_pointwise(target: Target) -> Any:
+def make_run_pointwise(target: Target, form: Form) -> Any:
     """Return the function that multiplies all pixels by all weights; workers share the grid of panels × tiles."""
-    multiply, panel_bytes = make_multiply(target), 2 * target.vector_bytes
+    multiply, panel_bytes = make_multiply(target, form), 2 * target.vector_bytes
+    output_panel, word = 2 * target.lanes * form.output, target.word_channels
     one, two = tile_pixels(target)[ONE], tile_pixels(target)[TWO]
 
-    @njit(cached=False, variant=target.name)
+    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}")
     def run_pointwise(step, bases, worker, workers):
-        source, output, product = step.input, step.output, step.product
+        source, output, product, length = step.input, step.output, step.product, step.input.channels // word
         pixels, tile_size = source.height * source.width, two if product.vectors > 1 else one
         tiles = (pixels + tile_size - 1) // tile_size
         first, last = share(tiles * panels(product.vectors), worker, workers)
@@ -267,11 +268,11 @@ def make_run_pointwise(target: Target) -> Any:
             tile = first - panel * tiles
             stop = min(tiles, tile + last - first)
             start = tile * tile_size
-            offset = start * output.pixel_stride + panel * panel_bytes
+            offset = start * output.pixel_stride + panel * output_panel
             multiply(
                 View(a + start * source.pixel_stride, source.pixel_stride, ZERO64),
-                Segments(ONE64, ZERO64, source.channels),
-                product_at(product, bases, panel * panel_bytes, source.channels),
+                Segments(ONE64, ZERO64, length),
+                product_at(product, bases, panel * panel_bytes, length),
                 residual + offset if residual != 0 else ZERO64,
                 View(c + offset, output.pixel_stride, ZERO64),
                 Area(min(stop * tile_size, pixels) - start, pixels),

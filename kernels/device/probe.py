@@ -8,7 +8,7 @@ import llvmlite.binding as llvm
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-from ..host.target import Target
+from ..host.target import BFLOAT16_PRODUCTS, Target
 
 # What a register is called in assembly, and what that says about the processor.
 _WIDTHS = {"zmm": Target(16, 32), "ymm": Target(8, 16), "xmm": Target(4, 16)}
@@ -42,6 +42,11 @@ _FEATURES = frozenset({"avx2", "avx512bw", "avx512vl", "avx512vnni", "avxvnni", 
 def host_features() -> frozenset[str]:
     """What the processor that Numba compiles for has of the instruction sets that kernels ask for."""
     return frozenset(name[1:] for name in _features().split(",") if name.startswith("+")) & _FEATURES
+
+
+def host_multiplies_bfloat16() -> bool:
+    """Whether the processor that Numba compiles for has the products of bfloat16, for its longest vectors."""
+    return f"+{BFLOAT16_PRODUCTS}" in _features().split(",") and host_target().lanes == 16
 
 
 def _features() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..host import steps
 from ..host.calls import CALL, SPAN
-from ..host.target import IntegerTarget, Target
+from ..host.target import BFLOAT16_BYTES, IntegerTarget, Target
 from ..host.thread_team import MAX_SHARES
 from .addressing import ONE64, ZERO64
 from .jit import njit
@@ -66,6 +66,10 @@ def _make_run_step(target: Target | IntegerTarget) -> Any:
         from .integers.operations import make_run_step as make_run_byte_step
 
         return make_run_byte_step(target)
+    if target.map_bytes == BFLOAT16_BYTES:
+        from .bfloat16 import make_run_step as make_run_short_step
+
+        return make_run_short_step(target)
     from .operations import make_run_step
 
     return make_run_step(target)

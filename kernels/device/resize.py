@@ -29,7 +29,7 @@ class Corners(NamedTuple):
 @functools.cache
 def make_run_resize(target: Target) -> Any:
     """Return the function that resizes a map; workers share its rows."""
-    vector = target.vector_bytes
+    vector = target.map_vector_bytes
 
     @emitted(target)
     def mix(emit, corners, offset, column, row, output):
@@ -44,9 +44,9 @@ def make_run_resize(target: Target) -> Any:
             return builder.fadd(builder.fmul(builder.fsub(upper, lower), share), lower)
 
         across, down = weight(column), weight(row)
-        values = [emit.load(builder.add(corner, offset)) for corner in corners]
+        values = [emit.load_map(builder.add(corner, offset)) for corner in corners]
         above, below = lerp(values[0], values[1], across), lerp(values[2], values[3], across)
-        emit.store(lerp(above, below, down), builder.add(output, offset))
+        emit.store_map(lerp(above, below, down), builder.add(output, offset))
 
     @njit(cached=False, variant=target.name)
     def run_resize(step, bases, worker, workers):

@@ -17,21 +17,39 @@ Two rules keep the results equal, bit by bit, on every width of vector:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..host.target import FLOAT_BYTES, Target
+from ..host.target import BFLOAT16_BYTES, FLOAT_BYTES, Target
 
 FLOAT, INT64, INT32, BYTE, BOOL = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.IntType(1)
 BYTES = BYTE.as_pointer()
 
 
+class Form(NamedTuple):
+    """Bytes of a channel in the maps that a function reads and writes: 4 for float32, 2 for bfloat16."""
+
+    source: int
+    output: int
+
+
+FLOATS = Form(FLOAT_BYTES, FLOAT_BYTES)
+
+
+def form_of(target: Target) -> Form:
+    """The form of what reads and writes maps as the target holds them."""
+    return Form(target.map_bytes, target.map_bytes)
+
+
 class Emitter:
     """Writes vector instructions where an IR builder stands.
+
+    Weights, biases and sums are float32; what lies in maps may be shorter, and has instructions of its own.
 
     Parameters
     ----------
@@ -54,6 +72,22 @@ class Emitter:
         """Store the `index`-th vector from `address` on."""
         self.builder.store(value, self._pointer(address, index * self.lanes, self.type), align=FLOAT_BYTES)
 
+    def load_map(self, address: ir.Value, index: int = 0) -> ir.Value:
+        """Return the `index`-th vector of a map from `address` on, as floats."""
+        return self.load(address, index)
+
+    def store_map(self, value: ir.Value, address: ir.Value, index: int = 0) -> None:
+        """Store the `index`-th vector of a map from `address` on."""
+        self.store(value, address, index)
+
+    def rounded(self, value: ir.Value) -> ir.Value:
+        """A vector as it is once it has been stored in a map and loaded again."""
+        return value
+
+    def multiply_add(self, words: ir.Value, weights: ir.Value, sums: ir.Value) -> ir.Value:
+        """Add the product of a word of channels and its weights to the sums."""
+        return self.fma(words, weights, sums)
+
     def lower_half(self) -> ir.Value:
         """A mask for `blend` whose lower half is set, as a value that LLVM does not know.
 
@@ -68,22 +102,25 @@ class Emitter:
         """`a` where the mask is set, `b` elsewhere."""
         return self.builder.select(mask, a, b)
 
-    def load_halves(self, lower: ir.Value, upper: ir.Value, index: int) -> ir.Value:
-        """Load the first half of the `index`-th vector from each of two addresses on."""
+    def load_map_halves(self, lower: ir.Value, upper: ir.Value, index: int) -> ir.Value:
+        """Load the first half of the `index`-th vector of a map from each of two addresses on."""
         kind = ir.VectorType(FLOAT, self.lanes // 2)
         pointers = [self._pointer(address, index * self.lanes, kind) for address in (lower, upper)]
         halves = [self.builder.load(pointer, align=FLOAT_BYTES) for pointer in pointers]
         both = ir.Constant(ir.VectorType(INT32, self.lanes), list(range(self.lanes)))
         return self.builder.shuffle_vector(*halves, both)
 
-    def store_halves(self, value: ir.Value, lower: ir.Value, upper: ir.Value, index: int) -> None:
-        """Store each half of a vector as the first half of the `index`-th vector from an address on."""
+    def store_map_halves(self, value: ir.Value, lower: ir.Value, upper: ir.Value, index: int) -> None:
+        """Store each half of a vector as the first half of the `index`-th vector of a map from an address on."""
+        for address, part in zip((lower, upper), self.halves(value)):
+            self.builder.store(part, self._pointer(address, index * self.lanes, part.type), align=FLOAT_BYTES)
+
+    def halves(self, value: ir.Value) -> list[ir.Value]:
+        """The two halves of a vector."""
         half = self.lanes // 2
-        kind = ir.VectorType(FLOAT, half)
-        for address, first in ((lower, 0), (upper, half)):
-            lanes = ir.Constant(ir.VectorType(INT32, half), list(range(first, first + half)))
-            part = self.builder.shuffle_vector(value, value, lanes)
-            self.builder.store(part, self._pointer(address, index * self.lanes, kind), align=FLOAT_BYTES)
+        lanes = [list(range(first, first + half)) for first in (0, half)]
+        kind = ir.VectorType(INT32, half)
+        return [self.builder.shuffle_vector(value, value, ir.Constant(kind, each)) for each in lanes]
 
     def load_all(self, address: ir.Value, count: int) -> list[ir.Value]:
         """Load `count` vectors that lie side by side."""
@@ -102,12 +139,7 @@ class Emitter:
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """``a · b + c``, rounded once."""
-        name = f"llvm.fma.v{self.lanes}f32"
-        module = self.builder.module
-        function = module.globals.get(name)
-        if function is None:
-            function = ir.Function(module, ir.FunctionType(self.type, [self.type] * 3), name)
-        return self.builder.call(function, [a, b, c])
+        return self._call(f"llvm.fma.v{self.lanes}f32", self.type, a, b, c)
 
     def clip(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
         """Limit `value` to low … high. NaN stays NaN, as in NumPy, since all comparisons with it are false."""
@@ -122,11 +154,116 @@ class Emitter:
         read, into_all_levels, data = INT32(0), INT32(3), INT32(1)
         self.builder.call(function, [pointer, read, into_all_levels, data])
 
+    def _call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+        """Call an instruction by its name in LLVM."""
+        module = self.builder.module
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(module.globals.get(name) or ir.Function(module, kind, name), arguments)
+
     def _pointer(self, address: ir.Value, floats: int, kind: ir.Type) -> ir.Value:
         pointer = self.builder.inttoptr(address, FLOAT.as_pointer())
         if floats:
             pointer = self.builder.gep(pointer, [INT64(floats)])
         return self.builder.bitcast(pointer, kind.as_pointer())
+
+
+class _Bfloat16(ir.FloatType):  # type: ignore[misc]
+    """LLVM's type of 16-bit numbers with the exponent of a float; llvmlite has none."""
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+
+_Bfloat16._create_instance()
+INT16 = ir.IntType(16)
+# Before version 16, LLVM's instructions took integers in their place.
+_TYPED_BFLOAT16 = llvm.llvm_version_info[0] >= 16
+
+
+class Bfloat16Emitter(Emitter):
+    """Writes instructions for maps of bfloat16, see `npmnv2.kernels.bfloat16`.
+
+    Parameters
+    ----------
+    builder : llvmlite.ir.IRBuilder
+    lanes : int
+    form : Form
+        Which maps are of bfloat16: those that are read, those that are written, or both.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, lanes: int, form: Form) -> None:
+        super().__init__(builder, lanes)
+        self.form = form
+
+    def load_map(self, address: ir.Value, index: int = 0) -> ir.Value:
+        """Return the `index`-th vector of a map from `address` on, as floats."""
+        if self.form.source == FLOAT_BYTES:
+            return self.load(address, index)
+        kind = ir.VectorType(INT16, self.lanes)
+        pointer = self._short_pointer(address, index, kind)
+        return self.widened(self.builder.load(pointer, align=BFLOAT16_BYTES))
+
+    def store_map(self, value: ir.Value, address: ir.Value, index: int = 0) -> None:
+        """Store the `index`-th vector of a map from `address` on."""
+        if self.form.output == FLOAT_BYTES:
+            self.store(value, address, index)
+            return
+        short = self.narrowed(value)
+        self.builder.store(short, self._short_pointer(address, index, short.type), align=BFLOAT16_BYTES)
+
+    def load_map_halves(self, lower: ir.Value, upper: ir.Value, index: int) -> ir.Value:
+        """Load the first half of the `index`-th vector of a map from each of two addresses on."""
+        if self.form.source == FLOAT_BYTES:
+            return super().load_map_halves(lower, upper, index)
+        kind = ir.VectorType(INT16, self.lanes // 2)
+        pointers = [self._short_pointer(address, index, kind) for address in (lower, upper)]
+        halves = [self.builder.load(pointer, align=BFLOAT16_BYTES) for pointer in pointers]
+        both = ir.Constant(ir.VectorType(INT32, self.lanes), list(range(self.lanes)))
+        return self.widened(self.builder.shuffle_vector(*halves, both))
+
+    def store_map_halves(self, value: ir.Value, lower: ir.Value, upper: ir.Value, index: int) -> None:
+        """Store each half of a vector as the first half of the `index`-th vector of a map from an address on."""
+        if self.form.output == FLOAT_BYTES:
+            super().store_map_halves(value, lower, upper, index)
+            return
+        for address, part in zip((lower, upper), self.halves(self.narrowed(value))):
+            self.builder.store(part, self._short_pointer(address, index, part.type), align=BFLOAT16_BYTES)
+
+    def rounded(self, value: ir.Value) -> ir.Value:
+        """A vector as it is once it has been stored in a map and loaded again."""
+        return value if self.form.output == FLOAT_BYTES else self.widened(self.narrowed(value))
+
+    def multiply_add(self, words: ir.Value, weights: ir.Value, sums: ir.Value) -> ir.Value:
+        """Add the products of pairs of channels and their weights to the sums: the second channel's, then the first's.
+
+        Each addition rounds to float32, and what would be denormal is zero.
+        """
+        if self.form.source == FLOAT_BYTES:
+            return self.fma(words, weights, sums)
+        kind = ir.VectorType(_Bfloat16(), 2 * self.lanes) if _TYPED_BFLOAT16 else ir.VectorType(INT32, self.lanes)
+        pairs = (self.builder.bitcast(value, kind) for value in (words, weights))
+        return self._call("llvm.x86.avx512bf16.dpbf16ps.512", self.type, sums, *pairs)
+
+    def widened(self, short: ir.Value) -> ir.Value:
+        """Floats of bfloat16, which are their upper halves."""
+        kind = ir.VectorType(INT32, self.lanes)
+        upper = self.builder.shl(self.builder.zext(short, kind), ir.Constant(kind, [16] * self.lanes))
+        return self.builder.bitcast(upper, self.type)
+
+    def narrowed(self, value: ir.Value) -> ir.Value:
+        """Floats rounded to bfloat16, ties to even; denormals become zero."""
+        kind = ir.VectorType(_Bfloat16() if _TYPED_BFLOAT16 else INT16, self.lanes)
+        short = self._call("llvm.x86.avx512bf16.cvtneps2bf16.512", kind, value)
+        return self.builder.bitcast(short, ir.VectorType(INT16, self.lanes))
+
+    def _short_pointer(self, address: ir.Value, index: int, kind: ir.Type) -> ir.Value:
+        at = self.builder.add(address, INT64(index * self.lanes * BFLOAT16_BYTES))
+        return self.builder.inttoptr(at, kind.as_pointer())
+
+
+def make_emitter(builder: ir.IRBuilder, target: Target, form: Form) -> Emitter:
+    """What writes instructions for a target, and for maps of a form."""
+    return Emitter(builder, target.lanes) if form == FLOATS else Bfloat16Emitter(builder, target.lanes, form)
 
 
 class Loop:
@@ -164,8 +301,8 @@ class Loop:
         self.values = list(following)
 
 
-def emitted(target: Target) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function that compiled code calls of one that emits its body for a target.
+def emitted(target: Target, form: Form | None = None) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function that compiled code calls of one that emits its body for a target, and for its maps.
 
     The body is called as ``body(emit, *arguments)``: an `Emitter`, then values in IR. An argument that is a NamedTuple
     in compiled code is the same NamedTuple of values here.
@@ -179,7 +316,7 @@ def emitted(target: Target) -> Callable[[Callable[..., Any]], Any]:
             def codegen(context: Any, builder: ir.IRBuilder, _: Any, packed: Any) -> ir.Value:
                 values = cgutils.unpack_tuple(builder, packed[0])
                 body(
-                    Emitter(builder, target.lanes),
+                    make_emitter(builder, target, form or form_of(target)),
                     *(_unpacked(builder, kind, value) for kind, value in zip(kinds, values)),
                 )
                 return context.get_dummy_value()

@@ -14,10 +14,12 @@ import numpy as np
 from npmnv2.kernels import NO_CLIP, Array, Clip, Geometry, Variant, output_size
 
 from . import steps
+from .bfloat16_build import Bfloat16Builder
 from .bound_program import BoundProgram, Workspace
 from .build import Builder, Step, TensorView
 from .engine import Engine, find_engine
 from .memory import ArenaPlanner, Constants
+from .target import FLOAT_BYTES
 
 
 def conv(
@@ -70,14 +72,16 @@ def average_pool(x: Array, window: int, stride: int = 1, n_threads: int = 1, eng
 def global_average_pool(x: Array, n_threads: int = 1, engine: Engine | None = None) -> Array:
     """Average over all pixels: (N, H, W, C) → (N, C)."""
     run, size = _Single(n_threads, engine), (x.shape[1], x.shape[2])
-    return run([x], (1, 1, x.shape[-1]), lambda i, o: run.build.pool(i[0], o, size))[:, 0, 0]
+    return run([x], (1, 1, x.shape[-1]), lambda i, o: run.build.pool(i[0], o, size), exact=True)[:, 0, 0]
 
 
 def dense(x: Array, kernel: Array, bias: Array, n_threads: int = 1, engine: Engine | None = None) -> Array:
     """The classifier: (N, C) × (C, K) + (K,) → (N, K)."""
     run = _Single(n_threads, engine)
     packed = run.build.pack_product(run.weights, kernel, bias)
-    return run([x[:, None, None]], (1, 1, len(bias)), lambda i, o: run.build.dense(i[0], o, packed))[:, 0, 0]
+    return run([x[:, None, None]], (1, 1, len(bias)), lambda i, o: run.build.dense(i[0], o, packed), exact=True)[
+        :, 0, 0
+    ]
 
 
 def resize_bilinear(
@@ -110,22 +114,27 @@ class _Single:
         found = engine or find_engine()
         assert found is not None, "needs the library or Numba"
         self._engine = found
-        self.build = Builder(found.target, found.processor)
+        short = found.target.map_bytes < FLOAT_BYTES
+        self.build = (Bfloat16Builder if short else Builder)(found.target, found.processor)
         self.weights = Constants()
         self._arena = ArenaPlanner()
         self._workspace = Workspace(n_threads)
 
     def __call__(
-        self, inputs: Sequence[Array], shape: tuple[int, ...], make: Callable[[list[TensorView], TensorView], Step]
-    ) -> Array:
-        """Return the output, of a shape (H, W, C) per image, of the step that `make` makes from views."""
+        self, inputs: Sequence[Array], shape: tuple[int, ...], make: Callable[[list[TensorView], TensorView], Step],
+        exact: bool = False,
+    ) -> Array:  # fmt: skip
+        """Return the output, of a shape (H, W, C) per image, of the step that `make` makes from views.
+
+        The output is as a layer inside a network has it, or as the last one has it if it is `exact`.
+        """
         out = np.empty((len(inputs[0]), *shape), np.float32)
         body, sources = [], []
         for index, x in enumerate(inputs):
             sources.append(self._inside(*x.shape[1:]))
             outside = self.build.external(steps.ref(steps.EXTERNAL + index, 0), *x.shape[1:])
             body.append(self.build.copy(outside, sources[-1]))
-        result = self._inside(*shape)
+        result = self._inside(*shape, exact=exact)
         body.append(make(sources, result))
         body.append(self.build.copy(result, self.build.external(steps.ref(steps.EXTERNAL + len(inputs), 0), *shape)))
         self.call(body, inputs, out)
@@ -137,8 +146,8 @@ class _Single:
         bound = BoundProgram(program, self.weights.block(), self._workspace, self._engine)
         bound([np.ascontiguousarray(x, np.float32) for x in inputs], [out])
 
-    def _inside(self, height: int, width: int, channels: int) -> TensorView:
-        view = self.build.resident(0, height, width, channels)
+    def _inside(self, height: int, width: int, channels: int, *, exact: bool = False) -> TensorView:
+        view = self.build.resident(0, height, width, channels, exact)
         return view._replace(ref=steps.ref(steps.ARENA, self._arena.allocate(view.size)))
 
 

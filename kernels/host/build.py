@@ -31,6 +31,7 @@ class TensorView(NamedTuple):
     pixel_stride : int
         Bytes from pixel to pixel.
     height, width, channels : int
+    channel_bytes : int
     """
 
     ref: int
@@ -38,6 +39,7 @@ class TensorView(NamedTuple):
     height: int
     width: int
     channels: int
+    channel_bytes: int
 
     @property
     def size(self) -> int:
@@ -132,6 +134,8 @@ class Builder:
     dtype: type[np.generic] = np.float32
     # Whether products may read a few bytes beyond a pixel, so that its map must not be a caller's.
     reads_words = False
+    # Whether maps hold shorter numbers than the caller's arrays.
+    shortens = False
 
     def __init__(self, target: Target, processor: Processor | None = None) -> None:
         self.target = target
@@ -143,11 +147,17 @@ class Builder:
 
     def external(self, ref: int, height: int, width: int, channels: int) -> TensorView:
         """A map as NumPy arrays hold it, without gaps between pixels."""
-        return TensorView(ref, channels * self.layout.channel_bytes, height, width, channels)
+        size = np.dtype(self.dtype).itemsize
+        return TensorView(ref, channels * size, height, width, channels, size)
 
-    def resident(self, ref: int, height: int, width: int, channels: int) -> TensorView:
-        """A map whose pixels are filled up to whole vectors, as all kernels write them and most read them."""
-        return TensorView(ref, self.layout.pixel_bytes(channels), height, width, channels)
+    def resident(self, ref: int, height: int, width: int, channels: int, exact: bool = False) -> TensorView:
+        """A map whose pixels are filled up to whole vectors, as all kernels write them and most read them.
+
+        An `exact` one holds numbers of the caller's kind even where maps hold shorter ones.
+        """
+        size = np.dtype(self.dtype).itemsize if exact else self.layout.channel_bytes
+        pixel_stride = self.layout.pixel_bytes(channels) * size // self.layout.channel_bytes
+        return TensorView(ref, pixel_stride, height, width, channels, size)
 
     # Weights
 
@@ -155,6 +165,10 @@ class Builder:
         """Pack the weights of a convolution (…, Cin, Cout) or of a dense layer."""
         channels = kernel.shape[-1]
         return self._packed(constants, packing.pack_matrix(self.target, kernel.reshape(-1, channels)), bias, clip)
+
+    def pack_image_product(self, constants: Constants, kernel: Array, bias: Array, clip: Clip = NO_CLIP) -> Packed:
+        """Pack the weights of a convolution that reads the image."""
+        return Builder.pack_product(self, constants, kernel, bias, clip)
 
     def pack_filters(self, constants: Constants, kernel: Array, bias: Array, clip: Clip = NO_CLIP) -> Packed:
         """Pack the weights of a depthwise convolution (3, 3, C)."""
@@ -180,19 +194,15 @@ class Builder:
 
     def conv(self, source: TensorView, output: TensorView, packed: Packed, kernel: int, geometry: Geometry) -> Step:
         """A full convolution without dilation."""
-        window = Window(source.channels, kernel, geometry.stride)
-        pixel_bytes, size = source.channels * self.layout.channel_bytes, (output.height, output.width)
-        rows = tiling.conv_rows(self.processor, window, pixel_bytes, size)
+        window = Window(source.channels, kernel, geometry.stride, source.channel_bytes)
+        rows = tiling.conv_rows(self.processor, window, (output.height, output.width))
         fields = {
             "product": self._product(packed),
             "conv": self._convolution(packed, kernel, geometry, source.width),
             "tiling": {"rows": rows, "staged": steps.ref(steps.SCRATCH, 0)},
         }
         record = self._record(steps.CONV, source, output, **fields)
-        return Step(record, self._staged_bytes(window, output.width, rows))
-
-    def _staged_bytes(self, window: Window, columns: int, rows: int) -> int:
-        return self.layout.channel_bytes * tiling.staged_channels(window, columns, rows)
+        return Step(record, tiling.staged_bytes(window, output.width, rows))
 
     def add(self, source: TensorView, other: TensorView, output: TensorView) -> Step:
         """The sum of two maps."""
@@ -237,7 +247,7 @@ class Builder:
             "product": self._product(packed),
             "conv": self._convolution(packed, kernel, geometry, source.width),
         }
-        window = Window(source.channels, kernel, geometry.stride)
+        window = Window(source.channels, kernel, geometry.stride, source.channel_bytes)
         return ExpandedMap(
             height, width, packed.channels, fields, window, packed, multiply_adds=kernel**2 * source.channels
         )
@@ -296,7 +306,7 @@ class Builder:
     def _record(self, operation: int, source: TensorView, output: TensorView, **fields: Any) -> Any:
         record = np.zeros((), steps.STEP)
         channels = {"vectors": self.target.vectors(output.channels)}
-        common = {"operation": operation, "channel_bytes": self.layout.channel_bytes, "residual": steps.NOTHING}
+        common = {"operation": operation, "residual": steps.NOTHING}
         _fill(record, {**common, "product": channels})
         _fill(record, {"input": source._asdict(), "output": output._asdict(), **fields})
         return record

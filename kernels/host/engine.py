@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from npmnv2.errors import ArgumentError
 
 from . import library
-from .instruction_sets import FLOAT, instruction_sets, with_kernels
+from .instruction_sets import BFLOAT16, FLOAT, instruction_sets, with_kernels
 from .processor import Processor, this_processor
-from .target import IntegerTarget, Target
+from .target import BFLOAT16_PRODUCTS, IntegerTarget, Target
 from .thread_team import ThreadTeam
 
 if TYPE_CHECKING:
@@ -73,6 +73,18 @@ def find_engine(name: str = "") -> Engine | None:
     return _find(name, FLOAT, numba_engine)
 
 
+def find_bfloat16_engine(name: str = "") -> Engine | None:
+    """Return the engine for bfloat16, as `find_engine` does for float32; None too if the processor multiplies none."""
+
+    def by_numba() -> Engine | None:
+        from ..device.probe import host_multiplies_bfloat16, host_target
+
+        multiplies = host_multiplies_bfloat16()
+        return numba_engine(host_target()._replace(features=frozenset({BFLOAT16_PRODUCTS}))) if multiplies else None
+
+    return _find(name, BFLOAT16, by_numba)
+
+
 def find_integer_engine(arithmetic: Arithmetic, name: str = "") -> Engine | None:
     """Return the engine for integers in an arithmetic, as `find_engine` does for floats."""
 
@@ -84,7 +96,7 @@ def find_integer_engine(arithmetic: Arithmetic, name: str = "") -> Engine | None
     return _find(name, arithmetic, by_numba)
 
 
-def _find(name: str, kind: str, by_numba: Callable[[], Engine]) -> Engine | None:
+def _find(name: str, kind: str, by_numba: Callable[[], Engine | None]) -> Engine | None:
     setting = "" if name else os.environ.get(SETTING, "").strip()
     chosen = name or _known(setting)
     found = None if chosen == "numba" else library_engine(with_kernels(chosen, kind, platform.machine()), kind)

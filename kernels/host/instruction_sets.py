@@ -32,7 +32,7 @@ class Bits(NamedTuple):
 
 
 # Kinds of kernels.
-FLOAT, XNNPACK, REFERENCE = KINDS = "float", "xnnpack", "reference"
+FLOAT, BFLOAT16, XNNPACK, REFERENCE = KINDS = "float", "bfloat16", "xnnpack", "reference"
 
 
 class InstructionSet(NamedTuple):
@@ -47,14 +47,14 @@ class InstructionSet(NamedTuple):
     needs : Bits
         None of them outside x86: an ARM processor must have the features.
     kinds : tuple of str
-        Kinds of kernels that are compiled for it: of floats, and of integers by their arithmetic.
+        Kinds of kernels that are compiled for it: of floats, of bfloat16, and of integers by their arithmetic.
     """
 
     name: str
     cpu: str
     features: str = ""
     needs: Bits = Bits()
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = (FLOAT, XNNPACK, REFERENCE)
 
     @property
     def feature_names(self) -> frozenset[str]:
@@ -78,12 +78,14 @@ _V4 = _V3 | Bits(leaf7_ebx=_mask(16, 17, 28, 30, 31), saved=_mask(5, 6, 7))
 # AVX-512 VNNI, and the same for shorter vectors.
 _VNNI = _V4 | Bits(leaf7_ecx=_mask(11))
 _AVX_VNNI = _V3 | Bits(leaf7_1_eax=_mask(4))
+_BF16 = _V4 | Bits(leaf7_1_eax=_mask(5))
 # Features that integer kernels choose instructions by are named, though the processor's name implies some.
 _V3_FEATURES, _V4_FEATURES = "+avx2", "+avx2,+avx512bw,+avx512vl"
 
 # Best first. Nothing narrower: without an FMA unit every product is a call of the C library, and NumPy is faster. The
 # reference kernels' rounding costs more than the products, so it needs no instruction set of its own.
 X86 = (
+    InstructionSet("avx512bf16", "x86-64-v4", f"{_V4_FEATURES},+avx512bf16", _BF16, (BFLOAT16,)),
     InstructionSet("avx512vnni", "x86-64-v4", f"{_V4_FEATURES},+avx512vnni", _VNNI, (XNNPACK, REFERENCE)),
     InstructionSet("avx512", "x86-64-v4", _V4_FEATURES, _V4, (FLOAT, XNNPACK)),
     InstructionSet("avxvnni", "x86-64-v3", f"{_V3_FEATURES},+avxvnni", _AVX_VNNI, (XNNPACK,)),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from .abi import layout_digest, source_digest
 from .arm import arm_features
-from .instruction_sets import FLOAT, X86, Bits, InstructionSet, instruction_sets
+from .instruction_sets import BFLOAT16, FLOAT, X86, Bits, InstructionSet, instruction_sets
 from .target import IntegerTarget, Target
 
 FOLDER = Path(__file__).parents[1] / "native"
@@ -69,7 +69,7 @@ def _kernels(library: ctypes.CDLL, name: str, kind: str, about: dict[str, Any]) 
     serve.argtypes, serve.restype = [ctypes.c_int64] * 2, ctypes.c_int64
     target: Any = Target(about["lanes"], about["registers"], frozenset(about["features"]))
     rounded: Any = kind
-    return NativeKernels(name, target if kind == FLOAT else IntegerTarget(target, rounded), run, serve)
+    return NativeKernels(name, target if kind in (FLOAT, BFLOAT16) else IntegerTarget(target, rounded), run, serve)
 
 
 def _usable(library: ctypes.CDLL) -> list[InstructionSet]:

@@ -41,8 +41,8 @@ def _group(integers: str, floats: str = "") -> np.dtype:
     return np.dtype(kinds, align=True)
 
 
-# A feature map: ref to its first pixel, bytes from pixel to pixel, size, channels that count.
-VIEW = _group("ref pixel_stride height width channels")
+# A feature map: ref to its first pixel, bytes from pixel to pixel, size, channels that count, bytes of one.
+VIEW = _group("ref pixel_stride height width channels channel_bytes")
 # A matrix product: refs to packed weights and bias, vectors of its output, whether the last is half empty, clip. Of
 # integers: refs to PANEL records, offsets of words, scales, and numbers to finish with.
 PRODUCT = _group("weights bias vectors half panels offsets scales finish", "low high")
@@ -61,8 +61,6 @@ TILING = _group(
 STEP = np.dtype(
     [
         ("operation", np.int64),
-        # Bytes of one channel of a map.
-        ("channel_bytes", np.int64),
         ("input", VIEW),
         ("output", VIEW),
         # A map that is added to the output, or NOTHING.

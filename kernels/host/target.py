@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ..quantized import Arithmetic
 
-FLOAT_BYTES = 4
+FLOAT_BYTES, BFLOAT16_BYTES = 4, 2
+# The feature, in LLVM's words, of a target whose maps hold bfloat16, see `npmnv2.kernels.bfloat16`.
+BFLOAT16_PRODUCTS = "avx512bf16"
 # Features, in LLVM's words, of which a processor has one set if it multiplies bytes, by the lanes of its vectors.
 _SHORT_VNNI = (frozenset({"avxvnni"}), frozenset({"avx512vnni", "avx512vl"}))
 _DOT_PRODUCT = frozenset({"dotprod"})
@@ -37,6 +39,21 @@ class Target(NamedTuple):
     def vector_bytes(self) -> int:
         """Bytes of one vector."""
         return self.lanes * FLOAT_BYTES
+
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of one channel of a map of real numbers."""
+        return BFLOAT16_BYTES if BFLOAT16_PRODUCTS in self.features else FLOAT_BYTES
+
+    @property
+    def map_vector_bytes(self) -> int:
+        """Bytes of one vector of channels of a map of real numbers."""
+        return self.lanes * self.map_bytes
+
+    @property
+    def word_channels(self) -> int:
+        """Channels that a product takes at once: a float, or two of bfloat16, in each lane."""
+        return FLOAT_BYTES // self.map_bytes
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from npmnv2.kernels import Geometry
 
 from .memory import round_up
 from .processor import Processor
-from .target import FLOAT_BYTES, Target
+from .target import Target
 
 # The model, see docs/performance.md. The rows of a panel that are in use come from the second-level cache as fast as
 # they are filtered, if they leave room there; smaller groups of rows cost more runs of tiles.
@@ -69,7 +69,7 @@ class MapLayout(NamedTuple):
 
 def layout_of_floats(target: Target) -> MapLayout:
     """Panels of two vectors; the last one has one to three."""
-    return MapLayout(target.lanes, FLOAT_BYTES, 1, 1, 2, 3, target.tile_pixels, 1)
+    return MapLayout(target.lanes, target.map_bytes, 1, 1, 2, 3, target.tile_pixels, 1)
 
 
 def layout_of_bytes(target: Target) -> MapLayout:
@@ -83,6 +83,7 @@ class Window(NamedTuple):
     channels: int
     kernel: int
     stride: int
+    channel_bytes: int
 
 
 class Tiling(NamedTuple):
@@ -218,7 +219,7 @@ def choose(
     staged = round_up(cut.ring_bytes(rows))
     filtered = staged
     if window:
-        filtered += round_up(layout.channel_bytes * staged_channels(window, size[1], reach(geometry, rows)))
+        filtered += round_up(staged_bytes(window, size[1], reach(geometry, rows)))
     scratch_bytes = filtered + (rows * cut.row_bytes if work.project else 0)
     group_rows, ring_rows = cut.group_rows(rows), cut.ring_rows(rows)
     return Tiling(rows, cut.columns, group_rows, ring_rows, cut.ring_columns, staged, filtered, scratch_bytes)
@@ -256,12 +257,11 @@ def _most(fits: Callable[[int], bool], limit: int) -> int:
     return next((count for count in range(limit, 1, -1) if fits(count)), 1)
 
 
-def conv_rows(processor: Processor, window: Window, pixel_bytes: int, output: tuple[int, int]) -> int:
+def conv_rows(processor: Processor, window: Window, output: tuple[int, int]) -> int:
     """Output rows (of `output`, height and width) per strip of a full convolution."""
 
     def fits(rows: int) -> bool:
-        staged = staged_channels(window, output[1], rows) // window.channels
-        return staged * pixel_bytes <= STAGED_OF_L1 * processor.l1_bytes
+        return staged_bytes(window, output[1], rows) <= STAGED_OF_L1 * processor.l1_bytes
 
     return _most(fits, output[0])
 
@@ -271,7 +271,7 @@ def reach(geometry: Geometry, count: int) -> int:
     return (count - 1) * geometry.stride + 2 * geometry.dilation + 1
 
 
-def staged_channels(window: Window, columns: int, rows: int) -> int:
-    """Channels of all pixels of the image rows under a strip of a full convolution's output."""
+def staged_bytes(window: Window, columns: int, rows: int) -> int:
+    """Bytes of the image rows under a strip of a full convolution's output."""
     across, down = ((count - 1) * window.stride + window.kernel for count in (columns, rows))
-    return down * across * window.channels
+    return down * across * window.channels * window.channel_bytes

@@ -34,8 +34,9 @@ class Allocation(NamedTuple):
         return instruction.build(*(self._view(value, instruction.batched) for value in values))
 
     def _view(self, value: Value, batched: bool) -> TensorView:
-        make = self.build.external if value.storage is Storage.EXTERNAL else self.build.resident
-        view = make(self.refs[value], *value.shape)
+        if value.storage is Storage.EXTERNAL:
+            return self.build.external(self.refs[value], *value.shape)
+        view = self.build.resident(self.refs[value], *value.shape, value.exact)
         # For a step that runs once for the whole batch, images take the place of pixels.
         return view._replace(pixel_stride=self.batch_bytes) if batched and value.storage is Storage.BATCH else view
 
@@ -51,7 +52,7 @@ def allocate(instructions: Sequence[Instruction], externals: Sequence[str], buil
             if value.storage is Storage.EXTERNAL:
                 refs[value] = steps.ref(steps.EXTERNAL + externals.index(value.name), 0)
             elif value not in refs:
-                offset = planners[value.storage].allocate(build.resident(0, *value.shape).size)
+                offset = planners[value.storage].allocate(build.resident(0, *value.shape, value.exact).size)
                 refs[value] = steps.ref(_BUFFERS[value.storage], offset)
         for value in _values(group):
             if value.storage is Storage.ARENA and last_uses[value] == position:

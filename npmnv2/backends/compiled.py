@@ -15,7 +15,7 @@ from npmnv2.backends.interface import Weights
 from npmnv2.backends.lowering import lower
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.backends.packed_weights import PackedWeights
-from npmnv2.backends.partition import Subgraph, is_compiled, partition
+from npmnv2.backends.partition import Subgraph, partition
 from npmnv2.forks import renew_in_children
 from npmnv2.kernels import Array
 from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
@@ -51,7 +51,7 @@ class CompiledBackend:
     def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> CompiledExecutable:
         """Pack the folded weights of `plan`; threads are all CPUs that this process may use if not given."""
         packed = PackedWeights(plan, weights, self.engine.target, self.engine.processor)
-        fallback = NumpyExecutable(plan, _only_for_numpy(plan, weights))
+        fallback = NumpyExecutable(plan, only_for_numpy(plan, weights, packed))
         return CompiledExecutable(plan, packed, fallback, default_threads(n_threads), self.engine)
 
 
@@ -187,7 +187,14 @@ class CompiledExecutable:
         if len(inputs[0]):
             stage.program(inputs, outputs)
         values.update(zip(stage.subgraph.outputs, outputs))
-        _apply_function(stage.subgraph, values)
+        self._apply_function(stage.subgraph, values)
+
+    def _apply_function(self, subgraph: Subgraph, values: dict[str, Array]) -> None:
+        """Apply the function that follows a subgraph, image by image: then no bit can depend on the batch."""
+        if subgraph.function is not None:
+            value = values[subgraph.nodes[-1].name]
+            for image in range(len(value)):
+                value[image : image + 1] = subgraph.function(value[image : image + 1])
 
     def _timed(
         self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]
@@ -200,7 +207,7 @@ class CompiledExecutable:
         inputs, outputs = ([values[name] for name in names] for names in stage.subgraph[1:3])
         timings = list(zip(stage.program.program.names, stage.program.time_steps(inputs, outputs)))
         start = time.perf_counter()
-        _apply_function(stage.subgraph, values)
+        self._apply_function(stage.subgraph, values)
         timings.append((timings[-1][0], _alone(start)))
         return timings
 
@@ -211,15 +218,7 @@ def _alone(start: float) -> StepTime:
     return StepTime(seconds, (seconds,))
 
 
-def _apply_function(subgraph: Subgraph, values: dict[str, Array]) -> None:
-    """Apply the function that follows a subgraph, image by image: then no bit can depend on the batch."""
-    if subgraph.function is not None:
-        value = values[subgraph.nodes[-1].name]
-        for image in range(len(value)):
-            value[image : image + 1] = subgraph.function(value[image : image + 1])
-
-
-def _only_for_numpy(plan: Plan, weights: Weights) -> Weights:
+def only_for_numpy(plan: Plan, weights: Weights, packed: PackedWeights) -> Weights:
     """The weights of what compiled kernels do not cover. The others are packed by now; keeping them doubles them."""
-    names = {part.name for node in plan.nodes if not is_compiled(node.layer) for part in parts_of(node)}
+    names = {part.name for node in plan.nodes if not packed.covers(node) for part in parts_of(node)}
     return {name: weights[name] for name in weights if name.rpartition("/")[0] in names}

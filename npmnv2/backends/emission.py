@@ -28,6 +28,7 @@ from npmnv2.network.layers import (
     ResizeLike,
     Shape,
 )
+from npmnv2.network.plan import IMAGE
 
 
 class Storage(Enum):
@@ -39,11 +40,12 @@ class Storage(Enum):
 
 
 class Value(NamedTuple):
-    """A feature map (height, width, channels) in memory."""
+    """A feature map (height, width, channels) in memory; an `exact` one is not shortened, see `Builder.resident`."""
 
     name: str
     shape: tuple[int, int, int]
     storage: Storage
+    exact: bool = False
 
 
 class Instruction(NamedTuple):
@@ -130,13 +132,17 @@ class Emitter:
         """The value called `name` for a matrix product, which may read beyond its pixels."""
         return self.resident(name) if self.build.reads_words else self.value(name)
 
+    def convolved(self, name: str) -> Value:
+        """The value called `name` for a full convolution, which takes the image, or maps as layers write them."""
+        return self.resident(name) if self.build.shortens and name != IMAGE else self.value(name)
+
     def new(self, name: str, storage: Storage = Storage.ARENA) -> Value:
         """The value that a node makes."""
         self._values[name] = self._value(name, storage)
         return self._values[name]
 
     def _value(self, name: str, storage: Storage) -> Value:
-        return Value(name, as_map(self.shapes[name]), storage)
+        return Value(name, as_map(self.shapes[name]), storage, name in self.weights.exact)
 
 
 def as_map(shape: Shape) -> tuple[int, int, int]:
@@ -157,7 +163,7 @@ def _conv(emit: Emitter, operation: Operation, layer: Conv) -> None:
         return emit.build.conv(source, output, packed, layer.kernel, layer.geometry(source.height, source.width))
 
     (name,) = operation.inputs
-    source = emit.value(name) if layer.kernel > 1 or layer.stride > 1 else emit.multiplied(name)
+    source = emit.convolved(name) if layer.kernel > 1 or layer.stride > 1 else emit.multiplied(name)
     emit.add(make, source, to=emit.new(operation.output))
 
 
@@ -210,8 +216,10 @@ def _concat(emit: Emitter, operation: Operation, _: Concat) -> None:
 
 
 def _copy_to_channel(emit: Emitter, first: int) -> Callable[[TensorView, TensorView], Step]:
-    offset = first * emit.build.layout.channel_bytes
-    return lambda source, output: emit.build.copy(source, output._replace(ref=output.ref + offset))
+    def make(source: TensorView, output: TensorView) -> Step:
+        return emit.build.copy(source, output._replace(ref=output.ref + first * output.channel_bytes))
+
+    return make
 
 
 def _concat_rows(emit: Emitter, operation: Operation, _: ConcatRows) -> None:
@@ -227,8 +235,8 @@ def _copy_to_rows(emit: Emitter, first: int) -> Callable[[TensorView, TensorView
     """A copy of all pixels, one after the other without gaps, to the numbers from `first` on."""
 
     def make(source: TensorView, output: TensorView) -> Step:
-        start = output.ref + first * emit.build.layout.channel_bytes
-        return emit.build.copy(source, emit.build.external(start, *source[2:]))
+        start = output.ref + first * output.channel_bytes
+        return emit.build.copy(source, emit.build.external(start, *source[2:5]))
 
     return make
 
@@ -247,7 +255,8 @@ def _resize_like(emit: Emitter, operation: Operation, layer: ResizeLike) -> None
 def _broadcast_concat_conv(emit: Emitter, operation: Operation, _: BroadcastConcatConv) -> None:
     for_pixel, for_map = emit.weights.split(operation.output)
     pixel, other = (emit.resident(name) for name in operation.inputs)
-    started = Value(f"{operation.output}/started", (1, 1, for_pixel.channels), Storage.ARENA)
+    # It takes the place of a bias.
+    started = Value(f"{operation.output}/started", (1, 1, for_pixel.channels), Storage.ARENA, exact=True)
 
     def start(pixel: TensorView, started: TensorView) -> Step:
         return emit.build.pointwise(pixel, started, for_pixel)

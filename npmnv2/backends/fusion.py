@@ -147,8 +147,9 @@ def find_broadcast_concat(
         return None
     conv, (_, concat, broadcast, pixel, _) = operation.layer, chain
     assert isinstance(conv, Conv)
+    assert isinstance(pixel.layer, Conv)
     # A sum can be a bias where it needs no padding to whole vectors.
-    fills_vectors = conv.filters % target.lanes == 0
+    fills_vectors = conv.filters % target.lanes == 0 and pixel.layer.filters % target.word_channels == 0
     if conv.kernel != 1 or conv.stride != 1 or len(concat.inputs) != 2 or not fills_vectors:
         return None
     return BroadcastConcat(broadcast.output, concat.output, pixel.output, concat.inputs[1])

@@ -37,7 +37,11 @@ class PackedIntegers:
         Makes the steps that read them, for the same target.
     block : bytes
         All weights, each aligned to a cache line.
+    exact : tuple
+        Nothing: all values are bytes.
     """
+
+    exact = ()
 
     def __init__(
         self, plan: Plan, weights: Mapping[str, Any], quantization: Quantization, target: IntegerTarget,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from npmnv2.backends.fusion import find_broadcast_concat, operations_of
 from npmnv2.backends.partition import has_functions_inside, is_compiled
@@ -14,7 +14,7 @@ from npmnv2.kernels.host.processor import Processor
 from npmnv2.kernels.host.target import FLOAT_BYTES, Target
 from npmnv2.network.activations import activation
 from npmnv2.network.layers import AnyLayer, Conv, Depthwise
-from npmnv2.network.plan import Node, Plan
+from npmnv2.network.plan import IMAGE, Node, Part, Plan, parts_of
 
 Weights = Mapping[str, Array]
 
@@ -28,19 +28,23 @@ class PackedWeights:
         Makes the steps that read them, for the same target.
     block : bytes
         All weights, each aligned to a cache line.
+    exact : collection of str
+        Values that keep the caller's kind of numbers where maps hold shorter ones.
     """
+
+    exact: Collection[str] = ()
 
     def __init__(self, plan: Plan, weights: Weights, target: Target, processor: Processor | None = None) -> None:
         # Padding to whole vectors adds to thin layers, never as much again to a network.
         numbers = sum(math.prod(shape) for shape in plan.parameter_shapes().values())
         constants = Constants(2 * numbers * FLOAT_BYTES)
-        self.build = Builder(target, processor)
+        self.build = self._builder(target, processor)
         self._packed: dict[str, Packed] = {}
         self._split: dict[str, tuple[Packed, Packed]] = {}
-        for name, layer, _ in plan.parts():
-            if is_compiled(layer) and f"{name}/kernel" in weights:
-                pack = self.build.pack_filters if isinstance(layer, Depthwise) else self.build.pack_product
-                self._packed[name] = pack(constants, weights[f"{name}/kernel"], weights[f"{name}/bias"], _clip(layer))
+        for part in plan.parts():
+            if self._covers(part) and f"{part.name}/kernel" in weights:
+                parameters = weights[f"{part.name}/kernel"], weights[f"{part.name}/bias"]
+                self._packed[part.name] = self._pack(constants, part, *parameters)
         operations = operations_of(plan.nodes)
         producers = {operation.output: operation for operation in operations}
         for operation in operations:
@@ -50,9 +54,22 @@ class PackedWeights:
                 self._split[operation.output] = self._pack_split(constants, weights, operation.output, channels)
         self.block: Bytes = constants.block()
 
+    def _builder(self, target: Target, processor: Processor | None) -> Builder:
+        return Builder(target, processor)
+
+    def _pack(self, constants: Constants, part: Part, kernel: Array, bias: Array) -> Packed:
+        build, clip = self.build, _clip(part.layer)
+        if isinstance(part.layer, Depthwise):
+            return build.pack_filters(constants, kernel, bias, clip)
+        pack = build.pack_image_product if part.inputs == (IMAGE,) else build.pack_product
+        return pack(constants, kernel, bias, clip)
+
+    def _covers(self, part: Part) -> bool:
+        return is_compiled(part.layer)
+
     def covers(self, node: Node) -> bool:
         """Whether kernels cover a node, but for a function after it."""
-        return is_compiled(node.layer)
+        return all(self._covers(part) for part in parts_of(node))
 
     def must_open(self, node: Node) -> bool:
         """Whether a block cannot run as one."""

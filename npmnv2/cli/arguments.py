@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from npmnv2.backends.selection import BACKENDS
+from npmnv2.backends.selection import BACKENDS, PRECISIONS
 from npmnv2.hub import PACKAGED
 from npmnv2.hub.registry import names
 
@@ -64,7 +64,7 @@ def add_photos(command: argparse.ArgumentParser) -> None:
     command.add_argument("-r", "--recursive", action="store_true", help="also search folders inside folders")
     command.add_argument("-0", "--null", action="store_true", help="the list ends each name with NUL: find -print0")
     add_model(command, "-m", "--model", default=DEFAULT_MODEL, help=f"name or file (default: {DEFAULT_MODEL})")
-    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
+    add_backend(command)
     command.add_argument("--batch-size", type=positive, metavar="N", help="photos run at once (default: 8, masks 1)")
     command.add_argument("--transform", choices=TRANSFORMS, help="how photos are prepared (default: as the model says)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
@@ -75,6 +75,14 @@ def add_model(command: argparse.ArgumentParser, *flags: str, **options: Any) -> 
     """Add an argument that takes a registered name or a file; a shell completes both."""
     action: Any = command.add_argument(*flags, **options)
     action.completer = _complete_models
+
+
+def add_backend(command: argparse.ArgumentParser) -> None:
+    """Add what runs a network, and the precision of its products."""
+    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
+    command.add_argument(
+        "--precision", default="float32", choices=PRECISIONS, help="of products; bf16 is faster on some processors"
+    )
 
 
 def add_threads(command: argparse.ArgumentParser) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from npmnv2.backends.selection import BACKENDS
-from npmnv2.cli.arguments import DEFAULT_MODEL, add_model, add_threads
+from npmnv2.cli.arguments import DEFAULT_MODEL, add_backend, add_model, add_threads
 from npmnv2.cli.console import log_stderr, progress
 from npmnv2.images.folders import SUFFIXES
 from npmnv2.memory import keep_freed_memory
@@ -19,7 +18,7 @@ def add_collection(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="FOLDER", help="photos, also those in folders inside it")
     command.add_argument("--index", type=Path, metavar="FILE", help="keeps the embeddings (default: in your cache)")
     add_model(command, "-m", "--model", default=DEFAULT_MODEL, help=f"name or file (default: {DEFAULT_MODEL})")
-    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
+    add_backend(command)
     add_threads(command)
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     form = command.add_mutually_exclusive_group()
@@ -35,7 +34,7 @@ def open_collection(options: argparse.Namespace) -> tuple[Any, Any]:
     if not Path(options.folder).is_dir():
         raise FileNotFoundError(f"{options.folder} must be an existing folder")
     keep_freed_memory()
-    model = npmnv2.load(options.model, backend=options.backend, n_threads=options.threads)
+    model = npmnv2.load(options.model, backend=options.backend, precision=options.precision, n_threads=options.threads)
     with _Bar(options.quiet) as bar:
         collection = search.open_collection(options.folder, model, options.index, bar.start)
     for error in collection.errors.values():

@@ -127,7 +127,7 @@ def load_model(options: argparse.Namespace) -> Any:
     import npmnv2
 
     keep_freed_memory()
-    model = npmnv2.load(options.model, backend=options.backend, n_threads=options.threads)
+    model = npmnv2.load(options.model, backend=options.backend, precision=options.precision, n_threads=options.threads)
     # Built now, so that an impossible option is reported here and not for every photo.
     _ = model.executable
     if options.batch_size is None:

@@ -8,8 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from npmnv2.backends.selection import BACKENDS
-from npmnv2.cli.arguments import DEFAULT_MODEL, add_command, add_model, add_threads, positive
+from npmnv2.cli.arguments import DEFAULT_MODEL, add_backend, add_command, add_model, add_threads, positive
 from npmnv2.cli.console import log_stderr
 from npmnv2.files import check_target
 
@@ -25,7 +24,7 @@ def add_to(commands: Any) -> None:
     command = add_command(commands, "profile", profile, _EXAMPLES)
     command.add_argument("photo", nargs="?", metavar="PHOTO", help="what to run on (default: the cat in the package)")
     add_model(command, "-m", "--model", default=DEFAULT_MODEL, help=f"name or file (default: {DEFAULT_MODEL})")
-    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
+    add_backend(command)
     command.add_argument("--runs", type=positive, default=10, metavar="N", help="times are medians of N (10)")
     command.add_argument("--json", action="store_true", help="one JSON list, an object for each layer")
     command.add_argument("--html", type=Path, metavar="FILE", help="also write a page for a browser")
@@ -40,7 +39,7 @@ def profile(options: argparse.Namespace) -> int:
 
     if options.html is not None:
         check_target(options.html)
-    model = load(options.model, backend=options.backend, n_threads=options.threads)
+    model = load(options.model, backend=options.backend, precision=options.precision, n_threads=options.threads)
     with resources.as_file(resources.files("npmnv2") / "data" / "cat.jpg") as cat:
         found = median_profile(model, options.photo or cat, options.runs)
     print(json.dumps([timing._asdict() for timing in found]) if options.json else found)

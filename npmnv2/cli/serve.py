@@ -7,8 +7,7 @@ import os
 from dataclasses import fields
 from typing import Any
 
-from npmnv2.backends.selection import BACKENDS
-from npmnv2.cli.arguments import DEFAULT_MODEL, add_command, add_model, add_threads, positive
+from npmnv2.cli.arguments import DEFAULT_MODEL, add_backend, add_command, add_model, add_threads, positive
 from npmnv2.cli.console import log_stderr
 from npmnv2.errors import MissingPackageError
 
@@ -29,7 +28,7 @@ def add_to(commands: Any) -> None:
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     command.add_argument("--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 is any that is free")
     command.add_argument("--open", action="store_true", help="open the page in a browser")
-    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
+    add_backend(command)
     command.add_argument("--workers", type=positive, metavar="N", help="photos that run at once (default: one a CPU)")
     add_threads(command)
     group = command.add_argument_group("limits")
@@ -81,7 +80,7 @@ def serve(options: argparse.Namespace) -> int:
     limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits) if field.name in _LIMITS})
     token = os.environ.get(TOKEN)
     with listen(options.host, options.port) as listener:
-        catalog = Catalog(options.model or [DEFAULT_MODEL], options.backend, options.threads)
+        catalog = Catalog(options.model or [DEFAULT_MODEL], options.backend, options.threads, options.precision)
         app = create_app(catalog, limits, host=options.host, token=token, workers=options.workers)
         host = f"[{options.host}]" if ":" in options.host else options.host
         url = f"http://{host}:{listener.getsockname()[1]}"

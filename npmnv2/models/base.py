@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from npmnv2.backends.interface import Backend, Executable
-from npmnv2.backends.selection import check_threads, get_backend, get_quantized_backend
+from npmnv2.backends.selection import check_precision, check_threads, get_backend, get_quantized_backend
 from npmnv2.errors import ArgumentError, ArgumentTypeError, WeightsError
 from npmnv2.images.loading import ImageSource, is_array, to_numpy
 from npmnv2.images.processor import PRESETS, MobileNetV2ImageProcessor, Preset
@@ -69,6 +69,8 @@ class MobileNetV2PreTrainedModel:
     backend : {"auto", "compiled", "numba", "numpy"}
     dtype : {"float32", "float64"}
         float64 runs on NumPy and serves as the reference.
+    precision : {"float32", "bf16"}
+        What the products of a network of float32 numbers multiply, see `npmnv2.load`.
     n_threads : int, optional
         Threads of compiled kernels; the CPUs that this process may use if not given.
     processor : MobileNetV2ImageProcessor, optional
@@ -111,6 +113,7 @@ class MobileNetV2PreTrainedModel:
         seed: int | np.random.Generator | None = None,
         backend: str = "auto",
         dtype: DTypeLike = "float32",
+        precision: str = "float32",
         n_threads: int | None = None,
         processor: MobileNetV2ImageProcessor | None = None,
         source: Mapping[str, Any] | None = None,
@@ -130,6 +133,7 @@ class MobileNetV2PreTrainedModel:
             check_quantization(self.plan, self.weights, quantization, where)
         self.dtype = _checked_dtype(dtype)
         self.quantization = quantization
+        self.precision = check_precision(precision)
         self._wanted_backend = backend, arithmetic
         self.backend = self._choose_backend()
         self.n_threads = check_threads(n_threads)
@@ -144,10 +148,12 @@ class MobileNetV2PreTrainedModel:
     def _choose_backend(self) -> Backend:
         backend, arithmetic = self._wanted_backend
         if self.quantization is not None:
+            if self.precision != "float32":
+                raise ArgumentError(f"precision (={self.precision!r}) must be left out for a network that is quantized")
             return get_quantized_backend(backend, self.dtype, self.quantization, arithmetic)
         if arithmetic is not None:
             raise ArgumentError(f"arithmetic (={arithmetic!r}) must be left out for a network that is not quantized")
-        return get_backend(backend, self.dtype)
+        return get_backend(backend, self.dtype, self.precision)
 
     @cached_property
     def executable(self) -> Executable:
@@ -165,8 +171,13 @@ class MobileNetV2PreTrainedModel:
         classes = f"{config.classes} classes, " if self.task != "features" else ""
         return (
             f"<{type(self).__name__}: multiplier {config.depth_multiplier:g}, image size {config.image_size}, {classes}"
-            f"{size / 1e6:.1f} M weights, {self.backend.name}, {self.dtype.name}>"
+            f"{size / 1e6:.1f} M weights, {self.backend.name}, {self.number_type}>"
         )
+
+    @property
+    def number_type(self) -> str:
+        """What the network computes in, in one word: float32, float64 or bf16."""
+        return self.precision if self.precision != "float32" else str(self.dtype.name)
 
     def __dir__(self) -> list[str]:
         """The public names, for completion."""
@@ -244,7 +255,7 @@ class MobileNetV2PreTrainedModel:
     def from_pretrained(cls: type[Model], name_or_path: str | Path, **options: Any) -> Model:
         """Load a directory made by `save_pretrained` here or in transformers, a weight file, or a checkpoint by name.
 
-        Other keyword arguments go to the constructor (`backend`, `dtype`, `n_threads`, `processor`).
+        Other keyword arguments go to the constructor (`backend`, `dtype`, `precision`, `n_threads`, `processor`).
         """
         from npmnv2.hub.locate import locate
 

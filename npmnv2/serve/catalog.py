@@ -59,6 +59,8 @@ class Catalog:
     backend : str
     n_threads : int, optional
         For a photo that is alone; all CPUs that this process may use if not given.
+    precision : {"float32", "bf16"}
+        Of the products of networks that are not quantized.
 
     Raises
     ------
@@ -66,10 +68,12 @@ class Catalog:
         If there is no model, or two have one name.
     """
 
-    def __init__(self, locations: Sequence[str], backend: str = "auto", n_threads: int | None = None) -> None:
+    def __init__(
+        self, locations: Sequence[str], backend: str = "auto", n_threads: int | None = None, precision: str = "float32"
+    ) -> None:
         if not locations:
             raise ArgumentError("a server needs a model, got none")
-        self._options: dict[str, Any] = {"backend": backend, "n_threads": n_threads}
+        self._options: dict[str, Any] = {"backend": backend, "n_threads": n_threads, "precision": precision}
         self._lock = threading.Lock()
         self._shared: dict[Choice, Any] = {}
         self._own = threading.local()

@@ -17,7 +17,7 @@ def model_digest(model: MobileNetV2PreTrainedModel) -> str:
         "config": config,
         "endpoint": model.plan.resolve(model.embedding),
         "preprocessing": model.processor.to_preprocessing(),
-        "dtype": model.dtype.name,
+        "dtype": model.number_type,
         "quantization": quantization,
         "arithmetic": getattr(model.backend, "arithmetic", None),
     }

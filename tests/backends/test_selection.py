@@ -105,8 +105,11 @@ def test_a_setting_without_kernels_of_its_own_stands_for_the_best_that_it_includ
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("avx51", r"NPMNV2_ENGINE \(=avx51\) must be one of numpy, numba, avx512vnni, avx512, avxvnni, avx2$"),
-        ("neon", r"NPMNV2_ENGINE \(=neon\) must be one of numpy, numba, avx512vnni"),
+        (
+            "avx51",
+            r"NPMNV2_ENGINE \(=avx51\) must be one of numpy, numba, avx512bf16, .*, avx2$",
+        ),
+        ("neon", r"NPMNV2_ENGINE \(=neon\) must be one of numpy, numba, avx512bf16, avx512vnni"),
         ("avx2", r"NPMNV2_ENGINE \(=avx2\) asks for kernels that this installation has not .* set it to numpy"),
         ("numba", r"NPMNV2_ENGINE \(=numba\) asks for kernels"),
     ],
@@ -176,3 +179,14 @@ def test_kernels_are_for_float32(with_library: None, name: str, dtype: object, e
 def test_what_there_is_not(name: str, dtype: type, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         get_backend(name, dtype)
+
+
+def test_bfloat16_needs_a_processor_that_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "find_bfloat16_engine", lambda name: None)
+    with pytest.raises(ArgumentError, match="needs an x86 processor with AVX-512 BF16"):
+        get_backend("auto", precision="bf16")
+    assert get_backend("numpy", precision="bf16").name == "numpy"
+    with pytest.raises(ArgumentError, match="must be one of float32, bf16"):
+        get_backend("auto", precision="fp16")
+    with pytest.raises(ArgumentError, match="dtype must be float32"):
+        get_backend("numpy", np.float64, "bf16")

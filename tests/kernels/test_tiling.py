@@ -127,8 +127,8 @@ def test_bytes_are_filtered_two_rows_at_a_time() -> None:
 
 
 def test_a_full_convolution_stages_what_fits() -> None:
-    window = tiling.Window(3, 3, 2)
-    rows = [tiling.conv_rows(Processor(size * KIB), window, 12, (112, 112)) for size in (1, 32, 48, 512)]
+    window = tiling.Window(3, 3, 2, 4)
+    rows = [tiling.conv_rows(Processor(size * KIB), window, (112, 112)) for size in (1, 32, 48, 512)]
     assert rows == [1, 2, 4, 48]
 
 

@@ -25,7 +25,7 @@ def make_convolve(target: IntegerTarget) -> Any:
 
     @njit(cached=False, variant=target.name)
     def convolve(step, bases, panel, rows, columns, output, area):
-        conv, pixel = step.conv, step.input.channels * step.channel_bytes
+        conv, pixel = step.conv, step.input.channels * step.input.channel_bytes
         pixel_stride, row_stride = conv.stride * pixel, conv.stride * staged_columns(conv) * pixel
         corner = address(bases, step.tiling.staged) + rows * row_stride + columns * pixel_stride
         source = View(corner, pixel_stride, row_stride - area.width * pixel_stride)

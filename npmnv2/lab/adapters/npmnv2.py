@@ -19,7 +19,7 @@ class Ours(Adapter):
         self.model = model
         quantization = getattr(model, "quantization", None)
         arithmetic = getattr(model.backend, "arithmetic", "") if quantization is not None else ""
-        details = ", ".join(word for word in (model.backend.name, model.dtype.name, arithmetic) if word)
+        details = ", ".join(word for word in (model.backend.name, model.number_type, arithmetic) if word)
         self.label = f"{name or type(model).__name__} (npmnv2, {details})"
         if quantization is not None:
             steps = {name: value.scale[0] for name, value in quantization.values.items()}

@@ -22,6 +22,7 @@ _OPTIONS = {
     **dict.fromkeys(DTYPES, "dtype"),
     **dict.fromkeys(ARITHMETICS, "arithmetic"),
     **dict.fromkeys(RUNTIMES, "runtime"),
+    "bf16": "precision",
 }
 _RUNTIME_OF_SUFFIX = {".onnx": "onnxruntime", ".keras": "keras"}
 
@@ -85,7 +86,7 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
     for word in words.split(","):
         kind = _OPTIONS.get(word)
         if kind is None or kind in options:
-            known = "; ".join(", ".join(group) for group in (BACKENDS, DTYPES, ARITHMETICS, RUNTIMES))
+            known = "; ".join(", ".join(group) for group in (BACKENDS, DTYPES, ("bf16",), ARITHMETICS, RUNTIMES))
             raise ArgumentError(f"options of {path} (=@{words}) must be at most one of each: {known}")
         options[kind] = word
     return path, options
