@@ -117,4 +117,4 @@ def test_two_builds_are_the_same_bytes(build_native, tmp_path: Path) -> None:
     assert [build.wait(timeout=600) for build in builds] == [0, 0]
     first, second = (json.loads((folder / "manifest.json").read_text()) for folder in folders)
     assert first == second
-    assert (folders[0] / first["file"]).stat().st_size < 400_000
+    assert (folders[0] / first["file"]).stat().st_size < 450_000  # some 50 KB for each of nine sets of kernels
