@@ -13,11 +13,12 @@ import numpy as np
 from network import Network, network
 from runtimes.adapters import FAST, ON_REQUEST, OURS, OURS_IN_FLOAT, PACKAGES, RUNTIMES, Runtime, Unsuitable
 
-FLOAT32 = "float32"
+FLOAT32, BFLOAT16 = "float32", "bf16"
 # Float32 sums of a thousand products, 53 layers deep, in different orders.
 AGREEMENT = 1e-4
-# Of 8-bit networks that different tools make of the same float32 weights, without a tool's own corrections.
-COARSE_AGREEMENT = 0.5
+# Of 8-bit networks that different tools make of the same float32 weights, without a tool's own corrections; and of
+# bfloat16, which rounds each of 53 layers by up to 2⁻⁸ of a value: a root mean square of √53 · 2⁻⁸ = 0.03, thrice.
+LIMITS = {"uint8": 0.5, "int8": 0.5, BFLOAT16: 0.1}
 
 
 def compare(
@@ -29,7 +30,7 @@ def compare(
     images = np.random.default_rng(1).uniform(-1, 1, (batch, *net.input_shape)).astype(np.float32)
     judge = {OURS_IN_FLOAT} if wanted and numbers != FLOAT32 else set()
     runtimes = set_up(net, images, threads, wanted | judge, numbers)
-    differences = check(runtimes) if numbers == FLOAT32 else check_integers(runtimes)
+    differences = check(runtimes) if numbers == FLOAT32 else check_coarse(runtimes, LIMITS[numbers])
     calls = {
         name: lambda run=runtime.run: net.finish(run())
         for name, runtime in runtimes.items()
@@ -70,6 +71,10 @@ def adapters(numbers: str) -> Mapping[str, Callable[..., Runtime]]:
     """The runtimes that there are for networks of such numbers."""
     if numbers == FLOAT32:
         return RUNTIMES
+    if numbers == BFLOAT16:
+        from runtimes import bfloat16
+
+        return bfloat16.RUNTIMES
     from runtimes import integers
 
     return integers.runtimes(numbers)
@@ -105,10 +110,10 @@ def check(runtimes: Mapping[str, Runtime]) -> dict[str, float]:
     return differences
 
 
-def check_integers(runtimes: Mapping[str, Runtime]) -> dict[str, float]:
+def check_coarse(runtimes: Mapping[str, Runtime], limit: float) -> dict[str, float]:
     """Return how far each output is from float32's, in standard deviations of that (root mean square).
 
-    Ours must be LiteRT's to the last bit; the others have integers of their own, and must be near.
+    Our integers must be LiteRT's to the last bit; the others have integers of their own, and must be near.
     """
     outputs = {name: runtime.logits(runtime.run()).astype(np.float64) for name, runtime in runtimes.items()}
     exact = outputs[OURS_IN_FLOAT]
@@ -116,7 +121,7 @@ def check_integers(runtimes: Mapping[str, Runtime]) -> dict[str, float]:
         raise SystemExit(f"{np.count_nonzero(outputs['litert'] != outputs[OURS])} outputs differ from LiteRT's")
     differences = {name: float(np.sqrt(np.mean((x - exact) ** 2)) / exact.std()) for name, x in outputs.items()}
     for name, difference in differences.items():
-        if not difference < COARSE_AGREEMENT:
+        if not difference < limit:
             raise SystemExit(f"{name} differs from float32 by {difference:.2f} standard deviations")
     return differences
 

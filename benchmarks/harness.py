@@ -13,7 +13,7 @@ from typing import Any
 
 from npmnv2.lab.timing import median_seconds
 
-VECTORS = ("sse4_2", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "asimd", "sve")
+VECTORS = ("sse4_2", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "asimd", "sve")
 
 
 def pin(threads: int) -> list[int]:

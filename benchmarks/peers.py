@@ -22,7 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", default="1.0_224", help="depth multiplier and image size")
     parser.add_argument("--task", choices=("classify", "segment", "detect"), default="classify")
-    parser.add_argument("--numbers", choices=("float32", "uint8", "int8"), default="float32")
+    parser.add_argument("--numbers", choices=("float32", "bf16", "uint8", "int8"), default="float32")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.1, help="per runtime and round")
     parser.add_argument(

@@ -13,7 +13,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recorded import ACCURACY, CHOICES, COLD_START, INTEGER_WORKS, KERNELS, MEMORY, NODES, RESULTS, ROOT, WORKS
+from recorded import (
+    ACCURACY,
+    BFLOAT16_WORKS,
+    CHOICES,
+    COLD_START,
+    INTEGER_WORKS,
+    KERNELS,
+    MEMORY,
+    NODES,
+    RESULTS,
+    ROOT,
+    WORKS,
+)
 
 
 def main() -> None:
@@ -26,7 +38,7 @@ def main() -> None:
         return not options.words or any(word in file.name for word in options.words)
 
     RESULTS.mkdir(exist_ok=True)
-    for work in filter(lambda work: chosen(work.file), (*WORKS, *INTEGER_WORKS)):
+    for work in filter(lambda work: chosen(work.file), (*WORKS, *INTEGER_WORKS, *BFLOAT16_WORKS)):
         arguments = [f"--{name}={value}" for name, value in work._asdict().items()]
         peak = ["--peak"] if work in INTEGER_WORKS else []
         run("peers.py", *arguments, *peak, f"--rounds={options.rounds}", f"--json={work.file}")

@@ -56,6 +56,10 @@ INTEGER_WORKS = (
     Work("1.0_513", 1, 1, "segment", "uint8"),
     Work("1.0_513", 1, 2, "segment", "uint8"),
 )
+BFLOAT16_WORKS = (
+    *(Work("1.0_224", batch, threads, numbers="bf16") for batch in (1, 32) for threads in (1, 2)),
+    *(Work("1.0_513", 1, threads, "segment", "bf16") for threads in (1, 2)),
+)
 # The grid: all official classifiers by all batches and threads, and what runs on one image at a time.
 OFFICIAL = (
     *(f"{m}_{s}" for m, s in itertools.product(("0.35", "0.5", "0.75", "1.0"), (96, 128, 160, 192, 224))),

@@ -67,6 +67,35 @@ def integers() -> str:
     return f"{harness.table(header, lines)}\n\n{basis(about)}" if lines else "Not recorded yet."
 
 
+def bfloat16() -> str:
+    """The same of products of bfloat16, beside OpenVINO's and our own float32."""
+    lines, about = [], {}
+    for work, about in recorded.recorded(recorded.BFLOAT16_WORKS).items():
+        timings = recorded.shown(about)
+        cells = [f"{timings[name].ms:.2f}" for name in ("openvino", OURS_IN_FLOAT)]
+        ratios = [f"{ratio:.2f}" for ratio in _bfloat16_ratios(about)]
+        lines.append([str(work), f"**{timings[OURS].ms:.2f}**", *cells, *ratios])
+    header = ["ms per image", OURS, "openvino", OURS_IN_FLOAT, "of openvino", "of our float32"]
+    return f"{harness.table(header, lines)}\n\n{basis(about)}" if lines else "Not recorded yet."
+
+
+def bfloat16_ratios() -> str:
+    """The same in a sentence."""
+    found = recorded.recorded(recorded.BFLOAT16_WORKS).values()
+    if not found:
+        return "Not recorded yet."
+    rival, ours = zip(*map(_bfloat16_ratios, found))
+    return (
+        f"Products of bfloat16 take {min(ours):.2f} to {max(ours):.2f} of float32's time, and {min(rival):.2f} to "
+        f"{max(rival):.2f} of that of OpenVINO in bfloat16."
+    )
+
+
+def _bfloat16_ratios(figures: dict) -> list[float]:
+    timings = recorded.shown(figures)
+    return [harness.ratio(timings[OURS].rounds, timings[name].rounds) for name in ("openvino", OURS_IN_FLOAT)]
+
+
 def quantization() -> str:
     """What quantization costs a classifier, by scheme."""
     measured = recorded.read(QUANTIZATION)
@@ -346,6 +375,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "layer_bounds": layer_bounds,
     "classifier": classifier,
     "integers": integers,
+    "bfloat16": bfloat16,
+    "bfloat16_ratios": bfloat16_ratios,
     "choices": choices,
     "grid": grid,
     "grid_details": grid_details,

@@ -46,12 +46,11 @@ class Runtime:
 class Ours(Runtime):
     """npmnv2."""
 
-    backend = "compiled"
+    backend, precision = "compiled", "float32"
 
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
-        self.executable = get_backend(self.backend).compile(
-            network.plan, fold_batch_norms(network.plan, weights), threads
-        )
+        backend = get_backend(self.backend, precision=self.precision)
+        self.executable = backend.compile(network.plan, fold_batch_norms(network.plan, weights), threads)
         self.images, self.outputs = images, network.outputs
 
     def run(self) -> list[np.ndarray]:
@@ -100,7 +99,7 @@ class OnnxRuntime(ChannelsFirst):
 class OpenVino(ChannelsFirst):
     """OpenVINO's CPU plugin in float32 with the hint for latency: one stream that uses all threads."""
 
-    streams = 1
+    streams, precision = 1, "f32"
 
     def __init__(self, network: Network, weights: Weights, images: np.ndarray, threads: int) -> None:
         import openvino
@@ -115,7 +114,7 @@ class OpenVino(ChannelsFirst):
             model,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": self.precision,
                 "PERFORMANCE_HINT": "LATENCY" if self.streams == 1 else "THROUGHPUT",
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": self.streams,

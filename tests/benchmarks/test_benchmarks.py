@@ -147,6 +147,45 @@ def test_the_table_of_integers(benchmarks: None, monkeypatch: pytest.MonkeyPatch
     }
 
 
+def test_comparisons_of_bfloat16_are_recorded(benchmarks: None) -> None:
+    from recorded import BFLOAT16_WORKS, OURS_IN_FLOAT, recorded
+
+    measured = recorded(BFLOAT16_WORKS)
+    assert set(measured) == set(BFLOAT16_WORKS)
+    for work, figures in measured.items():
+        assert {name: figures[name] for name in work._fields} == work._asdict()
+        assert "avx512_bf16" in figures["machine"]["vectors"]
+        assert {"npmnv2", OURS_IN_FLOAT, "openvino"} <= set(figures["results"])
+
+
+def test_the_table_of_bfloat16(benchmarks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import recorded
+    import table
+
+    def figures(ours: float, openvino: float, single: float) -> dict[str, object]:
+        times = {"npmnv2": ours, "openvino": openvino, "npmnv2, float32": single}
+        results = {name: {"ms_per_image": ms, "rounds_ms_per_image": [ms]} for name, ms in times.items()}
+        about = {"processor": "P", "vectors": [], "system": "S"}
+        return {"results": results, "machine": about, "versions": {}, "date": "today"}
+
+    found = dict(zip(recorded.BFLOAT16_WORKS, (figures(3.0, 4.0, 6.0), figures(2.0, 4.0, 2.5))))
+    monkeypatch.setattr(recorded, "recorded", lambda works: found)
+    header, _, row, *_ = (line.strip("|").split("|") for line in table.bfloat16().splitlines())
+    assert dict(zip(map(str.strip, header), map(str.strip, row))) == {
+        "ms per image": "1.0_224 bf16, batch 1, 1 thread",
+        "npmnv2": "**3.00**",
+        "openvino": "4.00",
+        "npmnv2, float32": "6.00",
+        "of openvino": "0.75",
+        "of our float32": "0.50",
+    }
+    assert table.bfloat16_ratios() == (
+        "Products of bfloat16 take 0.50 to 0.80 of float32's time, and 0.50 to 0.75 of that of OpenVINO in bfloat16."
+    )
+    monkeypatch.setattr(recorded, "recorded", lambda works: {})
+    assert table.bfloat16() == table.bfloat16_ratios() == "Not recorded yet."
+
+
 def test_the_better_of_two_ways_to_run_openvino_is_shown(benchmarks: None) -> None:
     from recorded import shown
 
@@ -490,14 +529,14 @@ def test_a_runtime_that_disagrees_stops_the_comparison(benchmarks: None) -> None
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_integers_are_litert_s_and_near_float32(benchmarks: None, task: str, dtype: str) -> None:
     pytest.importorskip("ai_edge_litert")
-    from comparison import check_integers, set_up
+    from comparison import check_coarse, set_up
     from network import network
 
     net = network(task, "0.35_65")
     images = np.random.default_rng(0).uniform(-1, 1, (2, 65, 65, 3)).astype(np.float32)
     ready = set_up(net, images, 1, ("npmnv2", "npmnv2, float32", "litert"), dtype)
     assert set(ready) == {"npmnv2", "npmnv2, float32", "litert"}
-    differences = check_integers(ready)
+    differences = check_coarse(ready, 0.5)
     assert differences["npmnv2"] == differences["litert"] > 0
     zero_points = {q.zero_point for q in ready["npmnv2"].integers.quantization.kernels.values()}
     assert (zero_points == {0}) == (dtype == "int8")
@@ -508,18 +547,18 @@ def test_integers_are_litert_s_and_near_float32(benchmarks: None, task: str, dty
 def test_tools_of_other_runtimes_make_integers_that_are_near(benchmarks: None) -> None:
     for package in ("onnxruntime", "onnx", "openvino", "nncf"):
         pytest.importorskip(package)
-    from comparison import check_integers, set_up
+    from comparison import check_coarse, set_up
     from network import network
 
     net = network("classify", "0.35_64")
     images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
     ready = set_up(net, images, 2, (), "int8")
     assert set(ready) >= {"onnxruntime", "onnxruntime, signed", "openvino", "openvino, 2 streams"}
-    assert all(0 <= difference < 0.3 for difference in check_integers(ready).values())
+    assert all(0 <= difference < 0.3 for difference in check_coarse(ready, 0.5).values())
 
 
 def test_integers_that_are_not_litert_s_stop_the_comparison(benchmarks: None) -> None:
-    from comparison import check_integers
+    from comparison import check_coarse
 
     class Answers:
         def __init__(self, output: np.ndarray) -> None:
@@ -534,11 +573,27 @@ def test_integers_that_are_not_litert_s_stop_the_comparison(benchmarks: None) ->
     exact = np.random.default_rng(0).normal(size=(1, 10))
     near, far = exact + 0.1 * exact.std(), exact[:, ::-1]
     right = {"npmnv2, float32": Answers(exact), "litert": Answers(near), "npmnv2": Answers(near)}
-    assert check_integers(right)["npmnv2"] == pytest.approx(0.1)
+    assert check_coarse(right, 0.5)["npmnv2"] == pytest.approx(0.1)
     with pytest.raises(SystemExit, match="1 outputs differ from LiteRT's"):
-        check_integers({**right, "npmnv2": Answers(near + 0.01 * (np.arange(10) == 3))})
+        check_coarse({**right, "npmnv2": Answers(near + 0.01 * (np.arange(10) == 3))}, 0.5)
     with pytest.raises(SystemExit, match="openvino differs from float32"):
-        check_integers({**right, "openvino": Answers(far)})
+        check_coarse({**right, "openvino": Answers(far)}, 0.5)
+
+
+def test_products_of_bfloat16_are_near_float32(benchmarks: None) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnx")
+    from comparison import LIMITS, check_coarse, set_up
+    from network import network
+    from npmnv2.kernels.host.engine import find_bfloat16_engine
+
+    net = network("classify", "0.35_64")
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    ready = set_up(net, images, 2, (), "bf16")
+    assert ("npmnv2" in ready) == (find_bfloat16_engine() is not None)
+    assert set(ready) - {"npmnv2"} == {"openvino", "openvino, 2 streams", "npmnv2, float32"}
+    differences = check_coarse(ready, LIMITS["bf16"])
+    assert "npmnv2" not in ready or differences["npmnv2"] > 1e-3
 
 
 def test_the_peaks_are_measured(benchmarks: None) -> None:
