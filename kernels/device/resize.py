@@ -48,10 +48,16 @@ def make_run_resize(target: Target) -> Any:
         above, below = lerp(values[0], values[1], across), lerp(values[2], values[3], across)
         emit.store_map(lerp(above, below, down), builder.add(output, offset))
 
-    @njit(cached=False, variant=target.name)
+    return make_mixed_rows(mix, vector, target.name)
+
+
+def make_mixed_rows(mix: Any, vector_bytes: int, variant: str) -> Any:
+    """Return the function that resizes a map by a way to mix vectors of four pixels; workers share its rows."""
+
+    @njit(cached=False, variant=variant)
     def run_resize(step, bases, worker, workers):
         columns, rows = address(bases, step.tables.columns), address(bases, step.tables.rows)
-        source, size = address(bases, step.input.ref), step.product.vectors * vector
+        source, size = address(bases, step.input.ref), step.product.vectors * vector_bytes
         first, last = share(step.output.height, worker, workers)
         output = address(bases, step.output.ref) + first * step.output.width * step.output.pixel_stride
         for row in range(rows + first * _SAMPLE_BYTES, rows + last * _SAMPLE_BYTES, _SAMPLE_BYTES):
@@ -59,7 +65,7 @@ def make_run_resize(target: Target) -> Any:
             for column in range(columns, columns + step.output.width * _SAMPLE_BYTES, _SAMPLE_BYTES):
                 left, right = load_integer(column), load_integer(column + UPPER)
                 corners = Corners(above + left, above + right, below + left, below + right)
-                for offset in range(0, size, vector):
+                for offset in range(0, size, vector_bytes):
                     mix(corners, offset, column, row, output)
                 output += step.output.pixel_stride
 

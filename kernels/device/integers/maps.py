@@ -8,16 +8,14 @@ from typing import Any
 from llvmlite import ir
 
 from ...host import steps
-from ...host.steps import SAMPLE
 from ...host.target import FLOAT_BYTES, IntegerTarget
 from ..addressing import View, address, share
 from ..jit import njit
-from ..resize import UPPER, WEIGHT, Corners
-from ..simd import BYTE, INT32, INT64, Loop, intrinsic_void, load_integer
+from ..resize import WEIGHT, make_mixed_rows
+from ..simd import BYTE, INT32, INT64, Loop, intrinsic_void
 from .rescale import Rescaler
 from .simd import IntegerEmitter, integers_emitted
 
-_SAMPLE_BYTES = SAMPLE.itemsize
 # Bits of the weights of XNNPACK's resize.
 _WEIGHT_BITS = 11
 # Bits that hold the number of a channel.
@@ -138,22 +136,7 @@ def make_run_resize(target: IntegerTarget) -> Any:
         mixed = builder.add(lerp(above, below, down), emit.constant(1 << (2 * _WEIGHT_BITS - 1)))
         emit.store_bytes(builder.ashr(mixed, emit.constant(2 * _WEIGHT_BITS)), builder.add(output, offset))
 
-    @njit(cached=False, variant=target.name)
-    def run_resize(step, bases, worker, workers):
-        columns, rows = address(bases, step.tables.columns), address(bases, step.tables.rows)
-        source, size = address(bases, step.input.ref), step.product.vectors * lanes
-        first, last = share(step.output.height, worker, workers)
-        output = address(bases, step.output.ref) + first * step.output.width * step.output.pixel_stride
-        for row in range(rows + first * _SAMPLE_BYTES, rows + last * _SAMPLE_BYTES, _SAMPLE_BYTES):
-            above, below = source + load_integer(row), source + load_integer(row + UPPER)
-            for column in range(columns, columns + step.output.width * _SAMPLE_BYTES, _SAMPLE_BYTES):
-                left, right = load_integer(column), load_integer(column + UPPER)
-                corners = Corners(above + left, above + right, below + left, below + right)
-                for offset in range(0, size, lanes):
-                    mix(corners, offset, column, row, output)
-                output += step.output.pixel_stride
-
-    return run_resize
+    return make_mixed_rows(mix, lanes, target.name)
 
 
 @intrinsic_void(3)
