@@ -27,6 +27,11 @@ ONE, TWO, THREE, ONE_AND_A_HALF = 1, 2, 3, 4
 # 12 × 2: 96, 14 × 2: 93, 7 × 4: 80; 12 × 1: 84, 14 × 1: 67.
 _PIXELS_OF_32_REGISTERS = {ONE: 12, TWO: 7, THREE: 7, ONE_AND_A_HALF: 8}
 _PIXELS_OF_16_REGISTERS = {ONE: 12, TWO: 6, THREE: 4, ONE_AND_A_HALF: 6}
+# The last pixels of an area, if whole tiles leave at most so many, go by small ones: of four sums where a vector of 16
+# lanes takes the FMA units a whole cycle, of eight where two vectors do. Of the other kinds it is not worth the code.
+FEW_PIXELS = 4
+_FEW_OF_16_LANES = {TWO: 2, THREE: 2}
+_FEW_OF_SHORT_VECTORS = {TWO: 4, THREE: 2}
 
 
 class Sum(NamedTuple):
@@ -65,6 +70,11 @@ def tile_pixels(target: Target) -> dict[int, int]:
     return _PIXELS_OF_32_REGISTERS if target.registers >= 32 else _PIXELS_OF_16_REGISTERS
 
 
+def small_tile_pixels(target: Target) -> dict[int, int]:
+    """Pixels per small tile, by its kind if there are any."""
+    return _FEW_OF_16_LANES if target.lanes == 16 else _FEW_OF_SHORT_VECTORS
+
+
 def _sums(kind: int, pixels: int) -> list[Sum]:
     if kind != ONE_AND_A_HALF:
         return [Sum((pixel,), vector) for pixel in range(pixels) for vector in range(kind)]
@@ -72,14 +82,13 @@ def _sums(kind: int, pixels: int) -> list[Sum]:
     return whole + [Sum((pixel, pixel + 1), 1) for pixel in range(0, pixels, 2)]
 
 
-def make_tile(target: Target, kind: int, form: Form) -> Any:
-    """Return a function that computes one tile for maps of a form.
+def make_tile(target: Target, kind: int, pixels: int, form: Form) -> Any:
+    """Return a function that computes one tile of so many pixels for maps of a form.
 
     It is called as ``tile(source: View, segments: Segments, product: Product, residual, output: View, position:
     Position, ahead: Prefetch)``. `residual` is an address, 0 for none: of what is added before the clip, in the layout
     of the output.
     """
-    pixels = tile_pixels(target)[kind]
     sums = _sums(kind, pixels)
 
     @emitted(target, form)
@@ -193,33 +202,57 @@ def tile_kind(panel, vectors, half):
     return panel_vectors(panel, vectors)
 
 
-def make_multiply_by(target: Target, kind: int, form: Form) -> Any:
-    """Return the function that computes one panel for all pixels of an area by tiles of one kind.
+def make_run_tiles(target: Target, kind: int, size: int, form: Form) -> Any:
+    """Return the function that computes one panel for some pixels of an area by tiles of one kind and size.
 
-    Its arguments are those of `make_multiply`, but for the kind.
+    It is called as ``run_tiles(source, segments, product, residual, output, area, first, last)``: as that of
+    `make_multiply`, with a range of the area's pixels instead of the kind.
     """
-    tile, tile_size = make_tile(target, kind, form), tile_pixels(target)[kind]
+    tile = make_tile(target, kind, size, form)
     line = (2 if kind == ONE_AND_A_HALF else kind) * target.vector_bytes
 
-    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}-{kind}")
-    def multiply(source, segments, product, residual, output, area):
-        a, c, x = source.address, output.address, 0
+    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}-{kind}-{size}")
+    def run_tiles(source, segments, product, residual, output, area, first, last):
+        row, x = first // area.width, first % area.width
+        a = source.address + first * source.pixel_stride + row * source.row_jump
+        c = output.address + first * output.pixel_stride + row * output.row_jump
         # While this panel is in use, the next one is fetched, a piece in every iteration of every tile.
         sums = segments.number * segments.length
-        ahead, ahead_stride = product.weights + sums * line, (line * tile_size + area.pixels - 1) // area.pixels
+        ahead_stride = (line * size + area.pixels - 1) // area.pixels
+        ahead = product.weights + sums * line * (area.pixels + first) // area.pixels
         # Where there is no residual, the tile must find 0 at every pixel.
-        distance = residual - c if residual != 0 else 0
-        for first in range(0, area.pixels, tile_size):
+        distance = residual - output.address if residual != 0 else 0
+        for pixel in range(first, last, size):
             tile(
                 View(a, source.pixel_stride, source.row_jump), segments, product, c + distance if distance != 0 else 0,
                 View(c, output.pixel_stride, output.row_jump),
-                Position(x, area.width, min(tile_size, area.pixels - first)), Prefetch(ahead, ahead_stride),
+                Position(x, area.width, min(size, last - pixel)), Prefetch(ahead, ahead_stride),
             )  # fmt: skip
-            x += tile_size
-            a, c = a + tile_size * source.pixel_stride, c + tile_size * output.pixel_stride
+            x += size
+            a, c = a + size * source.pixel_stride, c + size * output.pixel_stride
             while x >= area.width:
                 x, a, c = x - area.width, a + source.row_jump, c + output.row_jump
             ahead += sums * ahead_stride
+
+    return run_tiles
+
+
+def make_multiply_by(target: Target, kind: int, form: Form) -> Any:
+    """Return the function that computes one panel for all pixels of an area by tiles of one kind, whole and small ones.
+
+    Its arguments are those of `make_multiply`, but for the kind.
+    """
+    size, few = tile_pixels(target)[kind], small_tile_pixels(target).get(kind)
+    whole = make_run_tiles(target, kind, size, form)
+    small, most = (make_run_tiles(target, kind, few, form), FEW_PIXELS) if few else (whole, 0)
+
+    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}-{kind}")
+    def multiply(source, segments, product, residual, output, area):
+        rest = area.pixels % size
+        last = area.pixels - rest if rest <= most else area.pixels
+        whole(source, segments, product, residual, output, area, ZERO64, last)
+        if last < area.pixels:
+            small(source, segments, product, residual, output, area, last, area.pixels)
 
     return multiply
 

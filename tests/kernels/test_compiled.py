@@ -77,6 +77,16 @@ def test_sums_start_at_the_bias_and_add_fused_products_in_order(cin: int, cout: 
         assert comp[0, 0, pixel, o] == _fused(bias[o], list(zip(x[0, 0, pixel], kernel[:, o])))
 
 
+@pytest.mark.parametrize("channels", [16, 24, 32, 48])
+def test_pixels_do_not_depend_on_how_many_there_are(channels: int) -> None:
+    """Whole and small tiles compute the same, wherever a run of them ends."""
+    x, kernel, bias = arrays(channels, (1, 1, 16, 5), (5, channels), (channels,))
+    alone = np.concatenate([compiled.pointwise(x[:, :, [i]], kernel, bias, NO_CLIP) for i in range(16)], axis=2)
+    for count in range(1, 17):
+        together = compiled.pointwise(x[:, :, :count], kernel, bias, NO_CLIP)
+        np.testing.assert_array_equal(together, alone[:, :, :count])
+
+
 def test_convolutions_add_in_the_order_of_rows_columns_channels() -> None:
     x, kernel, bias = arrays(1, (1, 4, 5, 2), (3, 3, 2, 3), (3,))
     comp = compiled.conv(x, kernel, bias, Geometry(), NO_CLIP)
