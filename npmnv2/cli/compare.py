@@ -21,8 +21,8 @@ _EXAMPLES = (
     "compare model.h5 int8.h5 cat.jpg --steps --litert",
 )
 _SIDE = (
-    "name or file, and after @ how to run it: a backend, float64, an arithmetic, or keras, torch, litert, onnxruntime, "
-    "tensorflow, activations"
+    "name or file, and after @ how to run it: a backend, float64, bf16, an arithmetic, or keras, torch, litert, "
+    "onnxruntime, tensorflow, activations"
 )
 
 

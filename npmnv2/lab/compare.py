@@ -13,7 +13,7 @@ from npmnv2.errors import ArgumentError
 from npmnv2.kernels import Array, softmax
 from npmnv2.lab.adapters.interface import Adapter
 from npmnv2.lab.adapters.selection import open_side
-from npmnv2.lab.alignment import align
+from npmnv2.lab.alignment import align, completed
 from npmnv2.lab.comparison import (
     TOLERANCE,
     Comparison,
@@ -49,7 +49,9 @@ def compare(
     photo
         As `predict` takes it; or a float array (N, H, W, C) that is the network's input already.
     tolerance : float
-        A layer diverges where it differs by more than this share of its largest value.
+        A layer diverges where it differs by more than this share of its largest value. Where a side has
+        ``precision="bf16"`` the two agree, too, if every layer differs by no more than bfloat16's worst case from
+        what the reference makes of the same inputs.
     own_input : bool
         Let each model prepare the photo in its own way. Without it both see what the reference makes of it.
     diagnose : bool
@@ -78,14 +80,18 @@ def compare(
     first = expected if sides[0].runtime == "npmnv2" else align(sides[0].taps(x), judge.plan, expected)[0]
     second, scales, _ = align(sides[1].taps(other_x), judge.plan, expected)
     values = second
+    judged = judge is sides[0].model and judge.quantization is None
+    rounded = _rounded(judge, values, x) if judged and _in_bfloat16(*sides) else frozenset()
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     if diagnose and judge is sides[0].model:
         from npmnv2.lab import diagnosis
 
-        findings = diagnosis.diagnose(judge, second, x, photo=None if _is_input(photo) else photo, scales=scales)
+        findings = diagnosis.diagnose(
+            judge, second, x, photo=None if _is_input(photo) else photo, scales=scales, rounded=rounded
+        )
         if not scales and judge.quantization is None:
-            strange = diagnosis.unexplained(judge, second, x, findings)
+            strange = diagnosis.unexplained(judge, second, x, findings, rounded)
             remarks = (f"no known fault explains what is off at {', '.join(strange)}",) if strange else ()
     if IMAGE not in first or IMAGE not in second or np.array_equal(first[IMAGE], second[IMAGE]):
         # Only an input that differs is worth a line.
@@ -102,8 +108,21 @@ def compare(
         environment(),
         x[0],
     )
+    if rounded.issuperset(part.name for part in judge.plan.parts()):
+        return replace(found, only_rounds=not findings and IMAGE not in first)
     in_integers = bool(sides[0].scales and scales) and judge is sides[0].model
     return replace(found, only_rounds=True) if in_integers and _only_rounds(found, judge, values, x, scales) else found
+
+
+def _in_bfloat16(*sides: Adapter) -> bool:
+    return any(getattr(side.model, "precision", "") == "bf16" for side in sides)
+
+
+def _rounded(judge: Any, values: dict[str, Array], x: Array) -> frozenset[str]:
+    """Layers of a run that differ from the reference, on their own inputs, by no more than bfloat16's rounding."""
+    from npmnv2.lab.error_model import rounded_to_bfloat16
+
+    return rounded_to_bfloat16(judge, completed({IMAGE: x, **values}, judge.plan))
 
 
 def _only_rounds(found: Comparison, judge: Any, values: Mapping[str, Array], x: Array, scales: Any) -> bool:

@@ -149,7 +149,8 @@ class Comparison:
         The network's input, to be shown beside the error maps.
     only_rounds : bool
         Of a quantized network: whether each layer is within one step of what the reference makes of the same inputs,
-        so that larger differences are rounding that adds up.
+        so that larger differences are rounding that adds up. With bfloat16, whether each is within that type's
+        rounding of it.
     """
 
     reference: str
@@ -204,6 +205,11 @@ class Comparison:
             return f"{parting.name} is the first layer that {what}"
         if worst.largest == 0:
             return "all layers are equal, bit for bit"
+        if self.only_rounds and worst.steps is None:
+            return (
+                "every layer is within bfloat16's rounding of what the reference makes of the same inputs: it adds up "
+                f"to {worst.relative:.1e} at {worst.name}"
+            )
         if self.only_rounds:
             furthest = max(self.layers, key=lambda layer: layer.steps or 0.0)
             return (

@@ -12,7 +12,7 @@ small as float32 makes them are not looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,7 +48,13 @@ LONGEST_STRETCH = 12
 
 
 def diagnose(
-    judge: Any, values: Mapping[str, Array], x: Array, *, photo: Any = None, scales: Mapping[str, float] | None = None
+    judge: Any,
+    values: Mapping[str, Array],
+    x: Array,
+    *,
+    photo: Any = None,
+    scales: Mapping[str, float] | None = None,
+    rounded: Collection[str] = (),
 ) -> tuple[Finding, ...]:
     """Known faults of a run, in the order of its layers.
 
@@ -64,13 +70,17 @@ def diagnose(
         What `x` was made of: other ways to prepare it are tried.
     scales : mapping of str to float, optional
         Steps of the suspect's quantized values.
+    rounded : collection of str
+        Layers that are known to do nothing but round, and are not looked at.
     """
-    return tuple(_Examination(judge, values, x, photo, scales or {}).findings())
+    return tuple(_Examination(judge, values, x, photo, scales or {}, rounded).findings())
 
 
-def unexplained(judge: Any, values: Mapping[str, Array], x: Array, found: Sequence[Finding]) -> list[str]:
+def unexplained(
+    judge: Any, values: Mapping[str, Array], x: Array, found: Sequence[Finding], rounded: Collection[str] = ()
+) -> list[str]:
     """Layers that are clearly off although nothing known explains it."""
-    accused = {finding.layer for finding in found}
+    accused = {finding.layer for finding in found} | {*rounded}
     examination = _Examination(judge, values, x, None, {})
     return [
         stretch[-1].part.name
@@ -103,6 +113,7 @@ class _Examination:
     x: Array
     photo: Any
     scales: Mapping[str, float]
+    rounded: Collection[str] = ()
     known: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -201,7 +212,7 @@ class _Examination:
     def _judged(self, stretch: list[Call]) -> Iterator[Finding]:
         name = stretch[-1].part.name
         before = self.error(_run(stretch), name)
-        if before > self.noise(name):
+        if before > self.noise(name) and name not in self.rounded:
             yield from self._explained(stretch, before, self._hypotheses(stretch))
         yield from self._extra_residual(stretch[-1])
 

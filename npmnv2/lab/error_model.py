@@ -5,15 +5,18 @@ Stability of Numerical Algorithms*, 2nd edition, section 3.1). For a whole netwo
 there variances are propagated: rounding errors are modeled as independent with mean zero, and a sum of n terms then
 errs by about ``√n·u`` of its magnitude (Higham and Mary, *A New Approach to Probabilistic Rounding Error Analysis*,
 SIAM J. Sci. Comput. 41(5), 2019), as a standard deviation.
+
+bfloat16 has the worst case only: its errors are too large for variances to be propagated to first order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from npmnv2.backends.bfloat16 import last_values
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import NO_CLIP, Array, conv, dense, depthwise, pointwise
 from npmnv2.lab.numerics import gamma
@@ -32,7 +35,8 @@ from npmnv2.network.layers import (
 from npmnv2.network.plan import IMAGE, Node, Part, Plan, parts_of
 from npmnv2.weights.checkpoint import fold_batch_norms
 
-UNIT = 2.0**-24
+# Half the distance between 1 and the next number of 24 binary digits, and of 8.
+UNIT, BFLOAT16_UNIT = 2.0**-24, 2.0**-8
 # Standard deviations within which errors of a million values lie, but for one network in thirty: 2·10⁶·exp(−6²/2).
 DEVIATIONS = 6.0
 # Rounding of a weight and of a bias to float32 comes before the n + 1 roundings of their sum.
@@ -83,6 +87,46 @@ def error_bounds(model: Any, x: Array) -> list[LayerBound]:
         last = parts_of(node)[-1].name
         values[node.name], variances[node.name] = values[last], variances[last]
     return bounds
+
+
+def rounded_to_bfloat16(model: Any, values: Mapping[str, Array]) -> frozenset[str]:
+    """Parts that a run has as near as bfloat16's worst case to what they make, in double precision, of its own inputs.
+
+    Parameters
+    ----------
+    model : model
+        Says what a layer makes of its inputs.
+    values : mapping of str to Array
+        The run's, by endpoint, with its image; a part without its value or inputs is not among those found.
+    """
+    weights = fold_batch_norms(model.plan, model.weights, np.float64)
+    executable, exact = NumpyExecutable(model.plan, weights), last_values(model.plan)
+    found = set()
+    for part in model.plan.parts():
+        if not {part.name, *part.inputs} <= values.keys():
+            continue
+        inputs, seen = [values[name].astype(np.float64) for name in part.inputs], values[part.name]
+        expected = executable.evaluate(Node(*part), *inputs)
+        bound = _worst_in_bfloat16(part, weights, inputs, expected, part.name not in exact)
+        if seen.shape == expected.shape and bool((np.abs(seen - expected) <= bound).all()):
+            found.add(part.name)
+    return frozenset(found)
+
+
+def _worst_in_bfloat16(part: Part, weights: Any, inputs: list[Array], y: Array, rounds: bool) -> Array:
+    """What products and the result round to bfloat16, on top of float32's worst case."""
+    layer = part.layer
+    worst, _ = _ERRORS[type(layer)](part, weights, inputs, [np.zeros_like(x) for x in inputs])
+    if isinstance(layer, (Conv, Depthwise, Dense)):
+        kernel, bias = (np.abs(weights[f"{part.name}/{variable}"]) for variable in ("kernel", "bias"))
+        # A weight of products is rounded, and the sum before a function, which is at most this large.
+        products = not isinstance(layer, Depthwise) and part.inputs != (IMAGE,)
+        function = activation(getattr(layer, "activation", "linear")).function is not None
+        share = (1 + BFLOAT16_UNIT) ** (products + function) - 1
+        slope = _STEEPEST if function else 1.0
+        worst = (worst + slope * share * _linear(part, np.abs(inputs[0]), kernel, bias)) * (1 + share)
+    moves = isinstance(layer, (Concat, ConcatRows))
+    return worst + BFLOAT16_UNIT * (np.abs(y) + worst) if rounds and not moves else worst
 
 
 def _bound(name: str, worst: Array, variance: Array, value: Array) -> LayerBound:

@@ -192,3 +192,29 @@ def test_what_no_known_fault_explains_is_said(model) -> None:
     found = npmnv2.compare(model, values, x)
     assert found.findings == ()
     assert found.remarks == ("no known fault explains what is off at block_5_expand",)
+
+
+def test_bfloat16_is_judged_by_its_own_rounding(model, file) -> None:
+    for sides in ((file, f"{file}@bf16,numpy"), (f"{file}@bf16,numpy", file)):
+        found = npmnv2.compare(*sides, PHOTO)
+        assert found.worst.relative > 1e-2
+        assert found.agree, found.verdict
+        assert "within bfloat16's rounding" in found.verdict
+        assert not found.remarks
+
+
+def test_a_fault_is_found_behind_bfloat16_s_rounding(model) -> None:
+    faulty = MobileNetV2ForImageClassification(
+        model.config.replace(tf_padding=False), model.weights, backend="numpy", precision="bf16"
+    )
+    found = npmnv2.compare(model, faulty, PHOTO)
+    assert not found.agree
+    assert {finding.fault for finding in found.findings} == {"padding"}
+    assert {f.layer for f in found.findings} <= {"Conv1", *(f"block_{i}_depthwise" for i in (1, 3, 6, 13))}
+
+
+def test_other_input_is_no_rounding_of_bfloat16(model, file) -> None:
+    other = open_side(f"{file}@bf16,numpy").model
+    other.processor = npmnv2.MobileNetV2ImageProcessor.preset("keras", 64)
+    found = npmnv2.compare(model, other, PHOTO, own_input=True, diagnose=False)
+    assert found.first_divergent.name == IMAGE

@@ -1,4 +1,4 @@
-"""Bounds of float32's errors hold for both backends, and are not idle."""
+"""Bounds of float32's and bfloat16's errors hold for all backends, and are not idle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from engines import BACKENDS
 
 from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation
 from npmnv2.backends.numpy import NumpyExecutable
-from npmnv2.lab.error_model import UNIT, error_bounds
+from npmnv2.lab import error_model
+from npmnv2.lab.alignment import completed
+from npmnv2.lab.error_model import UNIT, error_bounds, rounded_to_bfloat16
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.network.plan import Node
 from npmnv2.network.quantization import value_parts
@@ -68,3 +70,20 @@ def test_a_mean_and_a_sum_round_once() -> None:
     bounds = {bound.name: bound for bound in error_bounds(model, np.zeros((1, 64, 64, 3)))}
     for name in ("block_2_add", "global_average_pooling2d"):
         assert bounds[name].worst == pytest.approx(UNIT)
+
+
+def test_the_worst_case_of_bfloat16_holds_for_every_layer(network, monkeypatch) -> None:
+    """As NumPy defines it, and so for the compiled kernels; a change beyond it is seen, and units are no larger."""
+    model, x = network
+    half = type(model)(model.config, model.weights, backend="numpy", precision="bf16")
+    values = completed({"image": x, **half.trace(x)}, model.plan)
+    parts = {part.name for part in model.plan.parts()}
+    assert rounded_to_bfloat16(model, values) == parts
+    changed = values["block_5_depthwise"] + 0.05 * values["block_5_depthwise"].max()
+    found = rounded_to_bfloat16(model, {**values, "block_5_depthwise": changed})
+    assert parts - found >= {"block_5_depthwise"}
+    assert found >= parts - {"block_5_depthwise", "block_5_project"}
+    del values["block_3_expand"]
+    assert parts - rounded_to_bfloat16(model, values) == {"block_3_expand", "block_3_depthwise"}
+    monkeypatch.setattr(error_model, "BFLOAT16_UNIT", 2.0**-10)
+    assert len(rounded_to_bfloat16(model, values)) < len(parts) / 2
