@@ -105,7 +105,8 @@ def rounded_to_bfloat16(model: Any, values: Mapping[str, Array]) -> frozenset[st
     for part in model.plan.parts():
         if not {part.name, *part.inputs} <= values.keys():
             continue
-        inputs, seen = [values[name].astype(np.float64) for name in part.inputs], values[part.name]
+        inputs: list[Array] = [values[name].astype(np.float64) for name in part.inputs]
+        seen = values[part.name]
         expected = executable.evaluate(Node(*part), *inputs)
         bound = _worst_in_bfloat16(part, weights, inputs, expected, part.name not in exact)
         if seen.shape == expected.shape and bool((np.abs(seen - expected) <= bound).all()):

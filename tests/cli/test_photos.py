@@ -113,7 +113,7 @@ def test_endless_input_is_refused(monkeypatch, capsys, model):
 
 @pytest.mark.parametrize(("task", "size"), [("classification", 8), ("segmentation", 1), ("features", 8)])
 def test_how_many_photos_run_at_once(monkeypatch, task, size):
-    options = argparse.Namespace(model="m.h5", backend="auto", threads=None, batch_size=None)
+    options = argparse.Namespace(model="m.h5", backend="auto", precision="float32", threads=None, batch_size=None)
     monkeypatch.setattr("npmnv2.load", lambda *_, **__: argparse.Namespace(task=task, executable=None))
     photos.load_model(options)
     assert options.batch_size == size

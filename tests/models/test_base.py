@@ -12,6 +12,7 @@ from children import run_python
 from networks import SMALL
 
 from npmnv2 import (
+    ArgumentError,
     MobileNetV2Config,
     MobileNetV2ForImageClassification,
     MobileNetV2ForSemanticSegmentation,
@@ -274,9 +275,28 @@ def test_a_pickle_of_auto_takes_the_backend_that_is_there(monkeypatch) -> None:
     content = pickle.dumps(MobileNetV2Model(SMALL, seed=0))
     monkeypatch.setattr("npmnv2.backends.selection.get_backend", lambda *_: pytest.fail("looked up elsewhere"))
     asked = []
-    monkeypatch.setattr("npmnv2.models.base.get_backend", lambda name, dtype: asked.append((name, dtype)))
+    monkeypatch.setattr("npmnv2.models.base.get_backend", lambda *options: asked.append(options))
     pickle.loads(content)
-    assert asked == [("auto", np.float32)]
+    assert asked == [("auto", np.float32, "float32")]
+
+
+@pytest.mark.parametrize("duplicate", [by_pickle, copy.deepcopy, by_sklearn, by_joblib])
+def test_copies_compute_in_bfloat16_as_their_original(duplicate) -> None:
+    model = MobileNetV2ForImageClassification(SMALL, seed=0, backend="numpy", precision="bf16")
+    again = duplicate(model)
+    assert (again.precision, again.number_type) == ("bf16", "bf16")
+    assert type(again.backend) is type(model.backend)
+    assert "bf16>" in repr(again)
+
+
+def test_a_pickle_of_bfloat16_is_refused_where_no_processor_multiplies_it(monkeypatch) -> None:
+    """Rather than computed in another precision."""
+    model = MobileNetV2ForImageClassification(SMALL, seed=0, backend="numpy", precision="bf16")
+    model._wanted_backend = ("auto", None)
+    content = pickle.dumps(model)
+    monkeypatch.setattr("npmnv2.backends.selection.find_bfloat16_engine", lambda _: None)
+    with pytest.raises(ArgumentError, match="needs an x86 processor with AVX-512 BF16"):
+        pickle.loads(content)
 
 
 def test_reprs_are_short(model) -> None:
