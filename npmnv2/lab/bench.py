@@ -12,7 +12,7 @@ import numpy as np
 
 from npmnv2.errors import ArgumentError
 from npmnv2.kernels.host.cpus import default_threads
-from npmnv2.kernels.host.engine import find_engine, find_integer_engine
+from npmnv2.kernels.host.engine import find_bfloat16_engine, find_engine, find_integer_engine
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.lab.timing import median_seconds
 from npmnv2.models.classification import MobileNetV2ForImageClassification
@@ -25,7 +25,7 @@ __all__ = ["bench", "warmup"]
 def warmup(n_threads: int | None = None) -> str:
     """Compile the kernels, so that the next process finds them in the cache; return a sentence about it.
 
-    Those of floats, and those of integers in XNNPACK's arithmetic.
+    Those of floats, those of integers in XNNPACK's arithmetic, and those of bfloat16 where the processor multiplies it.
 
     Raises
     ------
@@ -39,9 +39,10 @@ def warmup(n_threads: int | None = None) -> str:
     config = MobileNetV2Config(depth_multiplier=0.35, image_size=MINIMUM_IMAGE_SIZE)
     _runner(config, "numba", 1, n_threads)()
     # Quantized networks have kernels of their own; nearly all run in this arithmetic, the one in the package too.
-    integers = find_integer_engine("xnnpack", "numba")
+    integers, bfloat16 = find_integer_engine("xnnpack", "numba"), find_bfloat16_engine("numba")
     assert integers is not None
-    integers.prepare()
+    for engine in filter(None, (integers, bfloat16)):
+        engine.prepare()
     from npmnv2.kernels.device.jit import cache_folder
 
     folder = cache_folder()

@@ -99,3 +99,17 @@ def test_a_page_with_all_photos(model, folder, capsys):
     assert text.count("data:image/jpeg") == 3
     assert main(["predict", str(folder), "--model", model, "--html", str(folder / "no" / "seen.html")]) == 1
     assert "must be in a folder that exists" in capsys.readouterr().err
+
+
+def test_precision(model, folder, capsys, monkeypatch) -> None:
+    photo = str(folder / "a.png")
+    arguments = ["predict", photo, "-m", model, "--json", "--precision", "bf16"]
+    assert main([*arguments, "--backend", "numpy"]) == 0
+    found = json.loads(capsys.readouterr().out)["candidates"]
+    expected = load(model, backend="numpy", precision="bf16").predict(photo).to_dict()["candidates"]
+    assert [row["score"] for row in found] == pytest.approx([row["score"] for row in expected])
+    single = load(model).predict(photo).to_dict()["candidates"]
+    assert {row["score"] for row in found} != {row["score"] for row in single}
+    monkeypatch.setattr("npmnv2.backends.selection.find_bfloat16_engine", lambda _: None)
+    assert main(arguments) == 1
+    assert "needs an x86 processor with AVX-512 BF16" in capsys.readouterr().err

@@ -35,6 +35,24 @@ def test_impossible_batch() -> None:
         bench(batch=0)
 
 
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_warmup_prepares_bfloat16_where_there_is_such_a_processor(
+    monkeypatch: pytest.MonkeyPatch, multiplies: bool
+) -> None:
+    pytest.importorskip("npmnv2.kernels.device.jit")
+    ready: list[str] = []
+
+    class Engine:
+        def __init__(self, kind: str) -> None:
+            self.prepare = lambda: ready.append(kind)
+
+    monkeypatch.setattr("npmnv2.lab.bench._runner", lambda *_: lambda: ready.append("floats"))
+    monkeypatch.setattr("npmnv2.lab.bench.find_integer_engine", lambda arithmetic, _: Engine(arithmetic))
+    monkeypatch.setattr("npmnv2.lab.bench.find_bfloat16_engine", lambda _: Engine("bf16") if multiplies else None)
+    warmup()
+    assert ready == ["floats", "xnnpack", *(["bf16"] if multiplies else [])]
+
+
 def test_warmup_tells_where_kernels_are_kept() -> None:
     jit = pytest.importorskip("npmnv2.kernels.device.jit")
     sentence = warmup(n_threads=2)
