@@ -47,7 +47,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its thread draws random numbers, which Hypothesis takes for a test's own
 def scheduler() -> Iterator[str]:
     """Address of a scheduler with a worker of two threads, all in this process."""
     import distributed
