@@ -14,6 +14,7 @@ from npmnv2.kernels.host.engine import (
 )
 from npmnv2.kernels.host.instruction_sets import instruction_sets
 
+from npmnv2.errors import ArgumentError
 from npmnv2.kernels import quantized
 
 BACKENDS = ["numpy", "compiled"] if find_engine() else ["numpy"]
@@ -29,7 +30,10 @@ def require_engine() -> Engine:
 
 def require_bfloat16_engine() -> Engine:
     """The engine for bfloat16; skips the calling module where this processor, or this environment, has none."""
-    engine = find_bfloat16_engine()
+    try:
+        engine = find_bfloat16_engine()
+    except ArgumentError:  # NPMNV2_ENGINE asks for a set of kernels without them
+        engine = None
     if engine is None:
         pytest.skip("needs AVX-512 BF16, and the library or Numba", allow_module_level=True)
     return engine
