@@ -66,7 +66,8 @@ def test_tilings_do_not_change_a_bit(
     for constant, value in constants.items():
         monkeypatch.setattr(tiling, constant, value)
     found, chosen = run(name, on(4 * KIB, l2_bytes))
-    assert chosen != usual
+    # Small maps with short vectors fit into the usual cache as well as into an endless one.
+    assert chosen != usual or l2_bytes == 64 * KIB * KIB
     for endpoint, value in found.items():
         np.testing.assert_array_equal(value, expected[endpoint], endpoint)
 
