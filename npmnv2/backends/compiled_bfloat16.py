@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npmnv2.backends.bfloat16 import Bfloat16Executable, last_values
-from npmnv2.backends.compiled import CompiledExecutable, only_for_numpy
+from npmnv2.backends.compiled import CompiledBackend, CompiledExecutable, only_for_numpy
 from npmnv2.backends.interface import Weights
 from npmnv2.backends.packed_weights import PackedWeights
 from npmnv2.backends.partition import Subgraph, is_compiled
@@ -11,14 +11,13 @@ from npmnv2.kernels import Array, bfloat16
 from npmnv2.kernels.host.bfloat16_build import Bfloat16Builder
 from npmnv2.kernels.host.build import Builder
 from npmnv2.kernels.host.cpus import default_threads
-from npmnv2.kernels.host.engine import Engine
 from npmnv2.kernels.host.processor import Processor
 from npmnv2.kernels.host.target import Target
 from npmnv2.network.layers import Conv, Dense
 from npmnv2.network.plan import IMAGE, Part, Plan
 
 
-class CompiledBfloat16Backend:
+class CompiledBfloat16Backend(CompiledBackend):
     """Compiled kernels on bfloat16; the same bits for any batch and number of threads.
 
     Parameters
@@ -26,11 +25,6 @@ class CompiledBfloat16Backend:
     engine : Engine
         What runs them: the package's library, or Numba.
     """
-
-    name = "compiled"
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
 
     def compile(self, plan: Plan, weights: Weights, n_threads: int | None = None) -> CompiledExecutable:
         """Pack the folded weights of `plan`; threads are all CPUs that this process may use if not given."""

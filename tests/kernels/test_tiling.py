@@ -67,7 +67,7 @@ def test_tilings_do_not_change_a_bit(
         monkeypatch.setattr(tiling, constant, value)
     found, chosen = run(name, on(4 * KIB, l2_bytes))
     # Small maps with short vectors fit into the usual cache as well as into an endless one.
-    assert chosen != usual or l2_bytes == 64 * KIB * KIB
+    assert chosen != usual or (l2_bytes == 64 * KIB * KIB and ENGINE.target.lanes < 16)
     for endpoint, value in found.items():
         np.testing.assert_array_equal(value, expected[endpoint], endpoint)
 
