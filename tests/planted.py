@@ -10,7 +10,7 @@ from npmnv2.backends.integers import QuantizedBackend
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import Geometry, conv, depthwise, quantized
 from npmnv2.network.layers import Conv, Depthwise
-from npmnv2.network.plan import IMAGE, Node, batch_norm_name, parts_of
+from npmnv2.network.plan import IMAGE, batch_norm_name, parts_of
 from npmnv2.weights.checkpoint import fold_batch_norms
 
 
@@ -38,7 +38,7 @@ def run(model, x, faults=None, weights=None, dtype=np.float32):
 
 
 def evaluate(executable, part, *inputs):
-    return executable.evaluate(Node(*part), *inputs)
+    return executable.compute(part, *inputs)
 
 
 def with_layer(**changes):
@@ -111,7 +111,7 @@ def run_integers(model, x, faults):
     for node in model.plan.nodes:
         for part in parts_of(node):
             inputs = [values[name] for name in part.inputs]
-            value = executable.evaluate(Node(*part), *inputs)
+            value = executable.compute(part, *inputs)
             if part.name in faults:
                 limits = model.quantization.values[part.name].limits
                 value = np.clip(faults[part.name](value, part, inputs), *limits).astype(value.dtype)

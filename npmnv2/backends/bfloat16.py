@@ -5,7 +5,6 @@ A layer's result is rounded to bfloat16, but for those that no layer reads any m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from npmnv2.backends.interface import Weights
@@ -23,7 +22,7 @@ from npmnv2.network.layers import (
     GlobalAveragePool,
     ResizeLike,
 )
-from npmnv2.network.plan import IMAGE, Node, Part, Plan, parts_of
+from npmnv2.network.plan import IMAGE, Node, Part, Plan
 
 
 class Bfloat16Backend:
@@ -56,15 +55,8 @@ class Bfloat16Executable(NumpyExecutable):
         super().__init__(plan, weights)
         self._exact = last_values(plan)
 
-    def evaluate(self, node: Node, *inputs: Array) -> Array:
-        """Compute one node; a block part by part."""
-        values: Mapping[str, Array] = dict(zip(node.inputs, inputs))
-        for part in parts_of(node):
-            value = self._part(part, *(values[name] for name in part.inputs))
-            values = {**dict(zip(node.inputs, inputs)), part.name: value}
-        return value
-
-    def _part(self, part: Part, *inputs: Array) -> Array:
+    def compute(self, part: Part, *inputs: Array) -> Array:
+        """Compute one part, in bfloat16 where a layer reads it."""
         value = self._computed(part, *inputs)
         if part.name in self._exact or isinstance(part.layer, ConcatRows):
             return value

@@ -30,7 +30,7 @@ from npmnv2.network.layers import (
     ResizeLike,
     SimpleLayer,
 )
-from npmnv2.network.plan import IMAGE, Node, Part, Plan, parts_of
+from npmnv2.network.plan import IMAGE, Part, Plan, parts_of
 from npmnv2.network.quantization import (
     ARITHMETICS,
     FAKE_QUANT,
@@ -139,25 +139,9 @@ class FakeQuantExecutable(NumpyExecutable):
         values = super().__call__(quantized.fake_quantize(x, self.ranges[IMAGE]), outputs)
         return _restored(self.plan, self.quantization, values)
 
-    def evaluate(self, node: Node, *inputs: Array) -> Array:
-        """Compute one node, all parts of it if it is a block."""
-        value: Array = _in_parts(node, inputs, self._part)
-        return value
-
-    def _part(self, part: Part, *inputs: Array) -> Array:
-        value = NumpyExecutable.evaluate(self, Node(*part), *inputs)
-        return quantized.fake_quantize(value, self.ranges[part.name])
-
-
-def _in_parts(node: Node, inputs: Sequence[Any], compute: Callable[..., Any]) -> Any:
-    """Compute the parts of a node one by one."""
-    given = dict(zip(node.inputs, inputs))
-    values = given
-    for part in parts_of(node):
-        value = compute(part, *(values[name] for name in part.inputs))
-        # Of the wide inside of a block only the newest map is needed.
-        values = {**given, part.name: value}
-    return value
+    def compute(self, part: Part, *inputs: Array) -> Array:
+        """Compute one part, and round it."""
+        return quantized.fake_quantize(super().compute(part, *inputs), self.ranges[part.name])
 
 
 class IntegerExecutable(NumpyExecutable):
@@ -247,11 +231,8 @@ class IntegerExecutable(NumpyExecutable):
     def _quantized_image(self, x: Array) -> Any:
         return quantized.quantize(x, self.quantization.values[IMAGE], self.arithmetic)
 
-    def evaluate(self, node: Node, *inputs: Any) -> Any:
-        """Compute one node, all parts of it if it is a block."""
-        return _in_parts(node, inputs, self._part)
-
-    def _part(self, part: Part, *inputs: Integers) -> Integers:
+    def compute(self, part: Part, *inputs: Any) -> Any:
+        """Compute one part."""
         return _KERNELS[type(part.layer)](self, part, *inputs)
 
     def _convolution(self, part: Part, x: Integers) -> Integers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from npmnv2.backends.interface import Weights
 from npmnv2.kernels import (
@@ -29,11 +30,10 @@ from npmnv2.network.layers import (
     Dense,
     Depthwise,
     GlobalAveragePool,
-    InvertedResidual,
     ResizeLike,
     SimpleLayer,
 )
-from npmnv2.network.plan import IMAGE, Node, Plan, multiply_adds, parts_of
+from npmnv2.network.plan import IMAGE, Node, Part, Plan, multiply_adds, parts_of
 from npmnv2.results.profile import Timing
 
 
@@ -65,7 +65,7 @@ class NumpyExecutable:
 
         def timed(node: Node, inputs: tuple[Array, ...]) -> Array:
             start = time.perf_counter()
-            value = self.evaluate(node, *inputs)
+            value: Array = self.evaluate(node, *inputs)
             seconds = time.perf_counter() - start
             timings.append(Timing(node.name, seconds, len(x) * multiply_adds(node, shapes)))
             return value
@@ -88,18 +88,19 @@ class NumpyExecutable:
                     values.pop(name, None)
         return {name: values[node] for name, node in schedule.results.items()}
 
-    def evaluate(self, node: Node, *inputs: Array) -> Array:
-        """Compute one node; a block part by part."""
-        if not isinstance(node.layer, InvertedResidual):
-            return _KERNELS[type(node.layer)](node.layer, self._parameters(node.name), *inputs)
-        values = dict(zip(node.inputs, inputs))
+    def evaluate(self, node: Node, *inputs: Any) -> Any:
+        """Compute one node of what `compute` takes and returns; a block part by part."""
+        given = dict(zip(node.inputs, inputs))
+        values = given
         for part in parts_of(node):
-            value = _KERNELS[type(part.layer)](
-                part.layer, self._parameters(part.name), *(values[name] for name in part.inputs)
-            )
+            value = self.compute(part, *(values[name] for name in part.inputs))
             # Inside a block only the newest map is needed, and the expanded ones are large.
-            values = {**dict(zip(node.inputs, inputs)), part.name: value}
+            values = {**given, part.name: value}
         return value
+
+    def compute(self, part: Part, *inputs: Array) -> Array:
+        """Compute one part."""
+        return _KERNELS[type(part.layer)](part.layer, self._parameters(part.name), *inputs)
 
     def _parameters(self, name: str) -> tuple[Array, ...]:
         kernel = self.weights.get(f"{name}/kernel")

@@ -180,8 +180,7 @@ class _Examination:
         if self.quantization is not None:
             return Call(part, inputs, compute=lambda *maps: self._in_integers(part, maps), after=after)
         if not isinstance(layer, (Conv, Depthwise, Dense)):
-            node = Node(part.name, layer, part.inputs)
-            return Call(part, inputs, compute=lambda *maps: self.executable.evaluate(node, *maps), after=after)
+            return Call(part, inputs, compute=lambda *maps: self.executable.compute(part, *maps), after=after)
         return replace(self._float_call(part, inputs), after=after)
 
     def _float_call(self, part: Part, inputs: tuple[Array, ...]) -> Call:
@@ -320,13 +319,13 @@ class _Examination:
     # --- integers -----------------------------------------------------------------------------------------------------
 
     def _in_integers(self, part: Part, maps: Sequence[Array]) -> Array:
-        executable, node = self.executable, Node(part.name, part.layer, part.inputs)
+        executable = self.executable
         meanings = [executable_values(executable, self.quantization)[name] for name in part.inputs]
         integers = [quantized.quantize(x.astype(np.float32), q) for x, q in zip(maps, meanings)]
         if not hasattr(executable, "integers"):  # fake quantization stays in float
-            result: Array = executable.evaluate(node, *(x.astype(np.float32) for x in maps))
+            result: Array = executable.compute(part, *(x.astype(np.float32) for x in maps))
             return result.astype(np.float64)
-        value = executable.evaluate(node, *integers)
+        value = executable.compute(part, *integers)
         return quantized.dequantize(value, self.quantization.values[part.name]).astype(np.float64)
 
     def _quantization_hypotheses(self, call: Call) -> Iterator[Hypothesis]:
@@ -335,9 +334,7 @@ class _Examination:
         if isinstance(part.layer, (Conv, Depthwise, Dense)):
             exact = self._float_call(part, call.inputs).value()
         else:
-            exact = NumpyExecutable(self.judge.plan, {}).evaluate(
-                Node(part.name, part.layer, part.inputs), *call.inputs
-            )
+            exact = NumpyExecutable(self.judge.plan, {}).compute(part, *call.inputs)
         low, high = ((limit - q.zero_point) * q.scale[0] for limit in quantized.clip_range(q, "reference"))
         yield from quantization_hypotheses(Suspect(call, seen), exact, q.scale[0], (low, high))
 

@@ -32,7 +32,7 @@ from npmnv2.network.layers import (
     GlobalAveragePool,
     ResizeLike,
 )
-from npmnv2.network.plan import IMAGE, Node, Part, Plan, parts_of
+from npmnv2.network.plan import IMAGE, Part, Plan, parts_of
 from npmnv2.weights.checkpoint import fold_batch_norms
 
 # Half the distance between 1 and the next number of 24 binary digits, and of 8.
@@ -81,7 +81,7 @@ def error_bounds(model: Any, x: Array) -> list[LayerBound]:
         for part in parts_of(node):
             inputs, errors = ([known[name] for name in part.inputs] for known in (values, variances))
             worst, variance = _ERRORS[type(part.layer)](part, weights, inputs, errors)
-            values[part.name] = executable.evaluate(Node(*part), *inputs)
+            values[part.name] = executable.compute(part, *inputs)
             variances[part.name] = variance
             bounds.append(_bound(part.name, worst, variance, values[part.name]))
         last = parts_of(node)[-1].name
@@ -107,7 +107,7 @@ def rounded_to_bfloat16(model: Any, values: Mapping[str, Array]) -> frozenset[st
             continue
         inputs: list[Array] = [values[name].astype(np.float64) for name in part.inputs]
         seen = values[part.name]
-        expected = executable.evaluate(Node(*part), *inputs)
+        expected = executable.compute(part, *inputs)
         bound = _worst_in_bfloat16(part, weights, inputs, expected, part.name not in exact)
         if seen.shape == expected.shape and bool((np.abs(seen - expected) <= bound).all()):
             found.add(part.name)
@@ -204,7 +204,7 @@ def _mean(part: Part, weights: Any, inputs: list[Array], errors: list[Array]) ->
 
 def _evaluated(part: Part, *inputs: Array) -> Array:
     """A layer without weights."""
-    return NumpyExecutable(Plan(()), {}).evaluate(Node(*part), *inputs)
+    return NumpyExecutable(Plan(()), {}).compute(part, *inputs)
 
 
 def _moved(part: Part, weights: Any, inputs: list[Array], errors: list[Array]) -> Errors:

@@ -14,7 +14,7 @@ from npmnv2.lab.alignment import completed
 from npmnv2.lab.diagnosis import FAULTS, diagnose, unexplained
 from npmnv2.lab.random_weights import unit_gain_weights
 from npmnv2.lab.side_by_side import in_arithmetic
-from npmnv2.network.plan import IMAGE, Node
+from npmnv2.network.plan import IMAGE
 
 PHOTO = np.random.default_rng(3).integers(0, 256, (40, 50, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
 PHOTO[20:90, 30:140, 0] //= 3
@@ -269,7 +269,7 @@ def _floor(model, q):
 
     def change(value, part, inputs):
         maps = (quantized.dequantize(x, meanings[n]).astype(float) for x, n in zip(inputs, part.inputs))
-        exact = NumpyExecutable(model.plan, real).evaluate(Node(*part), *maps)
+        exact = NumpyExecutable(model.plan, real).compute(part, *maps)
         return np.clip(np.floor(exact / q.scale[0]) + q.zero_point, low, high)
 
     return change

@@ -12,7 +12,6 @@ from npmnv2.lab import error_model
 from npmnv2.lab.alignment import completed
 from npmnv2.lab.error_model import UNIT, error_bounds, rounded_to_bfloat16
 from npmnv2.lab.random_weights import unit_gain_weights
-from npmnv2.network.plan import Node
 from npmnv2.network.quantization import value_parts
 from npmnv2.weights.checkpoint import fold_batch_norms
 
@@ -58,8 +57,8 @@ def test_the_worst_case_of_a_layer_holds(network) -> None:
     values = {"image": x}
     for part in value_parts(model.plan):
         inputs = [values[name] for name in part.inputs]
-        values[part.name] = single.evaluate(Node(*part), *inputs)
-        exact = double.evaluate(Node(*part), *(value.astype(np.float64) for value in inputs))
+        values[part.name] = single.compute(part, *inputs)
+        exact = double.compute(part, *(value.astype(np.float64) for value in inputs))
         error = np.abs(values[part.name] - exact).max() / np.abs(exact).max()
         assert error <= 1.001 * bounds[part.name].worst, part.name
 

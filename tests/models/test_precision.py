@@ -49,9 +49,9 @@ def test_every_layer_is_within_its_bound(config, size, backend):
     for part in model.plan.parts():
         # The layer's own float32 input: errors of earlier layers are those layers' affair.
         inputs = [values[name].astype(np.float64) for name in part.inputs]
-        reference = exact.evaluate(part, *inputs)
+        reference = exact.compute(part, *inputs)
         assert np.ptp(reference) > 0, f"{part.name} is dead"
-        absolute = magnitude.evaluate(part._replace(layer=linear(part.layer)), *map(np.abs, inputs))
+        absolute = magnitude.compute(part._replace(layer=linear(part.layer)), *map(np.abs, inputs))
         count = terms(part.layer, folded.get(f"{part.name}/kernel"))
         # One rounding more for the bias or the division, one for the store.
         assert_within(values[part.name], reference, gamma(count + 2) * absolute, part.name)

@@ -15,7 +15,7 @@ from npmnv2 import WeightsError
 from npmnv2.backends.numpy import NumpyExecutable
 from npmnv2.kernels import TensorQuantization, quantized
 from npmnv2.network.layers import Add, Conv, Dense, Depthwise, GlobalAveragePool
-from npmnv2.network.plan import Node, batch_norm_name
+from npmnv2.network.plan import batch_norm_name
 from npmnv2.network.quantization import value_parts
 from npmnv2.weights.assemble import plan_for
 from npmnv2.weights.checkpoint import fold_batch_norms
@@ -180,11 +180,11 @@ def test_graphs_run_as_tensorflow_runs_them(tmp_path: Path, checkpoint, ranges, 
     values = {"image": image, **expected}
     for part in value_parts(model.plan):
         if part.name not in expected:
-            values[part.name] = model.executable.evaluate(Node(*part), *(values[name] for name in part.inputs))
+            values[part.name] = model.executable.compute(part, *(values[name] for name in part.inputs))
             continue
         # Each layer on TensorFlow's own input, so that no difference is older than the layer.
         inputs = [values[name] for name in part.inputs]
-        found = model.executable.evaluate(Node(*part), *inputs).reshape(expected[part.name].shape)
+        found = model.executable.compute(part, *inputs).reshape(expected[part.name].shape)
         quantization = model.quantization
         step = quantization.values[part.name].scale[0]
         steps = np.abs(found - expected[part.name]) / step
