@@ -12,6 +12,7 @@ from npmnv2.weights.readers import read_checkpoint as read
 
 from . import wiring
 from .convert import WRITERS, convert, target_format, with_classes, with_labels, write
+from .dequantize import dequantized
 from .endpoints import endpoint_of
 from .inspection import inspect
 from .keras import write as write_keras
@@ -27,6 +28,7 @@ __all__ = [
     "FORMATS",
     "WRITERS",
     "convert",
+    "dequantized",
     "detect_format",
     "endpoint_of",
     "inspect",

@@ -16,6 +16,7 @@ from npmnv2.weights.native import write_h5
 from npmnv2.weights.readers import read_checkpoint as read
 
 from . import keras, npz, onnx_writer, tflite_writer, transformers
+from .dequantize import dequantized
 
 WRITERS: dict[str, Callable[[Checkpoint, Path], None]] = {
     "native": write_h5,
@@ -49,6 +50,7 @@ def convert(
     to: str | None = None,
     labels: Sequence[str] | None = None,
     num_classes: int | None = None,
+    dequantize: bool = False,
 ) -> Checkpoint:
     """Read weights and write them in a different format.
 
@@ -63,6 +65,8 @@ def convert(
         One per class, in place of those that `src` states.
     num_classes : {1000, 1001}, optional
         Drop or add ImageNet's background class (see `with_classes`). `labels` are those of the result.
+    dequantize : bool
+        Write the float network that a quantized one stands for (see `dequantized`), which every format holds.
 
     Returns
     -------
@@ -74,11 +78,15 @@ def convert(
     FileNotFoundError, WeightsError
         If `src` cannot be read, or `dst`'s format cannot hold it.
     ValueError
-        If `to`, `labels` or `num_classes` do not fit.
+        If `to`, `labels`, `num_classes` or `dequantize` do not fit.
     """
     dst = Path(dst)
     to = target_format(dst, to)
-    checkpoint = with_classes(read(src), num_classes)
+    checkpoint = read(src)
+    if dequantize:
+        checkpoint = dequantized(checkpoint)
+    _check_holds(to, checkpoint)
+    checkpoint = with_classes(checkpoint, num_classes)
     if labels is not None:
         checkpoint = with_labels(checkpoint, labels)
     write(checkpoint, dst, to)
@@ -96,9 +104,16 @@ def write(checkpoint: Checkpoint, dst: str | Path, to: str | None = None) -> Non
         If `dst` and `to` do not say a format.
     """
     to = target_format(dst, to)
-    if checkpoint.quantization is not None and to not in _INTEGER_FORMATS:
-        raise WeightsError(f"format (={to!r}) must be {' or '.join(_INTEGER_FORMATS)} for a quantized network")
+    _check_holds(to, checkpoint)
     WRITERS[to](checkpoint, Path(dst))
+
+
+def _check_holds(to: str, checkpoint: Checkpoint) -> None:
+    if checkpoint.quantization is not None and to not in _INTEGER_FORMATS:
+        raise WeightsError(
+            f"format (={to!r}) must be {' or '.join(_INTEGER_FORMATS)} for a quantized network; "
+            "others hold the real numbers that it stands for (dequantize=True, or --dequantize)"
+        )
 
 
 def target_format(dst: str | Path, to: str | None = None) -> str:
@@ -149,7 +164,7 @@ def with_classes(checkpoint: Checkpoint, num_classes: int | None) -> Checkpoint:
             f"got a model for {checkpoint.task} with {config.classes}"
         )
     if checkpoint.quantization is not None:
-        raise ArgumentError(f"num_classes (={num_classes}) must be left out for a quantized model")
+        raise ArgumentError(f"num_classes (={num_classes}) must be left out for a quantized model that stays one")
     adds = num_classes > config.classes
     weights = dict(checkpoint.weights)
     for name, fill in ((f"{CLASSIFIER}/kernel", 0.0), (f"{CLASSIFIER}/bias", _NEVER)):

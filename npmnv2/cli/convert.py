@@ -14,6 +14,7 @@ _EXAMPLES = (
     "convert mobilenet_v2_1.0_224 my_model --to transformers",
     "convert model.h5 keras.h5 --to keras --num-classes 1000",
     "convert model.h5 model.onnx",
+    "convert quantized.tflite keras.h5 --to keras --dequantize",
 )
 
 
@@ -25,6 +26,7 @@ def add_to(commands: Any) -> None:
     command.add_argument("--to", metavar="FORMAT", help="format, where the name of the target does not say it")
     command.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
     command.add_argument("--num-classes", type=int, choices=(1000, 1001), help="drop or add ImageNet's background")
+    command.add_argument("--dequantize", action="store_true", help="write real numbers for the integers of the source")
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -34,7 +36,14 @@ def convert(options: argparse.Namespace) -> int:
 
     labels = Path(options.labels).read_text(encoding="utf-8").splitlines() if options.labels else None
     source = locate(options.source)
-    written = convert_file(source, options.target, to=options.to, labels=labels, num_classes=options.num_classes)
+    written = convert_file(
+        source,
+        options.target,
+        to=options.to,
+        labels=labels,
+        num_classes=options.num_classes,
+        dequantize=options.dequantize,
+    )
     log_stderr(f"wrote {options.target}")
     preset = written.preprocessing.get("preset")
     if (Path(options.target) / "preprocessor_config.json").is_file() and preset not in (None, "hf"):

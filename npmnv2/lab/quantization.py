@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from npmnv2.backends.integers import real_weights
-from npmnv2.errors import ArgumentError
+from npmnv2 import weights_tools
 from npmnv2.kernels import Array, quantized
 from npmnv2.lab.comparison import decibels
 from npmnv2.network.plan import IMAGE
 from npmnv2.network.quantization import value_parts
-from npmnv2.weights.equalize import restore
-from npmnv2.weights.quantize import canonical_kernel
 
 
 class LayerCost(NamedTuple):
@@ -113,22 +109,15 @@ def dequantized(model: Any, **options: Any) -> Any:
     model
         A quantized model.
     options
-        Of the new model: ``backend``, ``dtype``, ``n_threads``.
+        Of the new model: ``backend``, ``dtype``, ``n_threads``; the threads of `model` if not given.
 
     Raises
     ------
     ArgumentError
         If the model is not quantized.
     """
-    if model.quantization is None:
-        raise ArgumentError("model must be quantized to be dequantized; this one has real numbers")
-    plan, quantization = model.plan, model.quantization
-    real = real_weights(plan, model.weights, quantization)
-    weights = restore(plan, real, quantization.exponents)
-    for part in value_parts(plan):
-        if part.name in quantization.kernels:
-            weights[f"{part.name}/kernel"] = canonical_kernel(part, weights[f"{part.name}/kernel"])
-    checkpoint = replace(model.to_checkpoint(), weights=weights, quantization=None)
+    checkpoint = weights_tools.dequantized(model.to_checkpoint())
+    options = {"n_threads": model.n_threads, **options}
     return type(model).from_checkpoint(checkpoint, processor=copy.copy(model.processor), **options)
 
 

@@ -388,7 +388,7 @@ class MobileNetV2PreTrainedModel:
             lambda: (self.prepare([photo]) for photo in chosen),
             Choices(method, percentile, dtype, equalize, correct_biases),
         )
-        return type(self).from_checkpoint(checkpoint, processor=processor)
+        return type(self).from_checkpoint(checkpoint, processor=processor, n_threads=self.n_threads)
 
     def invoke(self, x: Any) -> Any:
         """What the interpreter of a quantized network's TFLite file returns for its input.

@@ -74,6 +74,14 @@ def test_dequantized_weights_are_half_a_step_from_the_original_ones(dtype) -> No
         dequantized(reference)
 
 
+def test_the_results_have_the_threads_of_their_model() -> None:
+    reference = MobileNetV2ForImageClassification.from_checkpoint(random_checkpoint(image_size=64), n_threads=3)
+    found = reference.quantize(photos(1))
+    assert found.n_threads == 3
+    assert dequantized(found).n_threads == 3
+    assert dequantized(found, n_threads=1).n_threads == 1
+
+
 @pytest.mark.parametrize(("task", "fields"), [("classification", {}), ("segmentation", {"output_stride": 16})])
 def test_the_result_is_litert_s_too(tmp_path: Path, task, fields) -> None:
     found = model(task, **fields).quantize(photos())
