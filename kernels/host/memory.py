@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ def aligned(size: int) -> Bytes:
     raw = np.zeros(size + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + size]
+
+
+def address_of(array: NDArray[Any]) -> int:
+    """Address of the first element of a C-contiguous array."""
+    try:
+        # A quarter of the time of NumPy's own ways, but not for what is read-only or empty.
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return array.ctypes.data
 
 
 class ArenaPlanner:

@@ -111,7 +111,7 @@ class CompiledExecutable:
         self.plan = plan
         self.n_threads = n_threads
         self._weights = weights
-        self._dtype = weights.build.dtype
+        self._dtype = np.dtype(weights.build.dtype)
         self._fallback = fallback
         self._workspace = Workspace(n_threads)
         self._programs: dict[tuple[Shape, tuple[str, ...]], ExecutionPlan] = {}
@@ -183,10 +183,12 @@ class CompiledExecutable:
             (node,) = stage.subgraph.nodes
             values[node.name] = np.ascontiguousarray(self._fallback.evaluate(node, *inputs), self._dtype)
             return
-        outputs = [np.empty((len(inputs[0]), *shapes[name]), self._dtype) for name in stage.subgraph.outputs]
-        if len(inputs[0]):
+        batch, outputs = len(inputs[0]), []
+        for name in stage.subgraph.outputs:
+            values[name] = output = np.empty((batch, *shapes[name]), self._dtype)
+            outputs.append(output)
+        if batch:
             stage.program(inputs, outputs)
-        values.update(zip(stage.subgraph.outputs, outputs))
         self._apply_function(stage.subgraph, values)
 
     def _apply_function(self, subgraph: Subgraph, values: dict[str, Array]) -> None:
