@@ -1,6 +1,6 @@
 """Compile the kernels ahead of time into one shared library. Needs Numba and a linker; its users need neither.
 
-    python tools/build_native.py [--platform linux-x86_64] [--out kernels/native]
+    python tools/build_native.py [--platform linux-x86_64] [--out kernels/native] [--only avx512 …]
 
 Every instruction set is compiled in a process of its own, in which Numba is told to compile for that processor. Of what
 it makes only the two entry points stay visible; what they do not reach is removed, and the only symbols that the
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -225,14 +226,15 @@ def _strip(whole: Any, machine: Any) -> None:
 # ---- All of them -----------------------------------------------------------------------------------------------------
 
 
-def build(key: str, out: Path) -> Path:
-    """Build the library of a platform and its manifest; return the library."""
+def build(key: str, out: Path, only: Collection[str] = ()) -> Path:
+    """Build the library of a platform, or only some of its instruction sets, and its manifest; return the library."""
     platform = PLATFORMS[key]
+    chosen = [isa for isa in platform.instruction_sets if not only or isa.name in only]
     out.mkdir(parents=True, exist_ok=True)
     library = out / platform.file
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        parts = [(isa.name, isa if _is_native(platform) else None) for isa in platform.instruction_sets]
+        parts = [(isa.name, isa if _is_native(platform) else None) for isa in chosen]
         if platform.instruction_sets == X86:
             parts.append(("cpuid", None))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -246,15 +248,15 @@ def build(key: str, out: Path) -> Path:
             "sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
             "layouts": layout_digest(),
             "sources": source_digest(),
-            "kernels": {kind: _built(platform, kind, work) for kind in KINDS},
+            "kernels": {kind: _built(chosen, kind, work) for kind in KINDS},
         }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return library
 
 
-def _built(platform: Platform, kind: str, work: Path) -> dict[str, Any]:
+def _built(chosen: Iterable[InstructionSet], kind: str, work: Path) -> dict[str, Any]:
     """The targets of one kind of kernels by their instruction sets."""
-    names = [isa.name for isa in platform.instruction_sets if kind in isa.kinds]
+    names = [isa.name for isa in chosen if kind in isa.kinds]
     return {name: json.loads((work / f"{kind}_{name}.json").read_text()) for name in names}
 
 
@@ -290,6 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--platform", choices=PLATFORMS, default=this_platform())
     parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--only", nargs="+", default=(), metavar="SET", help="instruction sets; for a quick trial")
     parser.add_argument("--emit", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.emit == "cpuid":
@@ -297,7 +300,7 @@ def main() -> None:
     elif options.emit:
         emit(PLATFORMS[options.platform], options.emit, options.out)
     else:
-        library = build(options.platform, options.out)
+        library = build(options.platform, options.out, options.only)
         print(f"{library}: {library.stat().st_size / 1000:.0f} KB")
 
 

@@ -80,6 +80,11 @@ def add_model(command: argparse.ArgumentParser, *flags: str, **options: Any) -> 
 def add_backend(command: argparse.ArgumentParser) -> None:
     """Add what runs a network, and the precision of its products."""
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default: the fastest that is installed")
+    add_precision(command)
+
+
+def add_precision(command: argparse.ArgumentParser) -> None:
+    """Add the precision of products."""
     command.add_argument(
         "--precision", default="float32", choices=PRECISIONS, help="of products; bf16 is faster on some processors"
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from npmnv2.backends.selection import check_precision, get_backend
 from npmnv2.errors import ArgumentError
 from npmnv2.kernels.host.cpus import default_threads
 from npmnv2.kernels.host.engine import find_bfloat16_engine, find_engine, find_integer_engine
@@ -22,26 +23,30 @@ from npmnv2.network.config import MINIMUM_IMAGE_SIZE, MobileNetV2Config
 __all__ = ["bench", "warmup"]
 
 
-def warmup(n_threads: int | None = None) -> str:
+def warmup(n_threads: int | None = None, precision: str = "float32") -> str:
     """Compile the kernels, so that the next process finds them in the cache; return a sentence about it.
 
-    Those of floats, those of integers in XNNPACK's arithmetic, and those of bfloat16 where the processor multiplies it.
+    Those of floats and those of integers in XNNPACK's arithmetic; with the `precision` "bf16" those of bfloat16, too.
 
     Raises
     ------
-    ValueError
-        If `n_threads` is impossible.
-    ModuleNotFoundError
+    ArgumentError
+        If `n_threads` is impossible, or there is no such precision on this processor.
+    MissingPackageError
         If Numba is not installed.
     """
     default_threads(n_threads)  # refuses, before a missing Numba is blamed
     start = time.perf_counter()
+    if check_precision(precision) == "bf16":
+        get_backend("numba", precision=precision)  # refuses, before a minute has gone by
     config = MobileNetV2Config(depth_multiplier=0.35, image_size=MINIMUM_IMAGE_SIZE)
     _runner(config, "numba", 1, n_threads)()
     # Quantized networks have kernels of their own; nearly all run in this arithmetic, the one in the package too.
-    integers, bfloat16 = find_integer_engine("xnnpack", "numba"), find_bfloat16_engine("numba")
-    assert integers is not None
-    for engine in filter(None, (integers, bfloat16)):
+    engines = [find_integer_engine("xnnpack", "numba")]
+    if precision == "bf16":
+        engines.append(find_bfloat16_engine("numba"))
+    for engine in engines:
+        assert engine is not None
         engine.prepare()
     from npmnv2.kernels.device.jit import cache_folder
 

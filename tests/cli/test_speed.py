@@ -8,9 +8,11 @@ from npmnv2.cli.main import main
 
 
 def test_warmup_says_that_the_kernels_are_ready(capsys, monkeypatch):
-    monkeypatch.setattr("npmnv2.lab.bench.warmup", lambda n_threads: f"ready with {n_threads}")
+    monkeypatch.setattr("npmnv2.lab.bench.warmup", lambda n_threads, precision: f"ready: {n_threads}, {precision}")
     assert main(["warmup", "--threads", "2"]) == 0
-    assert capsys.readouterr().out == "ready with 2\n"
+    assert capsys.readouterr().out == "ready: 2, float32\n"
+    assert main(["warmup", "--precision", "bf16"]) == 0
+    assert capsys.readouterr().out == "ready: None, bf16\n"
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,13 @@ def test_the_library_is_used() -> None:
     assert load("nothing") is None
 
 
+@needs_library
+def test_the_library_is_small() -> None:
+    manifest = json.loads((library.FOLDER / library.MANIFEST).read_text())
+    kernels = sum(map(len, manifest["kernels"].values()))
+    assert (library.FOLDER / manifest["file"]).stat().st_size < 50_000 * kernels
+
+
 WITHOUT_NUMBA = """
 import sys
 sys.modules["numba"] = sys.modules["llvmlite"] = None  # importing them is an ImportError

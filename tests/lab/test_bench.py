@@ -7,6 +7,7 @@ import re
 import pytest
 from engines import BACKENDS
 
+from npmnv2.errors import ArgumentError
 from npmnv2.lab.bench import bench, warmup
 
 
@@ -36,9 +37,7 @@ def test_impossible_batch() -> None:
 
 
 @pytest.mark.parametrize("multiplies", [True, False])
-def test_warmup_prepares_bfloat16_where_there_is_such_a_processor(
-    monkeypatch: pytest.MonkeyPatch, multiplies: bool
-) -> None:
+def test_warmup_prepares_bfloat16_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, multiplies: bool) -> None:
     pytest.importorskip("npmnv2.kernels.device.jit")
     ready: list[str] = []
 
@@ -48,9 +47,24 @@ def test_warmup_prepares_bfloat16_where_there_is_such_a_processor(
 
     monkeypatch.setattr("npmnv2.lab.bench._runner", lambda *_: lambda: ready.append("floats"))
     monkeypatch.setattr("npmnv2.lab.bench.find_integer_engine", lambda arithmetic, _: Engine(arithmetic))
-    monkeypatch.setattr("npmnv2.lab.bench.find_bfloat16_engine", lambda _: Engine("bf16") if multiplies else None)
+    for user in ("lab.bench", "backends.selection"):
+        name = f"npmnv2.{user}.find_bfloat16_engine"
+        monkeypatch.setattr(name, lambda _: Engine("bf16") if multiplies else None)
     warmup()
-    assert ready == ["floats", "xnnpack", *(["bf16"] if multiplies else [])]
+    assert ready == ["floats", "xnnpack"]
+    ready.clear()
+    if multiplies:
+        warmup(precision="bf16")
+        assert ready == ["floats", "xnnpack", "bf16"]
+        return
+    with pytest.raises(ArgumentError, match="needs an x86 processor with AVX-512 BF16"):
+        warmup(precision="bf16")
+    assert not ready
+
+
+def test_warmup_knows_the_precisions() -> None:
+    with pytest.raises(ArgumentError, match=r"precision \(='fp16'\) must be one of float32, bf16"):
+        warmup(precision="fp16")
 
 
 def test_warmup_tells_where_kernels_are_kept() -> None:
