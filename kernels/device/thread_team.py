@@ -1,13 +1,16 @@
 """What the workers of a thread team do; the host's side is in `npmnv2.kernels.host.thread_team`.
 
 A call is a sequence of *items*, and an item falls into *shares*, which any worker may compute. A worker prefers the
-shares that are its own, since their inputs lie in its cache, and then takes what others have not begun. So nobody waits
-for a worker that has no CPU, unless that one holds a share; the machine may be as busy and the team as large as they
-like. Whoever completes the last share of an item opens the next one: that is the barrier.
+shares that are its own, since their inputs lie in its cache, and after a moment takes what others have not begun. So
+nobody waits for a worker that has no CPU, unless that one holds a share; the machine may be as busy and the team as
+large as they like. Whoever completes the last share of an item opens the next one: that is the barrier.
 
 `opened` packs what identifies an item into one number: its serial number, which never repeats, and into how many
 shares it falls among how many workers. A share is taken by replacing a smaller serial number with the item's own.
 A worker that comes late therefore finds every share of a past item taken, and needs no permission to look.
+
+What one worker writes and another reads takes some 50 to 100 ns to get there, so as little as possible does: serial
+numbers tell the items, and what has become of others' shares is looked at when there is nothing else to do.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ _AWAKE, _ASLEEP = 0, 1
 _SPINS, _YIELDS = 1_000, 10_000
 # Longer than a caller takes from call to call, whose Python has left the caches: to wake a sleeper costs 30 µs.
 _SPINS_BETWEEN_CALLS = 6_000
+# Some 2 µs: others mostly finish by then, and to look at their shares would take the cache lines away from them.
+_SPINS_BEFORE_HELP = 100
 
 _team_at = make_record_at(TEAM)
 
@@ -147,6 +152,16 @@ def _take(team, opened, share):
 
 
 @njit(cached=False)
+def _is_over_soon(team, opened):
+    """Whether others finish an item within a moment; no time is lost where they may lack a CPU."""
+    for _ in range(_SPINS_BEFORE_HELP if _workers_of(opened) <= _team_at(team).cpus else ZERO64):
+        if atomic_load(team + OPENED) != opened:
+            return True
+        pause()
+    return False
+
+
+@njit(cached=False)
 def _next_share(team, opened, worker):
     """A share of an item that nobody has begun, now taken; -1 if there is none."""
     shares = _shares_of(opened)
@@ -155,6 +170,8 @@ def _next_share(team, opened, worker):
         if _take(team, opened, share):
             return share
         share += _workers_of(opened)
+    if _is_over_soon(team, opened):
+        return -1
     for share in range(shares):
         if _take(team, opened, share):
             return share
@@ -209,13 +226,11 @@ def make_entry(count_items: Any, count_shares: Any, run_share: Any, variant: str
     # Inlined, or else the kernels below them would be compiled again in each of them.
 
     @njit(variant=variant, cached=False)
-    def open_item(team, serial, workers, item):
+    def open_item(team, serial, workers):
         """Let the workers begin an item; after the last one, end the call."""
         about = _team_at(team)
-        shares = 0
-        if item < about.n_items:
-            about.item = item
-            shares = count_shares(about.call, workers, item)
+        item = serial - about.first
+        shares = count_shares(about.call, workers, item) if item < about.n_items else ZERO64
         atomic_store(team + DONE, 0)
         atomic_store(team + OPENED, _pack(serial, workers, shares))
         # The end of a call concerns only its caller, an item all workers: some may have waited long for this one.
@@ -229,11 +244,10 @@ def make_entry(count_items: Any, count_shares: Any, run_share: Any, variant: str
         shares, workers = _shares_of(opened), _workers_of(opened)
         share = _next_share(team, opened, worker)
         while share >= 0:
-            # Until this share is done the item cannot change.
-            item = about.item
-            run_share(about.call, workers, item, share, worker)
+            # Until this share is done the call cannot end.
+            run_share(about.call, workers, _serial_of(opened) - about.first, share, worker)
             if atomic_add(team + DONE, 1) + 1 == shares:
-                open_item(team, _serial_of(opened) + 1, workers, item + 1)
+                open_item(team, _serial_of(opened) + 1, workers)
                 return
             share = _next_share(team, opened, worker)
 
@@ -254,9 +268,9 @@ def make_entry(count_items: Any, count_shares: Any, run_share: Any, variant: str
     def run_on_team(call, team, workers):
         """Run a call; this thread is worker 0 of the team, which it must have to itself."""
         about = _team_at(team)
-        about.call, about.n_items = call, count_items(call, workers)
         opened = atomic_load(team + OPENED)
-        open_item(team, _serial_of(opened) + 1, workers, ZERO64)
+        about.call, about.n_items, about.first = call, count_items(call, workers), _serial_of(opened) + 1
+        open_item(team, about.first, workers)
         while True:
             opened = _wait(team, ZERO64, opened)
             if _shares_of(opened) == 0:

@@ -35,7 +35,7 @@ MAX_SHARES = 256
 LINE = 128
 SIZE, OPENED, DONE = LINE, 2 * LINE, 3 * LINE
 _SET_BY_CALLERS = (
-    "mutex", "cpus", "call", "item", "n_items", "allocate", "free", "acquire", "release", "yield_cpu",
+    "mutex", "cpus", "call", "first", "n_items", "allocate", "free", "acquire", "release", "yield_cpu",
 )  # fmt: skip
 TEAM = np.dtype(
     {
