@@ -123,7 +123,7 @@ class CompiledExecutable:
         """Run on `x` (N, H, W, C) and return the values of `outputs` by the names that were given."""
         with self._lock:
             program = self._program(x.shape[1:], outputs)
-            values = {IMAGE: np.ascontiguousarray(x, self._dtype)}
+            values = {IMAGE: self._image(x)}
             for stage in program.stages:
                 self._run(stage, values, program.shapes)
                 for name in stage.last_reads:
@@ -140,7 +140,7 @@ class CompiledExecutable:
         with self._lock:
             program = self._program(x.shape[1:], outputs)
             times: dict[str, list[StepTime]] = {}
-            for image in np.ascontiguousarray(x, self._dtype):
+            for image in self._image(x):
                 values = {IMAGE: image[None]}
                 for stage in program.stages:
                     for name, took in self._timed(stage, values, program.shapes):
@@ -150,6 +150,10 @@ class CompiledExecutable:
             Timing(name, total.seconds, len(x) * sum(counts[node] for node in name.split(SEPARATOR)), total.busy)
             for name, total in ((name, add_times(steps)) for name, steps in times.items())
         ]
+
+    def _image(self, x: Array) -> Array:
+        """Images as kernels read them."""
+        return np.ascontiguousarray(x, self._dtype)
 
     def _program(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
         key = (shape, tuple(outputs))

@@ -29,7 +29,8 @@ from npmnv2.network.plan import IMAGE, Node, Plan, parts_of
 from npmnv2.network.quantization import ArgMax, Quantization, Resize, Step
 from npmnv2.results.profile import Timing
 
-_SIGN = np.uint8(128)
+# An array, which NumPy need not make of a number in every call.
+_SIGN = np.array(128, np.uint8)
 
 
 def as_bytes(q: Integers) -> NDArray[np.uint8]:
@@ -76,14 +77,16 @@ class CompiledIntegerExecutable(IntegerExecutable):
 
     def integers(self, q: Any, outputs: Sequence[str]) -> dict[str, Integers]:
         """Run on the integers of an image (N, H, W, C), and return integers."""
-        found: dict[str, Any] = self._compiled(as_bytes(q), outputs)  # type: ignore[arg-type]
-        return {name: from_bytes(x, self.values[self.plan.resolve(name)].dtype) for name, x in found.items()}
+        found: dict[str, Any] = self._compiled(q, outputs)
+        return {name: from_bytes(x, self._value(name).dtype) for name, x in found.items()}
 
     def profile(self, x: Array, outputs: Sequence[str]) -> list[Timing]:
         """Run once and tell what every node took."""
-        return self._compiled.profile(as_bytes(self._quantized_image(x)), outputs)  # type: ignore[arg-type]
+        return self._compiled.profile(self._quantized_image(x), outputs)
 
     def _requantize(self, x: Integers, source: TensorQuantization, output: TensorQuantization) -> Integers:
+        if source == output:
+            return x
         table = _requantize_table(source, output, self.arithmetic)
         if table is None:
             return super()._requantize(x, source, output)
@@ -108,6 +111,15 @@ class CompiledIntegerExecutable(IntegerExecutable):
 
 class _CompiledBytes(CompiledExecutable):
     emitter: ClassVar[type[Emitter]] = ByteEmitter
+    _moved: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    def _image(self, x: Any) -> Any:
+        """Images as kernels read them; memory for a single one is kept, since new memory costs more than to fill it."""
+        if x.dtype == np.uint8 or len(x) != 1:
+            return as_bytes(x)
+        if self._moved.shape != x.shape:
+            self._moved = np.empty(x.shape, np.uint8)
+        return np.bitwise_xor(np.ascontiguousarray(x).view(np.uint8), _SIGN, out=self._moved)
 
 
 class _OnNumpy:

@@ -159,8 +159,12 @@ class IntegerExecutable(NumpyExecutable):
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
         """Run on real numbers `x` (N, H, W, C) as far as `outputs` need, and return real numbers."""
         values = self.integers(self._quantized_image(x), outputs)
-        real = {name: quantized.dequantize(q, self.values[self.plan.resolve(name)]) for name, q in values.items()}
+        real = {name: quantized.dequantize(q, self._value(name)) for name, q in values.items()}
         return _restored(self.plan, self.quantization, real)
+
+    def _value(self, name: str) -> TensorQuantization:
+        """The quantization of an endpoint; most are asked for by their own name."""
+        return self.values.get(name) or self.values[self.plan.resolve(name)]
 
     def integers(self, q: Any, outputs: Sequence[str]) -> dict[str, Integers]:
         """Run on the integers of an image (N, H, W, C), and return integers."""

@@ -220,6 +220,17 @@ def test_batch_and_threads_do_not_change_a_bit(checkpoint) -> None:
                 assert np.array_equal(together[endpoint][at - start], expected[endpoint][0])
 
 
+def test_images_one_after_the_other(checkpoint) -> None:
+    reference, compiled = pair(checkpoint, INTEGER_ENGINES[0])
+    images = real_images(checkpoint, 3)
+    images.flags.writeable = False
+    found = [compiled(images[i : i + 1], ["predictions"])["predictions"] for i in (0, 1, 0, 2)]
+    assert not np.array_equal(found[0], found[1])
+    for i, result in zip((0, 1, 0, 2), found):
+        expected = reference(images[i : i + 1], ["predictions"])["predictions"]
+        np.testing.assert_array_equal(result, expected)
+
+
 def test_no_images(checkpoint) -> None:
     _, compiled = pair(checkpoint, INTEGER_ENGINES[0])
     assert compiled(real_images(checkpoint, 2)[:0], ["predictions"])["predictions"].shape == (0, 3)
