@@ -139,46 +139,31 @@ TESTED_TOGETHER = {
     "kernels/host/build.py": ("kernels/test_compiled.py", "records are right if what they make runs right"),
     "kernels/host/integer_packing.py": ("kernels/test_integers.py", "packs for those kernels"),
     "kernels/host/integer_build.py": ("backends/test_compiled_integers.py", "records are right if they run right"),
-    "kernels/host/memory.py": ("backends/test_allocation.py", "plans memory for what is lowered"),
     "kernels/host/packing.py": ("backends/test_packed_weights.py", "packs one matrix, there a whole network"),
     "kernels/host/steps.py": ("kernels/test_compiled.py", "the layout of records, which both halves share"),
     "kernels/host/calls.py": ("kernels/test_bound_program.py", "the calls of a bound program"),
     "backends/interface.py": ("backends/test_selection.py", "declares what every backend has"),
-    "cli/arguments.py": ("cli/test_main.py", "parsers are seen through commands"),
-    "cli/console.py": ("cli/test_main.py", "messages are seen through commands"),
     "cli/collection.py": ("cli/test_similar.py", "what two commands share"),
-    "cli/speed.py": ("lab/test_bench.py", "two commands that print what lab measures"),
     "lab/adapters/*.py": ("lab/test_adapters.py", "every framework on one network, side by side"),
     "lab/quantization.py": ("models/test_quantization.py", "the report that model.quantize gives"),
     "labels/build.py": ("labels/test_labels.py", "a script for maintainers; its tables are tested"),
-    "weights/assemble.py": ("weights_tools/test_convert.py", "what all foreign readers share"),
-    "weights/bounds.py": ("weights_tools/test_fuzz.py", "budgets are met by damaged files"),
     "weights/names.py": ("weights_tools/test_names.py", "names of all makers in one table"),
-    "weights/readers.py": ("weights_tools/test_convert.py", "the registry of readers, with every reader"),
-    "weights_tools/crc32c.py": ("weights_tools/test_tensorflow.py", "the checksum of TensorFlow's files"),
     "weights_tools/flatbuffer.py": ("weights_tools/test_tflite.py", "the container of TFLite"),
     "weights_tools/flatbuffer_writer.py": ("weights_tools/test_tflite_writer.py", "the container of TFLite"),
-    "weights_tools/graph_def.py": ("weights_tools/test_tensorflow.py", "a format of TensorFlow's"),
-    "weights_tools/inspection.py": ("cli/test_info.py", "the facts that the command prints"),
-    "weights_tools/norms.py": ("weights_tools/test_convert.py", "a step of conversion"),
-    "weights_tools/npz.py": ("weights_tools/test_convert.py", "the simplest format in round trips"),
-    "weights_tools/protobuf.py": ("weights_tools/test_tensorflow.py", "the container of TensorFlow's graphs"),
-    "weights_tools/saved_model.py": ("weights_tools/test_tensorflow.py", "a format of TensorFlow's"),
-    "weights_tools/tensors.py": ("weights_tools/test_torch.py", "the container of PyTorch's weights"),
-    "weights_tools/tf_checkpoint.py": ("weights_tools/test_tensorflow.py", "a format of TensorFlow's"),
-    "weights_tools/tflite_integers.py": ("weights_tools/test_tflite.py", "the integers of TFLite"),
-    "weights_tools/torchvision.py": ("weights_tools/test_torch.py", "a format of PyTorch's"),
-    "weights_tools/transformers.py": ("weights_tools/test_torch.py", "a format of PyTorch's"),
-    "weights_tools/variables.py": ("weights_tools/test_tensorflow.py", "what TensorFlow's formats share"),
 }
+
+
+def own_file(name: str) -> str:
+    """Path, below tests/, of a module's own file."""
+    room, module = name.split("/")[0] if "/" in name else "", name.rpartition("/")[2]
+    return f"{room}/test_{module}".lstrip("/")
 
 
 def file_for(name: str) -> str | None:
     """Path, below tests/, of the file for a module: of its own name, or of the table; None if neither is there."""
-    room, module = name.split("/")[0] if "/" in name else "", name.rpartition("/")[2]
     folder = "/".join(name.split("/")[:-1])
     together = TESTED_TOGETHER.get(name, TESTED_TOGETHER.get(f"{folder}/*.py", ("", "")))[0]
-    for file in (f"{room}/test_{module}".lstrip("/"), together):
+    for file in (own_file(name), together):
         if file and (ROOT / "tests" / file).is_file():
             return file
     return None
@@ -187,3 +172,11 @@ def file_for(name: str) -> str | None:
 @pytest.mark.parametrize("name", [name for name, _ in MODULES if not name.endswith(("__init__.py", "__main__.py"))])
 def test_every_module_has_its_test_file(name: str) -> None:
     assert file_for(name), f"{name} has no test file"
+
+
+def test_the_table_names_what_is_there_and_nothing_with_a_file_of_its_own() -> None:
+    names = {name for name, _ in MODULES}
+    for name, (file, _) in TESTED_TOGETHER.items():
+        assert (ROOT / "tests" / file).is_file(), f"{file} is not there"
+        assert "*" in name or name in names, f"{name} is not there"
+        assert not (ROOT / "tests" / own_file(name)).is_file(), f"{name} has a file of its own"
