@@ -21,8 +21,8 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def hasty(catalog):
-    """A server that waits a moment for headers, for three clients."""
-    limits = Limits(header_seconds=0.3, connections=3)
+    """A server that waits a moment for headers."""
+    limits = Limits(header_seconds=0.3)
     with serving(create_app(catalog, limits, workers=1), limits) as site:
         yield site
 
@@ -55,19 +55,21 @@ def test_drops_of_headers_gain_no_time(hasty) -> None:
         drip(client)
 
 
-def test_connections_beyond_the_limit_are_answered(hasty) -> None:
-    clients = [hasty.connect() for _ in range(3)]
-    while len(hasty.server.server_state.connections) < 3:
-        time.sleep(0.005)
-    with hasty.connect() as late:
-        answer = late.makefile("rb").read().decode()
-    for client in clients:
-        client.close()
-    assert answer.startswith("HTTP/1.1 503 ")
-    assert "Retry-After: 1" in answer
-    while hasty.server.server_state.connections:
-        time.sleep(0.005)
-    assert hasty.get("/healthz").status == 200
+def test_connections_beyond_the_limit_are_answered(catalog) -> None:
+    limits = Limits(connections=3)  # which wait for headers so long that none is given up
+    with serving(create_app(catalog, limits, workers=1), limits) as site:
+        clients = [site.connect() for _ in range(3)]
+        while len(site.server.server_state.connections) < 3:
+            time.sleep(0.005)
+        with site.connect() as late:
+            answer = late.makefile("rb").read().decode()
+        for client in clients:
+            client.close()
+        assert answer.startswith("HTTP/1.1 503 ")
+        assert "Retry-After: 1" in answer
+        while site.server.server_state.connections:
+            time.sleep(0.005)
+        assert site.get("/healthz").status == 200
 
 
 @pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: " + bytes(200_000)])
