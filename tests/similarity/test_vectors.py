@@ -113,3 +113,11 @@ def test_impossible_arguments_say_what_is_allowed(arguments: tuple, message: str
 def test_queries_of_a_different_model_are_refused() -> None:
     with pytest.raises(ArgumentError, match="as many columns"):
         nearest([[1.0, 2.0]], [[1.0, 2.0, 3.0]], 1)
+
+
+def test_no_cosine_is_rounded_beyond_1() -> None:
+    rows = np.random.default_rng(0).normal(0, 1, (300, 37)).astype(np.float32)
+    assert max(s for neighbors in nearest(rows, rows, 1) for s in neighbors.similarities) == 1
+    groups = near_duplicates(np.concatenate([rows, rows]), 0.999)
+    assert len(groups) == 300
+    assert max(s for group in groups for s in group.similarities) == 1
