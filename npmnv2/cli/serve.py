@@ -78,7 +78,7 @@ def serve(options: argparse.Namespace) -> int:
     from npmnv2.serve.server import listen, run
 
     limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits) if field.name in _LIMITS})
-    token = os.environ.get(TOKEN)
+    token = os.environ.get(TOKEN, "").strip() or None
     with listen(options.host, options.port) as listener:
         catalog = Catalog(options.model or [DEFAULT_MODEL], options.backend, options.threads, options.precision)
         app = create_app(catalog, limits, host=options.host, token=token, workers=options.workers)

@@ -204,6 +204,8 @@ def describe(source: object) -> str:
     """What error messages call an image: its path or its kind."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"image of {len(source)} bytes"
     if is_pillow(source):
         return getattr(source, "filename", "") or f"PIL image of mode {source.mode}"
     if is_array(source):

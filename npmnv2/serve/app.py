@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
 import npmnv2
@@ -105,9 +106,17 @@ def create_app(
         await asyncio.to_thread(scheduler.close)
 
     # The usual pages of documentation load their scripts from elsewhere.
-    app = FastAPI(title="npmnv2", version=npmnv2.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="npmnv2",
+        version=npmnv2.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     _add_page(app)
     _add_api(app, server)
+    _add_problems(app)
     paths = {getattr(route, "path", "") for route in app.routes}
     return Guard(app, server.metrics, paths, host, token)
 
@@ -173,9 +182,27 @@ def _add_api(app: FastAPI, server: _Server) -> None:
         """Give Prometheus its numbers."""
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+
+def _add_problems(app: FastAPI) -> None:
+    """Let every error have the form of FastAPI's own: one sentence."""
+
     @app.exception_handler(ArgumentError)
-    async def wrong_argument(_: Request, error: Exception) -> JSONResponse:
+    async def impossible(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_type(_: Request, error: Any) -> JSONResponse:
+        return JSONResponse({"detail": "; ".join(map(_sentence, error.errors()))}, 422)
+
+    @app.exception_handler(Exception)
+    async def failure(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": "the server failed; what it printed says why"}, 500)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """One of Pydantic's findings as this project says it."""
+    message = error["msg"].removeprefix("Input ")
+    return f"{error['loc'][-1]} (={error['input']!r}): {message}"
 
 
 async def _results(request: Request, server: _Server, question: Question) -> list[dict[str, Any]]:

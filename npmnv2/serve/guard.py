@@ -63,6 +63,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), 500
+        if scope["method"] == "HEAD":  # the protocol leaves the body out
+            scope = {**scope, "method": "GET"}
 
         async def guarded(message: Message) -> None:
             nonlocal status
@@ -85,6 +87,8 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = dict(scope["headers"])
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            return 400, "Content-Length and Transfer-Encoding exclude one another"
         if self._names is not None and _host_name(headers) not in self._names:
             return 421, "this server answers to localhost only; --host lets it listen elsewhere"
         if headers.get(b"sec-fetch-site") == b"cross-site" and scope["method"] != "GET":
@@ -121,5 +125,7 @@ async def _answer(send: Send, status: int, detail: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if status == 400:  # where its body ends is anybody's guess
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

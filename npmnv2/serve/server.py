@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
+from errno import EADDRNOTAVAIL
 from typing import Any
 
 import uvicorn
@@ -18,6 +20,7 @@ from npmnv2.serve.limits import Limits
 _IDLE_SECONDS = 5
 _READ_SECONDS = 60
 
+_HOST_HINT = "--host must be an address of this machine"
 _SECURITY = b"".join(b"%s: %s\r\n" % header for header in SECURITY_HEADERS)
 
 
@@ -29,14 +32,18 @@ def listen(host: str, port: int) -> socket.socket:
     OSError
         If the address is not this machine's, or the port is taken.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:  # the latter for names with empty or very long parts
+        raise OSError(f"cannot listen on {host!r}: {error}; {_HOST_HINT}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}; --port chooses another") from None
+        hint = _HOST_HINT if error.errno == EADDRNOTAVAIL else "--port chooses another"
+        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}; {hint}") from None
     return listener
 
 
@@ -45,11 +52,13 @@ def make_server(app: Any, limits: Limits) -> uvicorn.Server:
 
     On SIGINT or SIGTERM it accepts nothing more, answers what it has accepted, and stops.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         http=_protocol(limits),
         ws="none",
         log_config=None,
+        log_level=logging.ERROR,  # a client's mistake is answered, and nothing to print
         access_log=False,
         server_header=False,
         timeout_keep_alive=_IDLE_SECONDS,
@@ -81,6 +90,9 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(b"400 Bad Request", b"this is no HTTP request that can be read")
 
         def timeout_keep_alive_handler(self) -> None:
             super().timeout_keep_alive_handler()

@@ -11,6 +11,7 @@ from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from npmnv2.errors import ImageError
 from npmnv2.images.loading import read_header
@@ -107,22 +108,30 @@ class Body:
 
     async def _read_form(self) -> list[Upload]:
         try:
-            parser = _InMemoryParser(self._request.headers, self._chunks(), max_files=self._limits.images, max_fields=0)
+            most = self._limits.images
+            parser = _InMemoryParser(self._request.headers, self._chunks(), max_files=most, max_fields=most)
             form = await parser.parse()
         except (MultiPartException, FormParserError) as error:
             raise HTTPException(400, f"multipart/form-data must hold photos as files: {error}") from None
+        texts = [name for name, value in form.multi_items() if not isinstance(value, UploadFile)]
+        if texts:
+            problem = f"{texts[0]!r} is text; with curl: -F photo=@cat.jpg"
+            raise HTTPException(400, f"multipart/form-data must hold photos as files, {problem}")
         files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
         found = [Upload(_base_name(file.filename), file.file.read()) for file in files]
         await form.close()
         return found
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        async for chunk in self._stream:
-            if self._bytes + len(chunk) > self._limits.bytes:
-                await self._refuse_length()
-            self._held.take(len(chunk))
-            self._bytes += len(chunk)
-            yield chunk
+        try:
+            async for chunk in self._stream:
+                if self._bytes + len(chunk) > self._limits.bytes:
+                    await self._refuse_length()
+                self._held.take(len(chunk))
+                self._bytes += len(chunk)
+                yield chunk
+        except ClientDisconnect:  # nobody reads this; it is counted, and is no failure
+            raise HTTPException(400, "the client left before its photos had arrived") from None
 
     async def _check_length(self) -> None:
         stated = self._request.headers.get("content-length", "")

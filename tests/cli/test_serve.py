@@ -42,6 +42,18 @@ def test_a_model_that_is_not_there(capsys) -> None:
     assert "nothing.h5" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", [None, "", " \n"])
+def test_an_open_address_without_a_token_says_so(monkeypatch, capsys, model, given) -> None:
+    pytest.importorskip("fastapi")
+    from npmnv2.serve import server
+
+    monkeypatch.setattr(server, "run", lambda *_: None)
+    if given is not None:
+        monkeypatch.setenv("NPMNV2_TOKEN", given)
+    assert main(["serve", "-m", model, "--host", "0.0.0.0", "--port", "0"]) == 0
+    assert "can use it: set NPMNV2_TOKEN" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_a_signal(model, number) -> None:
@@ -49,12 +61,16 @@ def test_it_serves_until_a_signal(model, number) -> None:
     command = [sys.executable, "-m", "npmnv2", "serve", "-m", model, "--port", "0", "--host", "127.0.0.1"]
     environment = {**os.environ, "NPMNV2_TOKEN": "secret"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        # Other notes may come before, such as that kernels are compiled.
-        url = next(filter(None, (re.search(r"m on (http://127\.0\.0\.1:\d+) ", line) for line in process.stderr)))[1]
-        with urllib.request.urlopen(f"{url}/healthz") as answer:
-            assert answer.read() == b'{"status":"ok"}'
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(f"{url}/v1/models")
-        process.send_signal(number)
-        assert process.stderr.read() == ""
-        assert process.wait(60) in (130, -number)
+        try:
+            # Other notes may come before, such as that kernels are compiled.
+            found = (re.search(r"m on (http://127\.0\.0\.1:\d+) ", line) for line in process.stderr)
+            url = next(filter(None, found))[1]
+            with urllib.request.urlopen(f"{url}/healthz") as answer:
+                assert answer.read() == b'{"status":"ok"}'
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(f"{url}/v1/models")
+            process.send_signal(number)
+            assert process.stderr.read() == ""
+            assert process.wait(60) in (130, -number)
+        finally:
+            process.kill()  # or a failure would wait for ever

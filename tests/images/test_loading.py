@@ -274,7 +274,7 @@ def test_streams_without_end_are_read_to_the_limit(limited):
     with pytest.raises(ImageError, match="endless must have at most 1 MiB"):
         load_image(source)
     assert source.read_bytes == (1 << 20) + 1
-    with pytest.raises(ImageError, match="bytes is not an image"):
+    with pytest.raises(ImageError, match="image of 100 bytes is not an image"):
         load_image(bytes(100))
 
 
@@ -352,7 +352,7 @@ def test_bad_arrays(array, message):
 def test_names_in_messages():
     assert describe(Image.new("L", (3, 4))) == "PIL image of mode L"
     assert describe(np.zeros((3, 4))) == "array of shape (3, 4)"
-    assert describe(b"abc") == "bytes"
+    assert describe(b"abc") == "image of 3 bytes"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -386,7 +386,7 @@ def test_a_fork_while_another_thread_reads_a_header(monkeypatch):
 def test_pillow_may_be_half_imported_by_another_thread(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
     assert not is_pillow(b"a file")
-    assert describe(b"a file") == "bytes"
+    assert describe(b"a file") == "image of 6 bytes"
 
 
 def test_a_header_is_read_without_its_pixels():

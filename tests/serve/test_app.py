@@ -1,8 +1,12 @@
 """The paths of the server; what they say is in the other files."""
 
 import pytest
+from serving import serving
 
 pytest.importorskip("fastapi")
+
+from npmnv2.serve.app import create_app
+from npmnv2.serve.limits import Limits
 
 
 @pytest.mark.parametrize(
@@ -42,9 +46,56 @@ def test_models(site) -> None:
     assert len(set(segmenter["colors"])) == 22
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/nowhere", "/..%2fpyproject.toml"])
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/nowhere", "/..%2fpyproject.toml", "/v1/models/", "//healthz"])
 def test_paths_that_are_not_there(site, path) -> None:
-    assert site.get(path).status == 404
+    answer = site.get(path)
+    assert (answer.status, answer.detail) == (404, "Not Found")
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/metrics", "/openapi.json"])
+def test_head_tells_what_get_would(site, path) -> None:
+    head, get = site.ask("HEAD", path), site.get(path)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE"])
+def test_methods_that_are_not_there(site, method) -> None:
+    answer = site.ask(method, "/v1/predict")
+    assert (answer.status, answer.headers["allow"], answer.detail) == (405, "POST", "Method Not Allowed")
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("top_k=0", "top_k (='0'): should be greater than or equal to 1"),
+        ("top_k=1002", "top_k (='1002'): should be less than or equal to 1001"),
+        ("top_k=many", "top_k (='many'): should be a valid integer"),
+        ("threshold=nan", "threshold (='nan'): should be "),
+        ("threshold=-1", "threshold (='-1'): should be greater than or equal to 0"),
+        ("mask=perhaps", "mask (='perhaps'): should be a valid boolean"),
+        ("top_k=0&threshold=2", "; threshold (='2'): "),
+    ],
+)
+def test_arguments_of_a_wrong_type_or_size_are_named_in_one_sentence(site, photo, query, detail) -> None:
+    answer = site.post(f"/v1/predict?{query}", photo)
+    assert answer.status == 422
+    assert detail in answer.detail
+    assert isinstance(answer.json["detail"], str)
+
+
+def test_a_failure_of_the_server_has_the_form_of_every_error(catalog, photo, caplog) -> None:
+    class Broken:
+        offers, choose = catalog.offers, catalog.choose
+
+        def model(self, choice, alone):
+            raise RuntimeError("a secret")
+
+    limits = Limits()
+    with serving(create_app(Broken(), limits, workers=1), limits) as site:
+        answer = site.post("/v1/predict", photo)
+    assert (answer.status, answer.detail) == (500, "the server failed; what it printed says why")
+    assert "a secret" in caplog.text
 
 
 def test_models_and_precisions_that_are_not_there(site, photo) -> None:

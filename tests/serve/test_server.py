@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import threading
 import time
@@ -72,11 +73,33 @@ def test_connections_beyond_the_limit_are_answered(catalog) -> None:
         assert site.get("/healthz").status == 200
 
 
-@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: " + bytes(200_000)])
-def test_what_is_no_http_is_refused(hasty, sent) -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the start of TLS
+        b"GET / HTTP/1.1\r\n\r\n",  # no host
+        b"GET / HTTP/1.1\r\n" + b"X: " + bytes(200_000),
+    ],
+)
+def test_what_is_no_http_is_refused(hasty, sent, caplog) -> None:
     with hasty.connect() as client:
         client.sendall(sent)
-        assert client.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, json.load(answer)["detail"]) == (400, "this is no HTTP request that can be read")
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert caplog.text == ""
+
+
+def test_a_body_of_two_lengths_is_refused_with_its_connection(site) -> None:
+    """The rest of such a request might be taken for the next one."""
+    lengths = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with site.connect() as client:
+        client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n" + lengths + GET)
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
 
 
 class Slow:
@@ -142,13 +165,22 @@ def _refuses(site: Site) -> bool:
     return False
 
 
-def test_a_client_that_leaves_is_no_failure(site, photo) -> None:
+def test_a_client_that_leaves_is_no_failure(site, photo, caplog) -> None:
     with site.connect() as client:
         head = (
             b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n"
         )
         client.sendall(head + photo)
+        while not _held(site):
+            time.sleep(0.005)
+    while _held(site):
+        time.sleep(0.005)
     assert site.post("/v1/predict", photo).status == 200
+    assert caplog.text == ""
+
+
+def _held(site: Site) -> bool:
+    return b"npmnv2_held_bytes 0.0" not in site.get("/metrics").body
 
 
 def test_one_connection_serves_many_requests(site, photo) -> None:
@@ -165,6 +197,12 @@ def test_a_port_that_is_taken() -> None:
         port = first.getsockname()[1]
         with pytest.raises(OSError, match=rf"cannot listen on 127.0.0.1 port {port}: .*; --port chooses another"):
             listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["::zz", "192.0.2.1", "a" * 64 + ".b"])
+def test_an_address_that_is_not_here(host) -> None:
+    with pytest.raises(OSError, match=rf"cannot listen on '?{host}.*; --host must be an address of this machine"):
+        listen(host, 0)
 
 
 def test_an_address_of_the_sixth_version() -> None:
