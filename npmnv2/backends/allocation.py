@@ -1,4 +1,8 @@
-"""The third pass of lowering: every value gets a place in memory, which later values use again."""
+"""The third pass of lowering: every value gets a place in memory, which later values use again.
+
+Not where workers share the steps of a small network: each of them then writes to the same lines of every map in every
+call, and they stay in its cache. In memory that is used again it finds what others have written, in theirs.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,9 @@ from npmnv2.backends.emission import Instruction, Storage, Value
 from npmnv2.kernels.host import steps
 from npmnv2.kernels.host.build import Builder, Step, TensorView
 from npmnv2.kernels.host.memory import ArenaPlanner
+
+# Maps have memory of their own if all of them fit so many times in the second-level caches of the workers.
+APART_OF_L2 = 2
 
 
 class Allocation(NamedTuple):
@@ -41,8 +48,18 @@ class Allocation(NamedTuple):
         return view._replace(pixel_stride=self.batch_bytes) if batched and value.storage is Storage.BATCH else view
 
 
-def allocate(instructions: Sequence[Instruction], externals: Sequence[str], build: Builder) -> Allocation:
+def allocate(
+    instructions: Sequence[Instruction], externals: Sequence[str], build: Builder, n_workers: int = 1
+) -> Allocation:
     """Find a place for every value; those outside are the caller's arrays, named by `externals` in order."""
+    if n_workers > 1:
+        apart = _allocate(instructions, externals, build, reuse=False)
+        if apart.arena_bytes <= APART_OF_L2 * n_workers * build.processor.l2_bytes:
+            return apart
+    return _allocate(instructions, externals, build, reuse=True)
+
+
+def _allocate(instructions: Sequence[Instruction], externals: Sequence[str], build: Builder, reuse: bool) -> Allocation:
     planners = {Storage.ARENA: ArenaPlanner(), Storage.BATCH: ArenaPlanner()}
     refs: dict[Value, int] = {}
     groups = [list(group) for _, group in groupby(instructions, key=lambda instruction: instruction.label)]
@@ -55,7 +72,7 @@ def allocate(instructions: Sequence[Instruction], externals: Sequence[str], buil
                 offset = planners[value.storage].allocate(build.resident(0, *value.shape, value.exact).size)
                 refs[value] = steps.ref(_BUFFERS[value.storage], offset)
         for value in _values(group):
-            if value.storage is Storage.ARENA and last_uses[value] == position:
+            if reuse and value.storage is Storage.ARENA and last_uses[value] == position:
                 planners[Storage.ARENA].free(steps.split(refs[value])[1])
     return Allocation(build, refs, planners[Storage.ARENA].size, planners[Storage.BATCH].size)
 

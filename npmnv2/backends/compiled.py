@@ -114,7 +114,7 @@ class CompiledExecutable:
         self._dtype = np.dtype(weights.build.dtype)
         self._fallback = fallback
         self._workspace = Workspace(n_threads)
-        self._programs: dict[tuple[Shape, tuple[str, ...]], ExecutionPlan] = {}
+        self._programs: dict[tuple[Shape, tuple[str, ...], int], ExecutionPlan] = {}
         self._engine = engine
         self._lock = threading.Lock()
         renew_in_children(self)
@@ -122,7 +122,7 @@ class CompiledExecutable:
     def __call__(self, x: Array, outputs: Sequence[str]) -> dict[str, Array]:
         """Run on `x` (N, H, W, C) and return the values of `outputs` by the names that were given."""
         with self._lock:
-            program = self._program(x.shape[1:], outputs)
+            program = self._program(x.shape, outputs)
             values = {IMAGE: self._image(x)}
             for stage in program.stages:
                 self._run(stage, values, program.shapes)
@@ -138,7 +138,7 @@ class CompiledExecutable:
         """Run once and measure the time of every node, image by image."""
         self(x, outputs)
         with self._lock:
-            program = self._program(x.shape[1:], outputs)
+            program = self._program((1, *x.shape[1:]), outputs)
             times: dict[str, list[StepTime]] = {}
             for image in self._image(x):
                 values = {IMAGE: image[None]}
@@ -156,14 +156,16 @@ class CompiledExecutable:
         return np.ascontiguousarray(x, self._dtype)
 
     def _program(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
-        key = (shape, tuple(outputs))
-        program = self._programs.pop(key, None) or self._lower(shape, outputs)
+        """What runs for images (N, H, W, C)."""
+        # Whole images go to one worker each; if they are too few for that, workers share the steps.
+        key = (shape[1:], tuple(outputs), 1 if shape[0] >= self.n_threads else self.n_threads)
+        program = self._programs.pop(key, None) or self._lower(*key)
         self._programs[key] = program  # at the end: used last
         while len(self._programs) > 1 and sum(kept.nbytes for kept in self._programs.values()) > _MAX_PROGRAM_BYTES:
             del self._programs[next(iter(self._programs))]
         return program
 
-    def _lower(self, shape: Shape, outputs: Sequence[str]) -> ExecutionPlan:
+    def _lower(self, shape: Shape, outputs: Sequence[str], n_workers: int) -> ExecutionPlan:
         schedule = self.plan.schedule(outputs, self._weights.must_open)
         shapes = schedule.shapes(shape)
         subgraphs = partition(schedule, self._weights.covers)
@@ -171,13 +173,13 @@ class CompiledExecutable:
         for position, subgraph in enumerate(subgraphs):
             needed = {*schedule.results.values()}.union(*(later.inputs for later in subgraphs[position + 1 :]))
             last_reads = tuple(name for name in subgraph.inputs if name not in needed)
-            stages.append(CompiledSubgraph(subgraph, self._program_of(subgraph, shapes), last_reads))
+            stages.append(CompiledSubgraph(subgraph, self._program_of(subgraph, shapes, n_workers), last_reads))
         return ExecutionPlan(tuple(stages), schedule, shapes)
 
-    def _program_of(self, subgraph: Subgraph, shapes: dict[str, Shape]) -> BoundProgram | None:
+    def _program_of(self, subgraph: Subgraph, shapes: dict[str, Shape], n_workers: int) -> BoundProgram | None:
         if not subgraph.compiled:
             return None
-        program = lower(subgraph, shapes, self._weights, self.n_threads, self.emitter)
+        program = lower(subgraph, shapes, self._weights, n_workers, self.emitter)
         return BoundProgram(program, self._weights.block, self._workspace, self._engine)
 
     def _run(self, stage: CompiledSubgraph, values: dict[str, Array], shapes: dict[str, Shape]) -> None:

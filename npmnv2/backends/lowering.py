@@ -20,7 +20,7 @@ from npmnv2.network.layers import Shape
 
 
 def lower(
-    subgraph: Subgraph, shapes: Mapping[str, Shape], weights: PackedWeights, n_threads: int,
+    subgraph: Subgraph, shapes: Mapping[str, Shape], weights: PackedWeights, n_workers: int,
     emitter_type: type[Emitter] = Emitter,
 ) -> Program:  # fmt: skip
     """Lower a subgraph that compiled kernels cover.
@@ -31,13 +31,14 @@ def lower(
     shapes : mapping of str to (height, width, channels)
         Of all values.
     weights : PackedWeights
-    n_threads : int
+    n_workers : int
+        Those that share a step.
     emitter_type : type of Emitter
         That of the weights' kind of numbers.
     """
-    emitter = emitter_type(subgraph, shapes, weights, n_threads)
+    emitter = emitter_type(subgraph, shapes, weights, n_workers)
     emitter.run(fuse(subgraph.nodes, subgraph.outputs, weights.build.target, emitter_type.rules))
-    allocation = allocate(emitter.instructions, (*subgraph.inputs, *subgraph.outputs), weights.build)
+    allocation = allocate(emitter.instructions, (*subgraph.inputs, *subgraph.outputs), weights.build, n_workers)
     per_image = [instruction for instruction in emitter.instructions if not instruction.batched]
     per_batch = [instruction for instruction in emitter.instructions if instruction.batched]
     return weights.build.assemble(

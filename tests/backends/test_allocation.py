@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import PLANS, folded_weights
 from npmnv2.kernels.host import steps
+from npmnv2.kernels.host.processor import Processor
 from npmnv2.kernels.host.target import Target
 
 from npmnv2.backends.allocation import allocate
@@ -16,7 +17,7 @@ from npmnv2.backends.packed_weights import PackedWeights
 from npmnv2.backends.partition import partition
 
 TARGET = Target(lanes=8, registers=16)
-WEIGHTS = {name: PackedWeights(plan, folded_weights(plan), TARGET) for name, plan in PLANS.items()}
+WEIGHTS = {name: PackedWeights(plan, folded_weights(plan), TARGET, Processor()) for name, plan in PLANS.items()}
 
 
 def emit(name, outputs, size, n_threads):
@@ -30,7 +31,7 @@ def emit(name, outputs, size, n_threads):
 def allocated(name, outputs, size=(64, 96), n_threads=1):
     subgraph, emitter = emit(name, outputs, size, n_threads)
     externals = (*subgraph.inputs, *subgraph.outputs)
-    return emitter.instructions, allocate(emitter.instructions, externals, emitter.build)
+    return emitter.instructions, allocate(emitter.instructions, externals, emitter.build, n_threads)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -66,6 +67,14 @@ def test_memory_is_used_again() -> None:
     build = WEIGHTS["0.35"].build
     values = {i.writes for i in instructions if i.writes.storage is Storage.ARENA}
     assert allocation.arena_bytes < sum(build.resident(0, *value.shape).size for value in values) / 2
+
+
+@pytest.mark.parametrize(("size", "apart"), [((64, 96), True), ((640, 640), False)])
+def test_workers_that_share_steps_use_memory_once_unless_maps_are_large(size, apart) -> None:
+    instructions, allocation = allocated("0.35", ["predictions"], size, n_threads=2)
+    build = WEIGHTS["0.35"].build
+    values = {i.writes for i in instructions if i.writes.storage is Storage.ARENA}
+    assert (allocation.arena_bytes == sum(build.resident(0, *value.shape).size for value in values)) == apart
 
 
 def test_what_is_kept_of_every_image_is_never_freed() -> None:

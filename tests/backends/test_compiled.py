@@ -252,10 +252,18 @@ def test_programs_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(compiled, "_MAX_PROGRAM_BYTES", kept)
     executable(x[40, 40], ["block_2"])
     executable(x[48, 40], ["block_2"])
-    assert [shape[:2] for shape, _ in executable._programs] == [(40, 40), (48, 40)]
+    assert [shape[:2] for shape, *_ in executable._programs] == [(40, 40), (48, 40)]
     monkeypatch.setattr(compiled, "_MAX_PROGRAM_BYTES", 0)
     np.testing.assert_array_equal(executable(x[40, 40], ["block_2"])["block_2"], first)
     assert len(executable._programs) == 1
+
+
+def test_a_program_for_whole_images_and_one_whose_steps_are_shared() -> None:
+    plan, _ = compiled_network("0.35")
+    executable = CompiledBackend(ENGINE).compile(plan, folded_weights(plan), 2)
+    found = [executable(images(count), ["predictions"])["predictions"] for count in (1, 2, 3, 1)]
+    assert [workers for *_, workers in executable._programs] == [1, 2]
+    assert all(np.array_equal(found[0][0], each[0]) for each in found)
 
 
 def test_results_do_not_share_memory_with_later_calls() -> None:
