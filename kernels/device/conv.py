@@ -72,7 +72,7 @@ def make_convolve_staged(target: Target, form: Form) -> Any:
             View(corner, pixel_stride, row_stride - area.width * pixel_stride),
             Segments(conv.kernel, row_bytes, length),
             product_at(product, bases, panel * panel_bytes, conv.kernel * length),
-            ZERO64, output, area, tile_kind(panel, product.vectors, product.half),
+            ZERO64, output, area, tile_kind(panel, product),
         )  # fmt: skip
 
     return convolve_staged

@@ -254,7 +254,7 @@ def make_expand(target: Target) -> Any:
             View(start, source.pixel_stride, (source.width - area.width) * source.pixel_stride),
             Segments(ONE64, ZERO64, length),
             product_at(product, bases, panel * panel_bytes, length),
-            ZERO64, output, area, tile_kind(panel, product.vectors, product.half),
+            ZERO64, output, area, tile_kind(panel, product),
         )  # fmt: skip
 
     return expand
@@ -316,7 +316,7 @@ def make_project(target: Target) -> Any:
                 residual + offset if residual != 0 else ZERO64,
                 View(output + offset, stride, ZERO64),
                 Area(pixels, pixels),
-                tile_kind(panel, projection.vectors, projection.half),
+                tile_kind(panel, projection),
             )
 
     return project

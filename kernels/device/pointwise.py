@@ -21,6 +21,9 @@ from .simd import INT64, Emitter, Form, Loop, emitted
 # Kinds of tiles by the vectors of channels that they compute. A tile of one and a half vectors is laid out like one of
 # two: its second vector of weights holds the same half vector twice, once for each of two pixels.
 ONE, TWO, THREE, ONE_AND_A_HALF = 1, 2, 3, 4
+# Added to a kind: inputs are loaded anew for every product (see `Processor.half_width`). A multiply-add can take its
+# input from memory, while a register that several share is filled by the units that also multiply and clip.
+RELOADING = 4
 # Pixels per tile. Sums, weights and one input must fit in the registers, at least eight sums must be in flight to hide
 # the latency of an FMA, the addresses of the pixels must fit in the general registers, and 7 divides the widths 112,
 # 56, 28, 14 and 7 of the usual image. Measured on Zen 5 (AVX-512), in percent of peak: 7 × 2 and 7 × 3: 92 to 98,
@@ -82,8 +85,8 @@ def _sums(kind: int, pixels: int) -> list[Sum]:
     return whole + [Sum((pixel, pixel + 1), 1) for pixel in range(0, pixels, 2)]
 
 
-def make_tile(target: Target, kind: int, pixels: int, form: Form) -> Any:
-    """Return a function that computes one tile of so many pixels for maps of a form.
+def make_tile(target: Target, kind: int, pixels: int, form: Form, reload: bool) -> Any:
+    """Return a function that computes one tile of so many pixels for maps of a form, reloading inputs or not.
 
     It is called as ``tile(source: View, segments: Segments, product: Product, residual, output: View, position:
     Position, ahead: Prefetch)``. `residual` is an address, 0 for none: of what is added before the clip, in the layout
@@ -96,7 +99,7 @@ def make_tile(target: Target, kind: int, pixels: int, form: Form) -> Any:
         inputs, outputs = walk(emit.builder, pixels, (source, output), position)
         start = emit.load_all(product.bias, _vectors(sums))
         values = [start[total.vector] for total in sums]
-        values = _multiply(emit, sums, inputs, segments, product.weights, values, ahead)
+        values = _multiply(emit, sums, inputs, segments, product.weights, values, ahead, reload)
         values = _add_residual(emit, sums, residual, emit.builder.sub(residual, output.address), outputs, values)
         low, high = emit.splat(product.low), emit.splat(product.high)
         for total, value in zip(sums, values):
@@ -128,27 +131,30 @@ def walk(builder: Any, pixels: int, views: tuple[View, ...], position: Position)
 
 def _multiply(
     emit: Emitter, sums: list[Sum], inputs: list[Any], segments: Segments, weights: Any, values: list[Any],
-    ahead: Prefetch,
+    ahead: Prefetch, reload: bool,
 ) -> list[Any]:  # fmt: skip
     """Add all products to the values of the sums, segment by segment and channel by channel."""
     builder = emit.builder
     stop = builder.mul(segments.length, INT64(FLOAT_BYTES))
-    mask = emit.lower_half() if any(len(total.pixels) == 2 for total in sums) else None
+    join = emit.make_join(reload) if any(len(total.pixels) == 2 for total in sums) else None
     outer = Loop(builder, [INT64(0), INT64(0), ahead.address, weights, *values])
     segment, offset, soon, weights, *values = outer.values
+    inputs = [builder.add(address, offset) for address in inputs]
     inner = Loop(builder, [INT64(0), soon, weights, *values])
     at, soon, weights, *values = inner.values
     if _vectors(sums) > 1:  # a tile of one vector is limited by its loads, and its weights are few
         emit.prefetch(soon)
     row = emit.load_all(weights, _vectors(sums))
-    channel = builder.add(offset, at)
-    pixels = [emit.broadcast(builder.add(address, channel)) for address in inputs]
+    addresses = [builder.add(address, at) for address in inputs]
+    words = [emit.broadcast(address) for address in addresses]
     following = []
     for total, value in zip(sums, values):
-        operand = pixels[total.pixels[0]]
-        if len(total.pixels) == 2:
-            operand = emit.blend(mask, operand, pixels[total.pixels[1]])
-        following.append(emit.multiply_add(operand, row[total.vector], value))
+        *others, last = total.pixels
+        # LLVM would share the first vector's load, if it knew that the address is the same.
+        word = emit.broadcast(emit.hidden(addresses[last])) if reload and total.vector else words[last]
+        if others and join:
+            word = join(words[others[0]], word)
+        following.append(emit.multiply_add(word, row[total.vector], value))
     at = builder.add(at, INT64(FLOAT_BYTES))
     soon = builder.add(soon, ahead.stride)
     weights = builder.add(weights, INT64(_vectors(sums) * emit.lanes * FLOAT_BYTES))
@@ -195,23 +201,26 @@ def panel_vectors(panel, vectors):
 
 
 @njit(cached=False)
-def tile_kind(panel, vectors, half):
-    """Kind of tile for a panel; `half` tells that the last of all vectors is filled to its half only."""
-    if half and panel + 1 == panels(vectors):
-        return ONE_AND_A_HALF
-    return panel_vectors(panel, vectors)
+def tile_kind(panel, product):
+    """Kind of tile for a panel of a product, as its record describes it."""
+    more = RELOADING if product.reload else 0
+    if product.half and panel + 1 == panels(product.vectors):
+        return ONE_AND_A_HALF + more
+    vectors = panel_vectors(panel, product.vectors)
+    return TWO + more if vectors == TWO else vectors
 
 
-def make_run_tiles(target: Target, kind: int, size: int, form: Form) -> Any:
+@functools.cache
+def make_run_tiles(target: Target, kind: int, size: int, form: Form, reload: bool = False) -> Any:
     """Return the function that computes one panel for some pixels of an area by tiles of one kind and size.
 
     It is called as ``run_tiles(source, segments, product, residual, output, area, first, last)``: as that of
     `make_multiply`, with a range of the area's pixels instead of the kind.
     """
-    tile = make_tile(target, kind, size, form)
+    tile = make_tile(target, kind, size, form, reload)
     line = (2 if kind == ONE_AND_A_HALF else kind) * target.vector_bytes
 
-    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}-{kind}-{size}")
+    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}-{kind}-{size}-{reload}")
     def run_tiles(source, segments, product, residual, output, area, first, last):
         row, x = first // area.width, first % area.width
         a = source.address + first * source.pixel_stride + row * source.row_jump
@@ -237,16 +246,16 @@ def make_run_tiles(target: Target, kind: int, size: int, form: Form) -> Any:
     return run_tiles
 
 
-def make_multiply_by(target: Target, kind: int, form: Form) -> Any:
+def make_multiply_by(target: Target, kind: int, form: Form, reload: bool = False) -> Any:
     """Return the function that computes one panel for all pixels of an area by tiles of one kind, whole and small ones.
 
-    Its arguments are those of `make_multiply`, but for the kind.
+    Its arguments are those of `make_multiply`, but for the kind. Only whole tiles reload inputs.
     """
     size, few = tile_pixels(target)[kind], small_tile_pixels(target).get(kind)
-    whole = make_run_tiles(target, kind, size, form)
+    whole = make_run_tiles(target, kind, size, form, reload)
     small, most = (make_run_tiles(target, kind, few, form), FEW_PIXELS) if few else (whole, 0)
 
-    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}-{kind}")
+    @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}-{kind}-{reload}")
     def multiply(source, segments, product, residual, output, area):
         rest = area.pixels % size
         last = area.pixels - rest if rest <= most else area.pixels
@@ -266,6 +275,11 @@ def make_multiply(target: Target, form: Form) -> Any:
     """
     by_one, by_two, by_three = (make_multiply_by(target, kind, form) for kind in (ONE, TWO, THREE))
     by_one_and_a_half = make_multiply_by(target, ONE_AND_A_HALF, form) if target.halves else by_two
+    by_two_anew, by_one_and_a_half_anew = by_two, by_one_and_a_half
+    if target.halves and target.map_bytes == FLOAT_BYTES:  # LLVM takes no bfloat16 from memory
+        by_two_anew, by_one_and_a_half_anew = (
+            make_multiply_by(target, kind, form, True) for kind in (TWO, ONE_AND_A_HALF)
+        )
 
     @njit(cached=False, variant=f"{target.name}-{form.source}{form.output}")
     def multiply(source, segments, product, residual, output, area, kind):
@@ -275,8 +289,12 @@ def make_multiply(target: Target, form: Form) -> Any:
             by_three(source, segments, product, residual, output, area)
         elif kind == ONE:
             by_one(source, segments, product, residual, output, area)
-        else:
+        elif kind == ONE_AND_A_HALF:
             by_one_and_a_half(source, segments, product, residual, output, area)
+        elif kind == TWO + RELOADING:
+            by_two_anew(source, segments, product, residual, output, area)
+        else:
+            by_one_and_a_half_anew(source, segments, product, residual, output, area)
 
     return multiply
 
@@ -309,7 +327,7 @@ def make_run_pointwise(target: Target, form: Form) -> Any:
                 residual + offset if residual != 0 else ZERO64,
                 View(c + offset, output.pixel_stride, ZERO64),
                 Area(min(stop * tile_size, pixels) - start, pixels),
-                tile_kind(panel, product.vectors, product.half),
+                tile_kind(panel, product),
             )
             first += stop - tile
 

@@ -317,6 +317,7 @@ class Builder:
             "bias": packed.bias,
             "vectors": self.target.vectors(packed.channels),
             "half": packing.has_half(self.target, packed.channels),
+            "reload": self.processor.half_width,
             "low": packed.clip[0],
             "high": packed.clip[1],
         }

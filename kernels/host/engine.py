@@ -6,6 +6,7 @@ import functools
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,7 +126,8 @@ def library_engine(name: str, kind: str) -> Engine | None:
         return None
     if not name:  # so that there is one team however it is asked for
         return library_engine(found.name, kind)
-    return Engine(found.name, found.target, found.run, ThreadTeam(found.serve), this_processor(), prepare=lambda: None)
+    processor = replace(this_processor(), half_width=found.half_width)
+    return Engine(found.name, found.target, found.run, ThreadTeam(found.serve), processor, prepare=lambda: None)
 
 
 @functools.cache

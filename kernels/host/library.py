@@ -21,15 +21,21 @@ from .target import IntegerTarget, Target
 
 FOLDER = Path(__file__).parents[1] / "native"
 MANIFEST = "manifest.json"
+# Bits of CPUID's leaf 0x8000001A: how wide the units for vectors are.
+_FP256, _FP512 = 1 << 2, 1 << 3
 
 
 class NativeKernels(NamedTuple):
-    """The two entry points of one kind for one instruction set, and the `Target` or `IntegerTarget` of its kernels."""
+    """The two entry points of one kind for one instruction set, and the `Target` or `IntegerTarget` of its kernels.
+
+    `half_width` is what `Processor` says of the one at hand.
+    """
 
     name: str
     target: Any
     run: Callable[[int, int, int], int]
     serve: Callable[[int, int], int]
+    half_width: bool = False
 
 
 def load(name: str = "", folder: Path = FOLDER, kind: str = FLOAT) -> NativeKernels | None:
@@ -69,7 +75,8 @@ def _kernels(library: ctypes.CDLL, name: str, kind: str, about: dict[str, Any]) 
     serve.argtypes, serve.restype = [ctypes.c_int64] * 2, ctypes.c_int64
     target: Any = Target(about["lanes"], about["registers"], frozenset(about["features"]))
     rounded: Any = kind
-    return NativeKernels(name, target if kind in (FLOAT, BFLOAT16) else IntegerTarget(target, rounded), run, serve)
+    known = target if kind in (FLOAT, BFLOAT16) else IntegerTarget(target, rounded)
+    return NativeKernels(name, known, run, serve, _half_width(library))
 
 
 def _usable(library: ctypes.CDLL) -> list[InstructionSet]:
@@ -81,14 +88,29 @@ def _usable(library: ctypes.CDLL) -> list[InstructionSet]:
     return [each for each in known if each.feature_names <= features]
 
 
-def _processor(library: ctypes.CDLL) -> Bits:
-    """What this x86 processor has, asked through the library."""
+def _cpuid(library: ctypes.CDLL) -> Callable[..., tuple[int, int, int, int]]:
+    """The instruction CPUID of x86: registers EAX to EDX for a leaf and a subleaf."""
     out = (ctypes.c_uint32 * 4)()
 
     def cpuid(leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]:
         library.npmnv2_cpuid(ctypes.c_uint32(leaf), ctypes.c_uint32(subleaf), out)
         return tuple(out)
 
+    return cpuid
+
+
+def _half_width(library: ctypes.CDLL) -> bool:
+    """Whether an x86 processor says that its units are as wide as 256 bits, and no wider; only AMD's do."""
+    if instruction_sets(platform.machine()) != X86:
+        return False
+    cpuid = _cpuid(library)
+    width = cpuid(0x8000_001A)[0] if cpuid(0x8000_0000)[0] >= 0x8000_001A else 0
+    return bool(width & _FP256) and not width & _FP512
+
+
+def _processor(library: ctypes.CDLL) -> Bits:
+    """What this x86 processor has, asked through the library."""
+    cpuid = _cpuid(library)
     largest, largest_extended = cpuid(0)[0], cpuid(0x8000_0000)[0]
     leaf1_ecx = cpuid(1)[2]
     eax7, ebx7, ecx7, _ = cpuid(7) if largest >= 7 else (0, 0, 0, 0)

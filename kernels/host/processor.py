@@ -1,4 +1,4 @@
-"""The caches of the processor at hand, which sizes of tiles follow; no result depends on them."""
+"""The processor at hand, whose caches sizes of tiles follow; no result depends on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _L1_LIMITS, _L2_LIMITS = (8 * KIB, 512 * KIB), (64 * KIB, 16 * KIB * KIB)
 
 @dataclass(frozen=True)
 class Processor:
-    """What one core can keep at hand.
+    """What one core can keep at hand, and how it multiplies.
 
     Attributes
     ----------
@@ -29,10 +29,14 @@ class Processor:
         Size of its first-level data cache. The default is what most processors have at least.
     l2_bytes : int
         Its part of the second-level cache, which other cores may share.
+    half_width : bool
+        Whether a vector of 512 bits takes its units two cycles. Then there is time to load what a multiply-add needs
+        anew for each of them; others can load two vectors in a cycle, and need them all for two multiply-adds.
     """
 
     l1_bytes: int = 32 * KIB
     l2_bytes: int = 512 * KIB
+    half_width: bool = False
 
 
 class Cache(NamedTuple):

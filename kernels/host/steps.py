@@ -43,9 +43,10 @@ def _group(integers: str, floats: str = "") -> np.dtype:
 
 # A feature map: ref to its first pixel, bytes from pixel to pixel, size, channels that count, bytes of one.
 VIEW = _group("ref pixel_stride height width channels channel_bytes")
-# A matrix product: refs to packed weights and bias, vectors of its output, whether the last is half empty, clip. Of
-# integers: refs to PANEL records, offsets of words, scales, and numbers to finish with.
-PRODUCT = _group("weights bias vectors half panels offsets scales finish", "low high")
+# A matrix product: refs to packed weights and bias, vectors of its output, whether the last is half empty, whether
+# inputs are loaded anew for every product, clip. Of integers: refs to PANEL records, offsets of words, scales, and
+# numbers to finish with.
+PRODUCT = _group("weights bias vectors half reload panels offsets scales finish", "low high")
 # A panel of a matrix product of bytes: where its weights and the offsets of its words start, and how many words it has.
 PANEL = _group("weights offsets words")
 # A full convolution: its window, the width of its output, and the byte that surrounds the image.

@@ -20,6 +20,7 @@ from npmnv2.kernels.host import packing, steps
 from npmnv2.kernels.host.bound_program import BoundProgram, Workspace
 from npmnv2.kernels.host.build import Builder
 from npmnv2.kernels.host.memory import ArenaPlanner, Constants
+from npmnv2.kernels.host.processor import Processor
 from strategies import KERNEL_ARGUMENTS, arrays
 
 from npmnv2.backends.partition import is_compiled
@@ -77,13 +78,15 @@ def test_sums_start_at_the_bias_and_add_fused_products_in_order(cin: int, cout: 
         assert comp[0, 0, pixel, o] == _fused(bias[o], list(zip(x[0, 0, pixel], kernel[:, o])))
 
 
-@pytest.mark.parametrize("channels", [16, 24, 32, 48])
-def test_pixels_do_not_depend_on_how_many_there_are(channels: int) -> None:
-    """Whole and small tiles compute the same, wherever a run of them ends."""
+@pytest.mark.parametrize("half_width", [False, True])
+@pytest.mark.parametrize("channels", [16, 24, 32, 48, 56])
+def test_pixels_do_not_depend_on_how_many_there_are(channels: int, half_width: bool) -> None:
+    """Whole and small tiles compute the same, wherever a run of them ends, and however they load their inputs."""
+    engine = ENGINE._replace(processor=Processor(half_width=half_width))
     x, kernel, bias = arrays(channels, (1, 1, 16, 5), (5, channels), (channels,))
     alone = np.concatenate([compiled.pointwise(x[:, :, [i]], kernel, bias, NO_CLIP) for i in range(16)], axis=2)
     for count in range(1, 17):
-        together = compiled.pointwise(x[:, :, :count], kernel, bias, NO_CLIP)
+        together = compiled.pointwise(x[:, :, :count], kernel, bias, NO_CLIP, engine=engine)
         np.testing.assert_array_equal(together, alone[:, :, :count])
 
 

@@ -175,6 +175,29 @@ def test_an_arm_processor_must_have_the_features(
     assert [each.name for each in library._usable(nothing_to_ask)] == expected
 
 
+@pytest.mark.parametrize(
+    ("machine", "last_leaf", "width", "half"),
+    [
+        ("x86_64", 0x8000_0021, 0b0110, True),
+        ("AMD64", 0x8000_001A, 0b0100, True),
+        ("x86_64", 0x8000_0021, 0b1110, False),  # 512 bits
+        ("x86_64", 0x8000_0021, 0b0011, False),  # 128 bits, for which there are no kernels
+        ("x86_64", 0x8000_0008, 0b0110, False),  # a leaf that there is not holds anything
+        ("aarch64", 0x8000_0021, 0b0110, False),
+    ],
+)
+def test_the_width_of_units(
+    monkeypatch: pytest.MonkeyPatch, machine: str, last_leaf: int, width: int, half: bool
+) -> None:
+    class Asked:
+        def npmnv2_cpuid(self, leaf: Any, subleaf: Any, out: Any) -> None:
+            out[:] = [{0x8000_0000: last_leaf, 0x8000_001A: width}[leaf.value], 0, 0, 0]
+
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    asked: Any = Asked()
+    assert library._half_width(asked) == half
+
+
 def test_digests_change_with_what_they_are_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     layouts, sources = abi.layout_digest(), abi.source_digest()
     monkeypatch.setattr(abi.steps, "ARENA", 99)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from networks import CONFIGS, folded_weights, images
 from npmnv2.kernels.host import packing
+from npmnv2.kernels.host.processor import Processor
 from npmnv2.kernels.host.target import Target
 
 WIDE, NARROW = Target(16, 32), Target(8, 16)
@@ -56,7 +57,8 @@ def test_the_target_does_not_change_a_bit(target: Target) -> None:
     plan = classifier(CONFIGS["0.35"])
     weights, x = folded_weights(plan), images(3)
     expected = CompiledBackend(numba_engine()).compile(plan, weights, 2)(x, plan.endpoints)
-    found = CompiledBackend(numba_engine(target)).compile(plan, weights, 2)(x, plan.endpoints)
+    engine = numba_engine(target)._replace(processor=Processor(half_width=True))
+    found = CompiledBackend(engine).compile(plan, weights, 2)(x, plan.endpoints)
     for endpoint in plan.endpoints:
         np.testing.assert_array_equal(found[endpoint], expected[endpoint], endpoint)
 
