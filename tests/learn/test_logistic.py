@@ -117,3 +117,47 @@ def test_without_scikit_learn(monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
     with pytest.raises(MissingPackageError, match=r"teach needs scikit-learn: pip install 'npmnv2\[learn\]'"):
         logistic.require_sklearn("teach")
+
+
+def stubbed(monkeypatch, own_logit):
+    """What cross-validation makes of classifiers that give a photo's own class the logit `own_logit(row, strength)`."""
+    count, classes = 20, 2
+    labels, rows = np.arange(count) % classes, np.arange(count)
+
+    class Stub:
+        def __init__(self, strength: float) -> None:
+            self.strength = strength
+
+        def logits(self, features):
+            found = np.zeros((len(features), classes))
+            for at, row in enumerate(features[:, 0].astype(int)):
+                found[at, labels[row]] = own_logit(row, self.strength)
+            return found
+
+    monkeypatch.setattr(logistic, "fit", lambda features, labels, classes, strength: Stub(strength))
+    return cross_validate(rows[:, None].astype(float), labels, rows, 4, 0), labels
+
+
+WEAK, STRONG = logistic.INVERSE_STRENGTHS[0], logistic.INVERSE_STRENGTHS[-1]
+
+
+def test_the_strength_of_a_fold_is_chosen_by_the_others(monkeypatch) -> None:
+    """One strength is right on the first fold alone, another on all others: there the first is never taken."""
+    fold = stubbed(monkeypatch, lambda row, strength: 0.0)[0].fold
+
+    def own_logit(row: int, strength: float) -> float:
+        right = {WEAK: fold[row] == 0, STRONG: fold[row] != 0}.get(strength, False)
+        return 1.0 if right else -1.0
+
+    found, labels = stubbed(monkeypatch, own_logit)
+    np.testing.assert_array_equal(found.logits[np.arange(20), labels] > 0, fold != 0)
+    assert found.inverse_strength == STRONG
+
+
+def test_photos_of_a_class_that_a_fold_could_not_learn_choose_nothing(monkeypatch) -> None:
+    def own_logit(row: int, strength: float) -> float:
+        if row == 0:
+            return -1e4 - (1e3 if strength == STRONG else 0)
+        return 2.0 if strength == STRONG else 1.0
+
+    assert stubbed(monkeypatch, own_logit)[0].inverse_strength == STRONG
