@@ -373,7 +373,7 @@ def with_settings(graph: Graph, content: Content) -> Content:
         known = {**content.known, "image_size": max(size)}
         content = replace(content, known=known, preprocessing={"preset": "ssd", **_size(*size)})
     classes = class_count(content.weights)
-    return replace(content, ssd=settings_of(graph, classes), anchors=listed_anchors(graph))
+    return replace(content, ssd={**content.ssd, **settings_of(graph, classes)}, anchors=listed_anchors(graph))
 
 
 def _size(height: int, width: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from npmnv2.errors import WeightsError
-from npmnv2.weights.assemble import assemble, task_of
+from npmnv2.weights.assemble import Content, assemble, task_of
 from npmnv2.weights.bounds import (
     MAX_FILE_BYTES,
     MAX_NAME_BYTES,
@@ -313,12 +313,20 @@ def read_bundle(bundle: Bundle, file_format: str) -> Checkpoint:
         return bundle.value(bundle.names[name])
 
     found = content(bundle.index, shapes, value_of)
-    graph = bundle.index.with_suffix(".meta")
-    if task_of(found.weights) == "detection" and graph.is_file():
-        from .graph_def import settings_beside
-
-        found = settings_beside(graph, found)
+    if task_of(found.weights) == "detection":
+        found = _described(bundle.index, found)
     checkpoint = assemble(bundle.index, file_format, found)
     if not are_ranges(shapes):
         return checkpoint
     return with_ranges(checkpoint, ranges_of_variables(shapes, value_of), str(bundle.index))
+
+
+def _described(index: Path, content: Content) -> Content:
+    """A detector's weights, and what the files beside them say of their use; what the graph shows counts most."""
+    from .graph_def import settings_beside
+    from .pipeline_config import PIPELINE_FILE, with_pipeline
+
+    pipeline, graph = index.with_name(PIPELINE_FILE), index.with_suffix(".meta")
+    if pipeline.is_file():
+        content = with_pipeline(pipeline, content)
+    return settings_beside(graph, content) if graph.is_file() else content
