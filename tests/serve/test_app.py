@@ -1,5 +1,7 @@
 """The paths of the server; what they say is in the other files."""
 
+import re
+
 import pytest
 from serving import serving
 
@@ -30,6 +32,31 @@ def test_the_page_takes_nothing_from_elsewhere(site) -> None:
         assert "http:" not in text
         assert "https:" not in text
         assert "@import" not in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colors_of_the_page_have_the_contrast_that_wcag_asks_for(site, scheme) -> None:
+    """4.5 for text, 3 for the edges of what can be pressed."""
+    style = site.get("/style.css").body.decode()
+    light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6});", part)) for part in style.split("prefers-color-scheme", 1))
+    colors = light | (dark if scheme == "dark" else {})
+    pairs = [(text, ground) for text in ("ink", "soft", "accent", "wrong") for ground in ("card", "ground")]
+    for text, ground in [*pairs, ("on-accent", "accent"), ("ink", "bar")]:
+        assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
+    for ground in ("card", "ground"):
+        assert contrast(colors["edge"], colors[ground]) >= 3
+
+
+def contrast(first: str, second: str) -> float:
+    """That of two colors, as WCAG defines it."""
+    low, high = sorted(map(luminance, (first, second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(color: str) -> float:
+    parts = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear))
 
 
 def test_health(site) -> None:

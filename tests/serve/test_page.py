@@ -125,7 +125,7 @@ def test_several_photos_at_once(page) -> None:
     files = [{"name": f"{i}.png", "mimeType": "image/png", "buffer": picture(70 + i, 65)} for i in range(6)]
     page.set_input_files("#files", files)
     until(page, f"document.querySelectorAll('{DONE} .labels').length === 6")
-    assert sorted(page.locator("article h2").all_inner_texts()) == [f"{i}.png" for i in range(6)]
+    assert page.locator("article h2").all_inner_texts() == [f"{i}.png" for i in range(6)]
 
 
 def test_precision_is_switched_for_the_photos_that_are_there(page) -> None:
@@ -148,6 +148,7 @@ def test_json_is_copied(page, site) -> None:
     labels(page)
     page.get_by_role("button", name="Copy JSON").click()
     page.get_by_role("button", name="Copied").wait_for()
+    page.get_by_role("button", name="Copy JSON").wait_for()
     copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
     assert copied == site.send("/v1/predict", ("photo.png", picture())).json
 
@@ -213,7 +214,12 @@ def test_boxes_lie_over_their_photo(open_page, shared_data) -> None:
         boxes = page.locator(".boxes rect").evaluate_all(
             "boxes => boxes.map(({ x, y, width, height }) => [x, y, width, height].map((side) => side.baseVal.value))"
         )
+        names = page.locator(".names span").all_inner_texts()
+        page.locator(".remove").click()
+        hand_over(page, "drop", "plain.jpg", picture(64, 64, "JPEG"))
+        page.get_by_text("Nothing found.").wait_for()
         page.close()
+    assert names == [f"{detection['label']} {detection['score']:.1%}" for detection in detections]
     assert "cat" in found
     assert found == [detection["label"] for detection in detections]
     for (left, top, width, height), detection in zip(boxes, detections, strict=True):
@@ -223,7 +229,9 @@ def test_boxes_lie_over_their_photo(open_page, shared_data) -> None:
 def test_what_is_no_photo_is_said(page) -> None:
     choose(page, "broken.png", picture()[:200])
     page.wait_for_selector(f"{DONE} .message:not(:empty)")
-    assert "cut short" in page.get_by_role("alert").inner_text()
+    assert "cut short" in page.locator("article [role=alert]").inner_text()
+    assert page.locator(".copy").is_hidden()
+    assert page.locator(".layers").is_hidden()
     hand_over(page, "drop", "large.jpg", picture(1100, 1000, "JPEG"))
     until(page, "document.querySelector('.message').textContent.includes('megapixels')")
 
@@ -257,11 +265,26 @@ def test_everything_has_a_name_for_screen_readers(page) -> None:
         assert line in tree, f"{line} in\n{tree}"
 
 
+def test_files_that_are_no_photos_are_said_where_everybody_sees_it(page) -> None:
+    page.set_input_files("#files", [{"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"}])
+    until(page, "document.querySelector('#notice').textContent !== ''")
+    assert page.locator("#notice").bounding_box()["height"] > 10
+    choose(page, "photo.png", picture())
+    assert page.locator("#notice").inner_text() == ""
+
+
+def test_small_photos_are_enlarged(page) -> None:
+    choose(page, "photo.png", picture(80, 40))
+    labels(page)
+    assert page.locator(".photo").bounding_box()["width"] == 240
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1280])
-def test_it_fits_a_phone_and_the_night(open_page, site, scheme, width) -> None:
+@pytest.mark.parametrize(("width", "text"), [(320, "100%"), (390, "200%"), (1280, "100%")])
+def test_it_fits_a_phone_and_the_night(open_page, site, scheme, width, text) -> None:
     page = open_page(site, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page.wait_for_selector("#model option", state="attached")
+    page.evaluate(f"document.documentElement.style.fontSize = '{text}'")
     choose(page, "a" * 80 + ".png", picture(700, 200))
     labels(page)
     page.get_by_text("Time per layer").click()
@@ -275,6 +298,9 @@ def test_a_token_is_asked_for(open_page, catalog) -> None:
     limits = Limits()
     with serving(create_app(catalog, limits, token="secret"), limits) as site:
         page = open_page(site)
+        page.get_by_label("asks for its token").fill("wrong")
+        page.keyboard.press("Enter")
+        page.get_by_text("That is not its token.").wait_for()
         page.get_by_label("asks for its token").fill("secret")
         page.keyboard.press("Enter")
         page.wait_for_selector("#model option", state="attached")

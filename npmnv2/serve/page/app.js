@@ -4,12 +4,14 @@
 const PARALLEL = 2;
 // Pixels of the longest side of a mask that is drawn: more than a screen shows.
 const MASK_SIDE = 2048;
+// Pixels of the longest side below which a photo is enlarged.
+const SMALL_SIDE = 240;
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const percent = (share) => (share > 0 && share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(1)}%`);
 const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
-const state = { models: [], cards: [], token: "", running: 0, waiting: [] };
+const state = { models: [], cards: [], made: 0, token: "", running: 0, waiting: [] };
 
 // --- the server -------------------------------------------------------------------------------------------------------
 
@@ -40,6 +42,7 @@ function predict(file, extra = {}) {
 async function loadModels() {
   const answer = await ask("v1/models");
   state.models = answer.models.filter((model) => model.task !== "features");
+  if (!state.models.length) throw new Problem("The models of this server make features only. Ask its API for them.");
   fill($("#model"), state.models.map((model) => model.name));
   fillPrecisions();
 }
@@ -50,6 +53,7 @@ const fill = (select, values) => select.replaceChildren(...values.map((value) =>
 
 function showLogin() {
   $("#login").hidden = false;
+  $("#refused").hidden = !state.token;
   $("#token").focus();
 }
 
@@ -57,13 +61,16 @@ function showLogin() {
 
 function addFiles(files) {
   const photos = [...files].filter((file) => file.type.startsWith("image/"));
-  if (files.length && !photos.length) say("There was no photo among the files.");
-  photos.forEach((file) => enqueue(new Card(file)));
+  notify(files.length && !photos.length ? "There was no photo among the files." : "");
+  const cards = photos.map((file) => new Card(file));
+  state.cards.push(...cards);
+  $("#results").prepend(...cards.map((card) => card.element));
+  cards.forEach(enqueue);
 }
 
 function enqueue(card) {
+  card.begin();
   if (!state.waiting.includes(card)) state.waiting.push(card);
-  card.element.classList.add("busy");
   work();
 }
 
@@ -76,7 +83,10 @@ async function work() {
 }
 
 const again = () => state.cards.forEach(enqueue);
+// What only screen readers tell, and what everybody must see.
 const say = (text) => { $("#status").textContent = text; };
+const notify = (text) => { $("#notice").textContent = text; };
+const explain = (error) => (error instanceof Problem ? error.message : "The server cannot be reached.");
 
 // --- one photo --------------------------------------------------------------------------------------------------------
 
@@ -85,23 +95,39 @@ class Card {
     this.file = file;
     this.version = 0;
     this.element = $("#card").content.firstElementChild.cloneNode(true);
-    this.part("h2").textContent = file.name;
+    const heading = this.part("h2");
+    heading.textContent = file.name;
+    heading.id = `photo-${++state.made}`;
+    this.element.setAttribute("aria-labelledby", heading.id);
+    this.element.querySelectorAll("button, summary, input").forEach((one) => one.setAttribute("aria-describedby", heading.id));
     const photo = this.part(".photo");
     photo.src = URL.createObjectURL(file);
     photo.alt = file.name;
     photo.addEventListener("error", () => { photo.hidden = true; });
+    photo.addEventListener("load", () => enlarge(photo));
     this.part(".remove").addEventListener("click", () => this.remove());
     this.part(".copy").addEventListener("click", () => this.copy());
     this.part(".opacity input").addEventListener("input", () => this.showOpacity());
     this.part(".layers").addEventListener("toggle", () => this.showLayers());
-    state.cards.push(this);
-    $("#results").prepend(this.element);
   }
 
   part(selector) { return $(selector, this.element); }
 
+  // From here on answers to earlier questions do not count.
+  begin() {
+    this.version += 1;
+    this.element.classList.add("busy");
+    this.element.setAttribute("aria-busy", "true");
+    this.part(".took").textContent = "Working …";
+  }
+
+  end() {
+    this.element.classList.remove("busy");
+    this.element.removeAttribute("aria-busy");
+  }
+
   async analyze() {
-    const version = ++this.version;
+    const { version } = this;
     const start = performance.now();
     try {
       const answer = await predict(this.file, { mask: true });
@@ -109,22 +135,24 @@ class Card {
     } catch (error) {
       if (version === this.version) this.fail(error);
     }
-    if (version === this.version) this.element.classList.remove("busy");
+    if (version === this.version) this.end();
   }
 
   show(answer, milliseconds) {
     const [result] = answer.results;
     const { mask, ...rest } = result;
     this.answer = { ...answer, results: [rest] };
-    this.colors = chosenModel().colors;
+    this.colors = state.models.find((model) => model.name === answer.model).colors;
     this.part(".message").textContent = "";
+    this.part(".more").hidden = this.part(".copy").hidden = false;
     this.part("pre").textContent = JSON.stringify(this.answer, null, 2);
-    this.part(".took").textContent = `${answer.model}, ${answer.precision}: ${milliseconds.toFixed(0)} ms`;
+    this.part(".took").textContent = `${answer.model}, ${answer.precision}, answered in ${milliseconds.toFixed(0)} ms`;
     const rows = rowsOf(result, this.colors);
     this.part(".labels").replaceChildren(...rows.map(row));
+    this.part(".nothing").hidden = rows.length > 0;
     this.drawMask(mask, result.legend);
     this.drawBoxes(result);
-    this.part(".opacity").hidden = !mask && !result.detections;
+    this.part(".opacity").hidden = !mask && !result.detections?.length;
     this.showOpacity();
     this.forgetLayers();
     say(`${this.file.name}: ${rows.slice(0, 3).map(({ label, share }) => `${label} ${percent(share)}`).join(", ") || "nothing found"}`);
@@ -134,11 +162,10 @@ class Card {
     this.answer = undefined;
     this.part(".labels").replaceChildren();
     this.part(".took").textContent = "";
-    this.part("pre").textContent = "";
+    [".more", ".copy", ".nothing", ".opacity"].forEach((part) => { this.part(part).hidden = true; });
     this.drawMask();
     this.drawBoxes({});
-    this.part(".opacity").hidden = true;
-    this.part(".message").textContent = error instanceof Problem ? error.message : "The server cannot be reached.";
+    this.part(".message").textContent = explain(error);
   }
 
   drawMask(mask, legend = []) {
@@ -152,12 +179,13 @@ class Card {
 
   drawBoxes(result) {
     const svg = this.part(".boxes");
-    svg.toggleAttribute("hidden", !result.detections);
-    if (!result.detections) return;
+    const found = result.detections ?? [];
     const { naturalWidth, naturalHeight } = this.part(".photo");
+    svg.toggleAttribute("hidden", !found.length || !naturalWidth);
     svg.setAttribute("viewBox", `0 0 ${naturalWidth} ${naturalHeight}`);
-    const textSize = Math.max(naturalWidth, naturalHeight) / 36;
-    svg.replaceChildren(...result.detections.flatMap((found) => boxOf(found, this.colors, textSize)));
+    svg.replaceChildren(...found.map((one) => boxOf(one, this.colors)));
+    const names = naturalWidth ? found.map((one) => nameOf(one, naturalWidth, naturalHeight)) : [];
+    this.part(".names").replaceChildren(...names);
   }
 
   showOpacity() {
@@ -174,22 +202,28 @@ class Card {
 
   async showLayers() {
     const place = this.part(".layers .scroll");
-    if (!this.part(".layers").open || place.childElementCount || !this.answer) return;
+    if (!this.part(".layers").open || place.childNodes.length || !this.answer) return;
     place.textContent = "Measuring …";
+    const { version } = this;
+    let shown;
     try {
       const answer = await predict(this.file, { profile: true });
-      place.replaceChildren(layerTable(answer.results[0].profile));
+      shown = layerTable(answer.results[0].profile);
     } catch (error) {
-      place.textContent = error.message;
+      shown = explain(error);
     }
+    if (version === this.version) place.replaceChildren(shown);
   }
 
   async copy() {
     const text = JSON.stringify(this.answer, null, 2);
+    const button = this.part(".copy");
     try {
       await navigator.clipboard.writeText(text);
       say("JSON copied.");
-      this.part(".copy").textContent = "Copied";
+      button.textContent = "Copied";
+      await pause(2);
+      button.textContent = "Copy JSON";
     } catch {
       // Without HTTPS a browser gives no clipboard: show what to copy.
       this.part(".json").open = true;
@@ -270,19 +304,24 @@ function paint(canvas, mask, colors) {
   context.putImageData(image, 0, 0);
 }
 
-function boxOf({ id, label, score, box: [left, top, right, bottom] }, colors, textSize) {
-  const color = colors[id];
-  const rectangle = svgElement("rect", { x: left, y: top, width: right - left, height: bottom - top, stroke: color });
-  const y = top + 1.1 * textSize;
-  const text = svgElement("text", { x: left + 0.3 * textSize, y, "font-size": textSize });
-  text.textContent = `${label} ${percent(score)}`;
-  return [rectangle, text];
+function boxOf({ id, box: [left, top, right, bottom] }, colors) {
+  const rectangle = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const values = { x: left, y: top, width: right - left, height: bottom - top, stroke: colors[id] };
+  Object.entries(values).forEach(([key, value]) => rectangle.setAttribute(key, value));
+  return rectangle;
 }
 
-function svgElement(name, values) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  Object.entries(values).forEach(([key, value]) => made.setAttribute(key, value));
-  return made;
+// What stands in the corner of a box: as large as the page's text, whatever the photo's size.
+function nameOf({ label, score, box: [left, top] }, width, height) {
+  const name = element("span", "", `${label} ${percent(score)}`);
+  name.style.setProperty("--left", `${(100 * left) / width}%`);
+  name.style.setProperty("--top", `${(100 * top) / height}%`);
+  return name;
+}
+
+function enlarge(photo) {
+  const scale = SMALL_SIDE / Math.max(photo.naturalWidth, photo.naturalHeight);
+  if (scale > 1) photo.style.width = `${scale * photo.naturalWidth}px`;
 }
 
 function layerTable(layers) {
@@ -320,8 +359,7 @@ async function openCamera() {
     $("#viewfinder video").srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } } });
     $("#viewfinder").showModal();
   } catch {
-    say("No camera can be used.");
-    $(".note").textContent = "No camera can be used.";
+    notify("No camera can be used.");
   }
 }
 
@@ -381,10 +419,8 @@ $("#login").addEventListener("submit", (event) => {
 });
 
 function start() {
-  loadModels().then(again).catch((error) => {
-    say(error.message);
-    $(".note").textContent = error instanceof Problem ? error.message : "The server cannot be reached.";
-  });
+  notify("");
+  loadModels().then(again).catch((error) => { if ($("#login").hidden) notify(explain(error)); });
 }
 
 start();
