@@ -233,7 +233,7 @@ def test_what_is_no_photo_is_said(page) -> None:
     assert page.locator(".copy").is_hidden()
     assert page.locator(".layers").is_hidden()
     hand_over(page, "drop", "large.jpg", picture(1100, 1000, "JPEG"))
-    until(page, "document.querySelector('.message').textContent.includes('megapixels')")
+    until(page, "document.querySelector('article .message').textContent.includes('megapixels')")
 
 
 def test_keys_reach_everything(page) -> None:
