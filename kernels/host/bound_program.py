@@ -38,11 +38,16 @@ class Workspace:
         self.block = aligned(0)
         self.address = 0
         self._needs: deque[int] = deque(maxlen=_REMEMBERED_CALLS)
+        # What all of the last calls needed, if it was the same.
+        self._settled = -1
 
     def reserve(self, size: int) -> Bytes:
         """Return a block of at least `size` bytes."""
+        if size == self._settled:
+            return self.block
         self._needs.append(size)
         most = max(self._needs)
+        self._settled = size if self._needs.count(size) == _REMEMBERED_CALLS else -1
         if not most <= self.block.nbytes <= 2 * most:
             self.block = aligned(0)  # let go of the old one first
             self.block = aligned(most)
@@ -157,5 +162,6 @@ class BoundProgram:
     def _run(self, call: _Call, layout: _Layout, arrays: Sequence[Floats]) -> int:
         layout.place(arrays)
         team, n_threads = self._engine.team, self._workspace.n_threads
-        team.resize(n_threads)
+        if n_threads > 1:
+            team.resize(n_threads)
         return self._engine.run(call.address, team.address, n_threads)

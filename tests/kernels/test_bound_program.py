@@ -32,3 +32,12 @@ def test_a_block_stays_while_sizes_take_turns() -> None:
     workspace = Workspace(1)
     blocks = [workspace.reserve(size) for size in (1000, 100, 300) * 10]
     assert all(block is blocks[0] for block in blocks)
+
+
+def test_a_block_that_has_settled_still_grows_and_shrinks() -> None:
+    workspace = Workspace(1)
+    settled = [workspace.reserve(100) for _ in range(40)]
+    assert all(block is settled[0] for block in settled)
+    assert workspace.reserve(1000).nbytes == 1000
+    sizes = [workspace.reserve(100).nbytes for _ in range(16)]
+    assert sizes == 15 * [1000] + [100]
