@@ -50,6 +50,7 @@ def flushed(x: np.float32) -> Fraction:
 @example(0x3F818000)  # and up to it
 @example(0x7F7FFFFF)  # the largest float becomes ∞
 @example(0x007FFFFF)  # the largest denormal becomes 0
+@example(0x7F800001)  # a NaN whose upper half is that of ∞
 @settings(max_examples=300)
 def test_rounding_goes_to_the_nearest_number(bits: int) -> None:
     x = float_of(bits)

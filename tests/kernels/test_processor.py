@@ -40,7 +40,9 @@ def test_linux_tells_of_every_core(tmp_path: Path) -> None:
             tmp_path, cpu, (1, "Data", "48K", "0-1"), (1, "Instruction", "32K", "0-1"), (2, "Unified", "2048K", "0-1"),
             (3, "Unified", "36M", "0-19"),
         )  # fmt: skip
-    assert processor_of(list(linux_caches(tmp_path))) == Processor(48 * KIB, 2 * MIB)
+    found = list(linux_caches(tmp_path))
+    assert found[-1] == Cache(3, 36 * MIB, 20)
+    assert processor_of(found) == Processor(48 * KIB, 2 * MIB)
 
 
 def test_the_smallest_core_counts(tmp_path: Path) -> None:
@@ -82,6 +84,13 @@ def test_this_processor_is_known() -> None:
     found = this_processor()
     assert 8 * KIB <= found.l1_bytes <= found.l2_bytes // 2
     assert this_processor() is found
+
+
+def test_the_c_library_is_asked_where_folders_hold_zeros(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_cpu(tmp_path, 0, (1, "Data", "0K", "0"), (2, "Unified", "0K", "0"))
+    monkeypatch.setattr(processor, "_CPUS", tmp_path)
+    monkeypatch.setattr(processor, "libc_caches", lambda: iter([Cache(1, 64 * KIB)]))
+    assert processor._caches("linux") == [Cache(1, 64 * KIB)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")

@@ -101,6 +101,11 @@ def cut(height: int, width: int, channels: int, l2_bytes: int = 1024 * KIB, stri
 def test_a_small_map_is_one_strip() -> None:
     tiles = cut(7, 7, 960)
     assert (tiles.rows, tiles.group_rows, tiles.columns) == (7, 7, 7)
+    assert cut(3, 3, 960).ring_rows == 3, "no more than the map has"
+
+
+def test_a_strip_may_be_a_single_row() -> None:
+    assert cut(56, 56, 960, 64 * KIB).rows == 1
 
 
 def test_strips_leave_no_part_of_a_tile() -> None:
@@ -122,6 +127,7 @@ def test_blocks_of_columns_expand_few_columns_twice() -> None:
         tiles = cut(9, width, 96, 256 * KIB)
         assert tiles.columns >= min(width, 28)
     assert cut(9, 1000, 96, 256 * KIB).columns < 200
+    assert cut(56, 224, 96, 8 << 20).columns == 224, "whole rows where they fit"
 
 
 def test_bytes_are_filtered_two_rows_at_a_time() -> None:

@@ -62,6 +62,16 @@ def test_names_count_more_than_order(model) -> None:
     assert list(found) == list(model.plan.endpoints)
 
 
+def test_values_that_are_none_of_ours(model) -> None:
+    """What has neither a name nor a known kind, where others have names; and operations that no layer is."""
+    reference = model.trace(model.prepare([np.zeros((64, 64, 3), np.uint8)]))
+    wanted = "block_3_expand"
+    named = [Tap(name, reference[name]) for name in model.plan.endpoints if name != wanted]
+    for kind, taken in ((wiring.CONV, True), (wiring.OTHER, False), ("", False)):
+        found, _, _ = align([*named, Tap("strange", reference[wanted], kind)], model.plan, reference)
+        assert (wanted in found) == taken
+
+
 def test_best_path() -> None:
     gain = np.array([[1, 2.5, -np.inf], [2, -np.inf, 1], [-np.inf, 1, 3]])
     assert best_path(gain) == [(0, 1), (2, 2)]
@@ -84,3 +94,5 @@ def test_a_block_and_its_last_part_are_one_value(model) -> None:
     found = completed({"block_2": 1, "block_1_project": 2}, model.plan)
     assert found == {"block_1_project": 2, "block_1": 2, "block_2_add": 1, "block_2": 1}
     assert list(found) == ["block_1_project", "block_1", "block_2_add", "block_2"]
+    both = {"block_2_add": 1, "block_2": 2}
+    assert completed(dict(both), model.plan) == both, "what is there stays"

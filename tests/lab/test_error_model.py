@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 from engines import BACKENDS
 
-from npmnv2 import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2ForSemanticSegmentation
+from npmnv2 import (
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
+    MobileNetV2ForSemanticSegmentation,
+    MobileNetV2Model,
+)
 from npmnv2.backends.numpy import NumpyExecutable
+from npmnv2.kernels import bfloat16
 from npmnv2.lab import error_model
 from npmnv2.lab.alignment import completed
 from npmnv2.lab.error_model import UNIT, error_bounds, rounded_to_bfloat16
 from npmnv2.lab.random_weights import unit_gain_weights
+from npmnv2.network.layers import Conv
+from npmnv2.network.plan import Part
 from npmnv2.network.quantization import value_parts
 from npmnv2.weights.checkpoint import fold_batch_norms
 
@@ -86,3 +94,23 @@ def test_the_worst_case_of_bfloat16_holds_for_every_layer(network, monkeypatch) 
     assert parts - rounded_to_bfloat16(model, values) == {"block_3_expand", "block_3_depthwise"}
     monkeypatch.setattr(error_model, "BFLOAT16_UNIT", 2.0**-10)
     assert len(rounded_to_bfloat16(model, values)) < len(parts) / 2
+
+
+def test_a_value_that_stays_float32_is_not_excused_by_rounding() -> None:
+    """Pooled features that nothing reads; neither are they of a shape that only broadcasts."""
+    config = MobileNetV2Config(depth_multiplier=0.35, image_size=64)
+    model = MobileNetV2Model(config, dtype="float64", seed=0)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
+    single = MobileNetV2Model(config, model.weights, backend="numpy").trace(x, ["Conv_1", "global_average_pooling2d"])
+    pooled = single["global_average_pooling2d"]
+    for seen, judged in ((pooled, True), (bfloat16.round_to_bfloat16(pooled), False), (pooled[None], False)):
+        found = rounded_to_bfloat16(model, {**single, "global_average_pooling2d": seen})
+        assert ("global_average_pooling2d" in found) == judged
+
+
+def test_an_error_counts_just_outside_of_a_clip_as_well() -> None:
+    """What is cut off by less than its error may not be cut off in another order of the sum."""
+    part = Part("layer", Conv(kernel=1, filters=1, norm=None, activation="relu6"), ("image",))
+    z = np.array([-1e-3, -1e-7, 0.0, 3.0, 6.0 + 1e-7, 6.1])
+    _, variance = error_model._through_activation(part, z, np.zeros(6), np.full(6, 1e-14))
+    assert (variance > 0).tolist() == [False, True, True, True, True, False]
