@@ -86,7 +86,8 @@ def _from_stdin(stream: BinaryIO, null: bool) -> list[Photo]:
 def _is_image(content: bytes) -> bool:
     webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
     bmp = content[:2] == b"BM" and content[6:10] == bytes(4)
-    return content.startswith(_SIGNATURES) or webp or bmp
+    avif = content[4:8] == b"ftyp"  # and HEIC, which then is refused as an image, not as a list of names
+    return content.startswith(_SIGNATURES) or webp or bmp or avif
 
 
 def images_of(photos: Sequence[Photo]) -> Iterator[str | bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from npmnv2.errors import ArgumentError
+from npmnv2.errors import ArgumentError, IndexFileError
 from npmnv2.files import user_cache
 from npmnv2.hub import PACKAGED
 from npmnv2.images.loading import ImageSource
@@ -182,7 +182,12 @@ def _path(image: ImageSource) -> str | None:
 def default_index(folder: Path, digest: str) -> Path:
     """Where the index of a folder is kept for a model: in this user's cache, never in the folder itself."""
     place = user_cache() / "similarity"
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IndexFileError(
+            f"{place} cannot be made to keep the index in: {error.strerror}; name a file for it (index=, --index)"
+        ) from error
     key = hashlib.sha256(os.fsencode(folder.resolve()) + bytes.fromhex(digest)).hexdigest()
     return place / f"{key[:32]}-{FORMAT_VERSION}.sqlite"
 

@@ -74,7 +74,7 @@ def test_an_empty_folder(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "empty").mkdir()
     assert main(["duplicates", str(tmp_path / "empty"), "-m", model]) == 1
-    assert "holds no photos (.bmp, .gif" in capsys.readouterr().err
+    assert "holds no photos (.avif, .bmp, .gif" in capsys.readouterr().err
 
 
 def test_a_threshold_of_zero_is_refused_before_anything_is_computed(tmp_path, capsys):

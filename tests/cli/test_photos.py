@@ -97,8 +97,11 @@ def test_lists_on_standard_input(monkeypatch, content, null, names):
 def test_images_on_standard_input(monkeypatch, suffix):
     from PIL import Image
 
+    kind = Image.registered_extensions().get(suffix)
+    if kind is None:
+        pytest.skip("needs a Pillow that knows it")
     buffer = io.BytesIO()
-    Image.new("RGB", (40, 40)).save(buffer, Image.registered_extensions()[suffix])
+    Image.new("RGB", (40, 40)).save(buffer, kind)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(buffer.getvalue())))
     (photo,) = find_photos(argparse.Namespace(photos=["-"], recursive=False, null=False))
     assert photo == ("-", buffer.getvalue())

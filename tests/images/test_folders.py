@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def names(tree: Path, recursive: bool) -> list[str]:
 def test_a_folder_alone_and_with_those_inside(tree: Path) -> None:
     assert names(tree, recursive=False) == ["a.png", "b.JPG"]
     assert names(tree, recursive=True) == ["a.png", "b.JPG", "in/d.webp"]
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_folder_that_cannot_be_read_is_said(tree: Path, monkeypatch, caplog, recursive: bool) -> None:
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "in":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # a test as root may read everything
+    assert names(tree, recursive) == ["a.png", "b.JPG"]
+    assert caplog.messages == ([f"a folder was left out: {tree / 'in'}: Permission denied"] if recursive else [])
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))

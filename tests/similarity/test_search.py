@@ -13,6 +13,7 @@ from PIL import Image
 import npmnv2
 from npmnv2 import ArgumentError, DuplicateGroup, ImageError, IndexFileError, SimilarPhotos
 from npmnv2.cli.duplicates import _THRESHOLD
+from npmnv2.similarity import search
 from npmnv2.similarity.vectors import NEAR_DUPLICATE
 
 
@@ -59,6 +60,14 @@ def test_the_index_is_in_the_cache_and_nothing_in_the_folder(folder, model, cach
     assert [path.name for path in index.parent.iterdir()] == [index.name]
     assert index.stat().st_mtime_ns == written, "nothing has changed"
     assert tree(folder) == before
+
+
+def test_a_cache_that_cannot_be_made_says_where_else(folder, model, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(search, "user_cache", lambda: tmp_path / "file")
+    with pytest.raises(IndexFileError, match=r"similarity cannot be made .*; name a file for it \(index=, --index\)"):
+        npmnv2.duplicates(folder, model=model)
+    assert npmnv2.duplicates(folder, model=model, index=tmp_path / "index.sqlite")
 
 
 def test_each_model_has_an_index_of_its_own_unless_a_file_is_named(folder, model, cache, tmp_path):
