@@ -38,7 +38,7 @@ class MapLayout(NamedTuple):
         Vectors in a panel of a depthwise convolution, and in its widest kind.
     tile, rows_together : int
         Pixels that matrix products compute together, and output rows that the filter does: what is left over costs as
-        much.
+        much. Several rows lie one tap apart.
     """
 
     lanes: int
@@ -54,6 +54,11 @@ class MapLayout(NamedTuple):
     def vector_bytes(self) -> int:
         """Bytes of one vector of channels."""
         return self.lanes * self.channel_bytes
+
+    def filter_unit(self, geometry: Geometry) -> int:
+        """Output rows of which the filter leaves none over."""
+        apart = geometry.dilation if geometry.stride == 1 and self.rows_together > 1 else 1
+        return self.rows_together * apart
 
     def pixel_bytes(self, channels: int) -> int:
         """Bytes of a pixel of a map."""
@@ -159,7 +164,7 @@ class _Cut(NamedTuple):
 
     def group_rows(self, rows: int) -> int:
         """Rows of the groups of a strip, of one size rather than with a small rest."""
-        together = self.layout.rows_together
+        together = self.layout.filter_unit(self.geometry)
         return min(rows, _even(-(-rows // together), self.most_rows // together) * together)
 
     def ring_rows(self, rows: int) -> int:
@@ -240,7 +245,7 @@ def _row_groups(
     layout: MapLayout, processor: Processor, geometry: Geometry, height: int, width: int
 ) -> tuple[int, int]:
     """Blocks of columns, and most output rows per row group, such that the rows of one panel stay in the cache."""
-    panel_bytes, together = layout.panel * layout.vector_bytes, layout.rows_together
+    panel_bytes, together = layout.panel * layout.vector_bytes, layout.filter_unit(geometry)
 
     def fits(blocks: int, rows: int) -> bool:
         columns = reach(geometry, -(-width // blocks))

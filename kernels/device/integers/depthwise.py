@@ -1,8 +1,9 @@
 """Depthwise 3×3 convolution of rows of bytes: what `device.depthwise` is for floats.
 
 A panel is four vectors of channels. The bytes of four rows are interleaved, so that a word is a column of four inputs
-of one channel; three of them lie under a window. Without stride and dilation all four serve two output rows at once,
-by weights for the upper and for the lower three; and every column is added to three windows while it is in registers.
+of one channel; three of them lie under a window. Without stride all four serve two output rows at once, by weights for
+the upper and for the lower three; and every column is added to three windows while it is in registers. With a dilation
+of d these rows lie d apart, and d passes along them take every d-th column each.
 """
 
 from __future__ import annotations
@@ -19,25 +20,19 @@ from ...host.target import IntegerTarget
 from ..addressing import address
 from ..inverted_residual import row_of
 from ..jit import njit
+from ..machine import positive
 from ..simd import BYTE, INT64, Loop, load_integer
 from .rescale import Rescaler
 from .simd import IntegerEmitter, integers_emitted
 
 
 class FourRows(NamedTuple):
-    """Addresses of neighboring rows of a ring, from the column under the first tap; for most only three count."""
+    """Addresses of rows of a ring, from the column under the first tap on; for most only three count."""
 
     first: int
     second: int
     third: int
     fourth: int
-
-
-class Strides(NamedTuple):
-    """Bytes from one tap to the next (× dilation) and from one window to the next (× stride)."""
-
-    tap: int
-    window: int
 
 
 class Filter(NamedTuple):
@@ -126,13 +121,14 @@ class _Row:
 
 
 def make_two_rows(target: IntegerTarget, parts: int, halved: bool) -> Any:
-    """Return a function that filters one panel along two output rows, without stride and dilation.
+    """Return a function that filters one panel along two output rows.
 
-    It is called as ``two_rows(rows: FourRows, pixel, filters: Filter, output: Destination, count)``.
+    It is called as ``two_rows(rows: FourRows, tap, filters: Filter, output: Destination, count)``, where windows lie
+    one tap apart.
     """
 
     @integers_emitted(target.processor.halved if halved else target.processor, target.processor)
-    def two_rows(emit, rows, pixel, filters, output, count):
+    def two_rows(emit, rows, tap, filters, output, count):
         builder, row = emit.builder, _Row(emit, target, filters, parts)
         start = row.bias * OUTPUT_ROWS
 
@@ -142,9 +138,9 @@ def make_two_rows(target: IntegerTarget, parts: int, halved: bool) -> Any:
 
         words = row.words(rows, INT64(0))
         oldest = add(start, words, 0)
-        words = row.words(rows, pixel)
+        words = row.words(rows, tap)
         middle, oldest = add(start, words, 0), add(oldest, words, 1)
-        third = builder.mul(pixel, INT64(2))
+        third = builder.mul(tap, INT64(2))
         loop = Loop(builder, [INT64(0), third, output.first, output.second, *oldest, *middle])
         x, at, first, second, *totals = loop.values
         oldest, middle = totals[: len(start)], totals[len(start) :]
@@ -152,37 +148,32 @@ def make_two_rows(target: IntegerTarget, parts: int, halved: bool) -> Any:
         done, oldest, middle = add(oldest, words, 2), add(middle, words, 1), add(start, words, 0)
         row.store(done[PANEL_VECTORS:], second, output.upper)
         row.store(done[:PANEL_VECTORS], first, output.upper)
-        x, at = builder.add(x, INT64(1)), builder.add(at, pixel)
+        x, at = builder.add(x, INT64(1)), builder.add(at, tap)
         first, second = (builder.add(to, output.pixel_stride) for to in (first, second))
         loop.repeat(builder.icmp_signed("<", x, count), [x, at, first, second, *oldest, *middle])
 
     return two_rows
 
 
-def make_one_row(target: IntegerTarget, parts: int, stride: int, halved: bool) -> Any:
-    """Return a function that filters one panel along one output row, of stride 2 without dilation, or of any (0).
+def make_one_row(target: IntegerTarget, parts: int, halved: bool) -> Any:
+    """Return a function that filters one panel along one output row, of stride 2 without dilation.
 
-    It is called as ``one_row(rows: FourRows, strides: Strides, filters: Filter, output: Destination, count)``.
+    It is called as ``one_row(rows: FourRows, pixel, filters: Filter, output: Destination, count)``.
     """
 
     @integers_emitted(target.processor.halved if halved else target.processor, target.processor)
-    def one_row(emit, rows, strides, filters, output, count):
+    def one_row(emit, rows, pixel, filters, output, count):
         builder, row = emit.builder, _Row(emit, target, filters, parts)
-        # At stride 2 the third column of a window is the first of the next one.
-        shared = row.add(row.bias, row.words(rows[:3], INT64(0)), 0) if stride else []
-        loop = Loop(builder, [INT64(0), INT64(0), output.first, *shared])
+        # The third column of a window is the first of the next one.
+        shared = row.add(row.bias, row.words(rows[:3], INT64(0)), 0)
+        loop = Loop(builder, [INT64(0), pixel, output.first, *shared])
         x, at, to, *totals = loop.values
-        columns = [at]
-        for _ in range(2):
-            columns.append(builder.add(columns[-1], strides.tap))
-        first = 1 if stride else 0
-        totals = totals or row.bias
-        for column in range(first, COLUMNS):
-            words = row.words(rows[:3], columns[column])
-            totals = row.add(totals, words, column)
-        row.store(totals, to, output.upper)
-        following = row.add(row.bias, words, 0) if stride else []
-        x, at, to = (builder.add(a, b) for a, b in ((x, INT64(1)), (at, strides.window), (to, output.pixel_stride)))
+        totals = row.add(totals, row.words(rows[:3], at), 1)
+        words = row.words(rows[:3], builder.add(at, pixel))
+        row.store(row.add(totals, words, 2), to, output.upper)
+        following = row.add(row.bias, words, 0)
+        window = builder.mul(pixel, INT64(2))
+        x, at, to = (builder.add(a, b) for a, b in ((x, INT64(1)), (at, window), (to, output.pixel_stride)))
         loop.repeat(builder.icmp_signed("<", x, count), [x, at, to, *following])
 
     return one_row
@@ -195,18 +186,22 @@ def make_filter_bytes(target: IntegerTarget, parts: int, halved: bool) -> Any:
     It is called as ``filter_bytes(depthwise, rows: FourRows, pixel, filters: Filter, output: Destination, count)``,
     where the first is a group of a step.
     """
-    two_rows = make_two_rows(target, parts, halved)
-    row_2, row_any = make_one_row(target, parts, 2, halved), make_one_row(target, parts, 0, halved)
+    two_rows, one_row = make_two_rows(target, parts, halved), make_one_row(target, parts, halved)
 
     @njit(cached=False, variant=f"{target.name}-{parts}-{halved}")
     def filter_bytes(depthwise, rows, pixel, filters, output, count):
-        strides = Strides(depthwise.dilation * pixel, depthwise.stride * pixel)
-        if depthwise.dilation == 1 and depthwise.stride == 1:
-            two_rows(rows, pixel, filters, output, count)
-        elif depthwise.dilation == 1 and depthwise.stride == 2:
-            row_2(rows, strides, filters, output, count)
+        stride, dilation = depthwise.stride, depthwise.dilation
+        if stride == 2 and dilation == 1:
+            one_row(rows, pixel, filters, output, count)
         else:
-            row_any(rows, strides, filters, output, count)
+            # Windows one tap apart share columns. With a stride, which is rare here, each is a pass of its own.
+            passes = dilation if stride == 1 else count
+            for first in range(min(passes, count)):
+                at, to = first * stride * pixel, first * output.pixel_stride
+                columns = FourRows(rows.first + at, rows.second + at, rows.third + at, rows.fourth + at)
+                results = Destination(output.first + to, output.second + to, passes * output.pixel_stride, output.upper)
+                windows = (count - first + passes - 1) // positive(passes)
+                two_rows(columns, dilation * pixel, filters, results, windows)
 
     return filter_bytes
 
@@ -255,23 +250,25 @@ def make_filter_rows(target: IntegerTarget) -> Any:
         divisor = halves if 2 * (step.product.vectors - panel * PANEL_VECTORS) <= PANEL_VECTORS else 1
         size = panel_bytes // divisor
         upper = size // 2 if panel * panel_bytes + size <= stride else 0
-        together = depthwise.stride == 1 and depthwise.dilation == 1
-        row_stride, y = step.output.width * stride, first
-        while y < first + rows:
-            pair = together and y + 1 < first + rows
-            top, dilation = y * depthwise.stride - depthwise.top, depthwise.dilation
+        together, dilation = depthwise.stride == 1, depthwise.dilation
+        row_stride, y, last = step.output.width * stride, first, first + rows
+        while y < last:
+            # Rows that are filtered together lie one tap apart: 0 and 2, 1 and 3, 4 and 6, … at a dilation of 2.
+            other = dilation if together and y + dilation < last else 0
+            top, to = y * depthwise.stride - depthwise.top, output + (y - first) * row_stride
             window = FourRows(
                 row_of(step, bases, block, top),
                 row_of(step, bases, block, top + dilation),
                 row_of(step, bases, block, top + 2 * dilation),
-                row_of(step, bases, block, top + 2 * dilation + (1 if pair else 0)),
+                row_of(step, bases, block, top + 2 * dilation + other),
             )
-            to = Destination(output, output + (row_stride if pair else 0), stride, upper)
+            results = Destination(to, to + other * row_stride, stride, upper)
             if divisor == 1:
-                whole(parts, depthwise, window, block.pixel, filters, to, block.columns)
+                whole(parts, depthwise, window, block.pixel, filters, results, block.columns)
             else:
-                half(parts, depthwise, window, block.pixel, filters, to, block.columns)
-            made = 2 if pair else 1
-            y, output = y + made, output + made * row_stride
+                half(parts, depthwise, window, block.pixel, filters, results, block.columns)
+            y += 1
+            if together and (y - first) % (2 * dilation) == dilation:
+                y += dilation
 
     return filter_rows
