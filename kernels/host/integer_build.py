@@ -93,18 +93,18 @@ class ByteBuilder(Builder):
         """
         centered, sums_bias = packing.layer_parameters(self.target, kernel, bias, quantization)
         rows = centered if centered.ndim == 4 else centered[None, None]
-        rows = rows.reshape(len(rows), -1, len(bias))
-        missing = -rows.shape[1] % WORD
-        padded = np.pad(rows, ((0, 0), (0, missing), (0, 0)))
-        found = packing.pack_product(self.target, padded.reshape(-1, len(bias)))
-        return self._packed_layer(
-            constants, found.factors, sums_bias, quantization, PRODUCT_VECTORS, residual
-        )._replace(
-            panels=add_constant(constants, steps.WEIGHTS, found.panels),
-            offsets=add_constant(constants, steps.WEIGHTS, WORD * found.words),
-            words=found.words,
-            row_words=padded.shape[1] // WORD,
+        return self._packed_rows(constants, rows.reshape(len(rows), -1, len(bias)), sums_bias, quantization, residual)
+
+    def pack_split(
+        self, constants: Constants, kernel: Integers, bias: Integers, quantization: LayerQuantization, channels: int
+    ) -> tuple[PackedBytes, PackedBytes]:
+        """Pack a 1×1 convolution in two: for the first input channels, and for the others, whose bias is their sums."""
+        centered, sums_bias = packing.layer_parameters(self.target, kernel, bias, quantization)
+        rows = centered.reshape(1, -1, len(bias))
+        first, rest = (
+            self._packed_rows(constants, piece, sums_bias, quantization) for piece in np.split(rows, [channels], axis=1)
         )
+        return first, rest
 
     def pack_byte_filters(
         self, constants: Constants, kernel: Integers, bias: Integers, quantization: LayerQuantization
@@ -119,6 +119,21 @@ class ByteBuilder(Builder):
         """A ref to the numbers by which two maps are added; `quantization` of both, and of the sum."""
         numbers = packing.pack_numbers(self.integer_target, quantization[0], quantization[1:])
         return add_constant(constants, steps.WEIGHTS, numbers)
+
+    def _packed_rows(
+        self, constants: Constants, rows: NDArray[np.int64], bias: NDArray[np.int64], quantization: LayerQuantization,
+        residual: tuple[TensorQuantization, ...] = (),
+    ) -> PackedBytes:  # fmt: skip
+        """Pack the rows of a window (rows, numbers in a row, Cout), each filled up to whole words."""
+        missing = -rows.shape[1] % WORD
+        padded = np.pad(rows, ((0, 0), (0, missing), (0, 0)))
+        found = packing.pack_product(self.target, padded.reshape(-1, len(bias)))
+        return self._packed_layer(constants, found.factors, bias, quantization, PRODUCT_VECTORS, residual)._replace(
+            panels=add_constant(constants, steps.WEIGHTS, found.panels),
+            offsets=add_constant(constants, steps.WEIGHTS, WORD * found.words),
+            words=found.words,
+            row_words=padded.shape[1] // WORD,
+        )
 
     def _packed_layer(
         self, constants: Constants, factors: NDArray[Any], bias: NDArray[np.int64], quantization: LayerQuantization,
@@ -156,6 +171,15 @@ class ByteBuilder(Builder):
         """A whole block, strip by strip."""
         step = super().inverted_residual(source, output, expanded, packed, geometry, project, residual)
         return _with_offsets(step, expanded)
+
+    def sums(self, pixel: TensorView, output: TensorView, packed: PackedBytes) -> Step:
+        """The sums of a pixel as they are, in the place of a bias of `sums_bytes`."""
+        return Step(self._record(steps.SUMS, pixel, output, product=self._product(packed)))
+
+    def sums_bytes(self, channels: int) -> int:
+        """Bytes of the sums of so many output channels."""
+        width = PRODUCT_VECTORS * self.target.lanes
+        return -(-channels // width) * PRODUCT_VECTORS * self.target.vector_bytes
 
     def sum(self, source: TensorView, other: TensorView, output: TensorView, numbers: int) -> Step:
         """The sum of two maps."""

@@ -11,8 +11,9 @@ import numpy as np
 
 # Operations.
 POINTWISE, CONV, FILTER, POOL, RESIZE, ADD, COPY, DENSE = range(8)
-# Of integers only: bytes by a table, real numbers as bytes, and numbers (int64) of the largest channels.
-LOOKUP, QUANTIZE, ARGMAX = 8, 9, 10
+# Of integers only: bytes by a table, real numbers as bytes, numbers (int64) of the largest channels, and the sums of a
+# product of one pixel in place of a bias.
+LOOKUP, QUANTIZE, ARGMAX, SUMS = 8, 9, 10, 11
 # How a FILTER step gets the rows that its depthwise convolution reads.
 FROM_COPY, FROM_POINTWISE, FROM_CONV = range(3)
 # Buffers. ARENA holds the activations of one image, SCRATCH belongs to one worker, BATCH holds one piece per image,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from npmnv2.backends.emission import EMITTERS, Emitter, Storage, Value
-from npmnv2.backends.fusion import Operation, Rule, fuse_stems
+from npmnv2.backends.fusion import BroadcastConcatConv, Operation
+from npmnv2.kernels import Integers
 from npmnv2.kernels.host.build import Step, TensorView
 from npmnv2.network.layers import Add, AveragePool, GlobalAveragePool, ResizeLike
 
@@ -14,7 +15,6 @@ from npmnv2.network.layers import Add, AveragePool, GlobalAveragePool, ResizeLik
 class ByteEmitter(Emitter):
     """Collects the instructions of a subgraph on bytes."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (fuse_stems,)
     weights: Any
     build: Any
 
@@ -57,10 +57,6 @@ def _resize_like(emit: ByteEmitter, operation: Operation, layer: ResizeLike) -> 
         step: Step = emit.build.resize(source, output, layer.variant)
         return step
 
-    def look_up(source: TensorView, output: TensorView) -> Step:
-        step: Step = emit.build.lookup(source, output, table)
-        return step
-
     source = emit.resident(operation.inputs[0])
     if table is None:
         emit.add(resize, source, to=emit.new(operation.output))
@@ -69,9 +65,42 @@ def _resize_like(emit: ByteEmitter, operation: Operation, layer: ResizeLike) -> 
     one_pixel = source.shape[:2] == (1, 1)
     # A single pixel is the same everywhere, so it is looked up once.
     between = Value(f"{operation.output}/between", source.shape if one_pixel else result.shape, Storage.ARENA)
+    look_up = _look_up(emit, table)
     first, second = (look_up, resize) if one_pixel else (resize, look_up)
     emit.add(first, source, to=between)
     emit.add(second, between, to=result)
+
+
+def _look_up(emit: ByteEmitter, table: Integers) -> Callable[[TensorView, TensorView], Step]:
+    def make(source: TensorView, output: TensorView) -> Step:
+        step: Step = emit.build.lookup(source, output, table)
+        return step
+
+    return make
+
+
+def _broadcast_concat_conv(emit: ByteEmitter, operation: Operation, _: BroadcastConcatConv) -> None:
+    for_pixel, for_map = emit.weights.split(operation.output)
+    pixel, other = (emit.resident(name) for name in operation.inputs)
+    broadcast = operation.names[0]
+    table = emit.weights.table(broadcast)
+    if table is not None:
+        found = Value(broadcast, pixel.shape, Storage.ARENA)
+        emit.add(_look_up(emit, table), pixel, to=found)
+        pixel = found
+    # They take the place of a bias.
+    sums = Value(f"{operation.output}/sums", (1, 1, emit.build.sums_bytes(for_pixel.channels)), Storage.ARENA)
+
+    def start(pixel: TensorView, sums: TensorView) -> Step:
+        step: Step = emit.build.sums(pixel, sums, for_pixel)
+        return step
+
+    def finish(other: TensorView, sums: TensorView, output: TensorView) -> Step:
+        step: Step = emit.build.pointwise(other, output, for_map._replace(bias=sums.ref))
+        return step
+
+    emit.add(start, pixel, to=sums)
+    emit.add(finish, other, sums, to=emit.new(operation.output))
 
 
 _TABLE: dict[type, Callable[..., None]] = {
@@ -80,4 +109,5 @@ _TABLE: dict[type, Callable[..., None]] = {
     AveragePool: _pool,
     GlobalAveragePool: _pool,
     ResizeLike: _resize_like,
+    BroadcastConcatConv: _broadcast_concat_conv,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npmnv2.backends.fusion import BroadcastConcat, find_broadcast_concat, operations_of
 from npmnv2.kernels import Integers, TensorQuantization, quantized
 from npmnv2.kernels.host import integer_packing as packing
 from npmnv2.kernels.host.integer_build import ByteBuilder, PackedBytes, Pooling
@@ -58,6 +59,12 @@ class PackedIntegers:
         parts = {part.name: part for part in value_parts(plan)}
         sums = {part.inputs[0]: part for part in parts.values() if isinstance(part.layer, Add)}
         self._covered = {name for name, part in parts.items() if self._pack(part, sums.get(name))}
+        operations = operations_of(plan.nodes)
+        producers, self._split = {operation.output: operation for operation in operations}, {}
+        for operation in operations:
+            found = find_broadcast_concat(operation, producers, self.build.target)
+            if found and operation.output in self._packed:
+                self._split[operation.output] = self._pack_split(parts[operation.output], found)
         self.block: Bytes = self._constants.block()
         del self._weights
 
@@ -71,6 +78,10 @@ class PackedIntegers:
 
     def __getitem__(self, name: str) -> PackedBytes:
         return self._packed[name]
+
+    def split(self, name: str) -> tuple[PackedBytes, PackedBytes]:
+        """Weights of a `BroadcastConcatConv`: for the pixel's channels, and for the other channels."""
+        return self._split[name]
 
     def sum(self, name: str) -> int:
         """A ref to the numbers of an addition."""
@@ -123,6 +134,11 @@ class PackedIntegers:
             residual = ()
         self._packed[part.name] = self.build.pack_layer(self._constants, *self._parameters(part), found, residual)
         return True
+
+    def _pack_split(self, part: Part, found: BroadcastConcat) -> tuple[PackedBytes, PackedBytes]:
+        kernel, bias = self._parameters(part)
+        channels = len(self._weights[f"{found.pixel}/bias"])
+        return self.build.pack_split(self._constants, kernel, bias, self._quantization.of_layer(part), channels)
 
     def _pack_filters(self, part: Part) -> bool:
         kernel, bias = self._parameters(part)

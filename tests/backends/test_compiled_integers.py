@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -148,6 +149,34 @@ def test_every_layer_has_the_bits_of_the_reference(name: str, kind: str, data: s
             np.testing.assert_array_equal(value, expected[endpoint], endpoint)
 
 
+@every_engine
+@settings(max_examples=6)
+@given(
+    channels=st.integers(1, 40), filters=st.sampled_from([16, 48, 80]), dtype=st.sampled_from(["uint8", "int8"]),
+    n_threads=st.sampled_from([1, 3]), seed=st.integers(0, 2**32),
+)  # fmt: skip
+def test_what_a_broadcast_pixel_adds_is_summed_once(name: str, channels, filters, dtype, n_threads, seed) -> None:
+    engine = ENGINES[name]
+    conv = partial(Conv, kernel=1, norm=None)
+    nodes = [
+        Node("map", conv(filters=channels), ("image",)),
+        Node("pool", GlobalAveragePool(keep_dims=True), ("image",)),
+        Node("pixel", conv(filters=16), ("pool",)),
+        Node("spread", ResizeLike(variant="tf1_align_corners"), ("pixel", "map")),
+        Node("joined", Concat(), ("spread", "map")),
+        Node("output", conv(filters=filters), ("joined",)),
+    ]
+    plan, rng = Plan(tuple(nodes), channels=3), np.random.default_rng(seed)
+    weights, quantization = random_quantization(plan, rng, dtype)
+    reference = IntegerExecutable(plan, weights, quantization, engine.target.arithmetic)
+    compiled = CompiledIntegerExecutable(plan, weights, quantization, n_threads, engine)
+    x = integer_image(quantization.values["image"], (2, 5, 9, 3), int(rng.integers(1000)))
+    for wanted in (["output"], ["output", "joined"]):
+        expected = reference.integers(x, wanted)
+        for endpoint, value in compiled.integers(x, wanted).items():
+            np.testing.assert_array_equal(value, expected[endpoint], endpoint)
+
+
 # --- networks --------------------------------------------------------------------------------------------------------
 
 
@@ -203,9 +232,13 @@ def test_networks_are_the_reference(checkpoint, name) -> None:
 @every_engine
 def test_segmentation_is_the_reference(name) -> None:
     checkpoint = quantized_checkpoint("uint8", task="segmentation", output_stride=8, depth_multiplier=0.35)
-    reference, compiled = pair(checkpoint, ENGINES[name], 2)
+    engine = ENGINES[name]
+    reference, compiled = pair(checkpoint, engine, 2)
     x, last = real_images(checkpoint, 1), reference.plan.nodes[-1].name
     np.testing.assert_array_equal(compiled.raw(x, [last])[last], reference.raw(x, [last])[last])
+    if engine.target.arithmetic == "xnnpack":
+        names = [timing.name for timing in compiled.profile(x, [last])]
+        assert "image_pooling_spread + aspp_concat + concat_projection" in names
 
 
 def test_batch_and_threads_do_not_change_a_bit(checkpoint) -> None:

@@ -152,3 +152,11 @@ def test_the_model_knows_the_tiles_of_the_kernels(registers: int) -> None:
     target = Target(8, registers)
     assert tile_pixels(target)[TWO] == target.tile_pixels
     assert pixels_of(IntegerTarget(target, "xnnpack")) == target.byte_tile_pixels
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+def test_rows_that_are_filtered_together_lie_in_one_group(dilation: int) -> None:
+    geometry = Geometry(1, dilation, ((dilation, dilation), (dilation, dilation)))
+    layout, size = tiling.layout_of_bytes(Target(16, 32)), (64, 64, 384)
+    tiles = tiling.choose(layout, Processor(32 * KIB, 256 * KIB), size, None, geometry, size[:2], tiling.Work(64, 64))
+    assert tiles.group_rows % (2 * dilation) == 0

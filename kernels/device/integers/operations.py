@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from ...host.integer_packing import PANEL_VECTORS
-from ...host.steps import ADD, ARGMAX, CONV, COPY, DENSE, FILTER, LOOKUP, POINTWISE, POOL, QUANTIZE
+from ...host.steps import ADD, ARGMAX, CONV, COPY, DENSE, FILTER, LOOKUP, POINTWISE, POOL, QUANTIZE, SUMS
 from ...host.target import IntegerTarget
 from ..add import run_copy
 from ..addressing import ZERO64, Area, View, address
@@ -15,7 +15,7 @@ from ..inverted_residual import Walk, make_run_filter
 from ..jit import njit
 from .depthwise import make_filter_rows
 from .maps import make_run_add, make_run_argmax, make_run_pool, make_run_quantize, make_run_resize, run_lookup
-from .product import VECTORS, byte_panels, make_multiply_bytes, make_run_pointwise
+from .product import VECTORS, byte_panels, make_multiply_bytes, make_run_pointwise, make_run_sums
 
 
 @functools.cache
@@ -93,7 +93,7 @@ def make_run_step(target: IntegerTarget) -> Any:
     run_filter, run_pointwise = make_run_filter(make_walk(target)), make_run_pointwise(target)
     run_conv = make_run_conv(make_convolve(target), byte_panels, VECTORS * target.processor.lanes, target.name)
     run_pool, run_add, run_resize = make_run_pool(target), make_run_add(target), make_run_resize(target)
-    run_quantize, run_argmax = make_run_quantize(target), make_run_argmax(target)
+    run_quantize, run_argmax, run_sums = make_run_quantize(target), make_run_argmax(target), make_run_sums(target)
 
     @njit(cached=False, variant=target.name)
     def run_step(step, bases, worker, workers):
@@ -115,6 +115,8 @@ def make_run_step(target: IntegerTarget) -> Any:
             run_quantize(step, bases, worker, workers)
         elif step.operation == ARGMAX:
             run_argmax(step, bases, worker, workers)
+        elif step.operation == SUMS:
+            run_sums(step, bases, worker, workers)
         else:
             run_resize(step, bases, worker, workers)
 

@@ -163,6 +163,28 @@ def make_multiply_by(target: IntegerTarget, halved: bool) -> Any:
 
 
 @functools.cache
+def make_panel_of(target: IntegerTarget) -> Any:
+    """Return the function that finds a panel of a product, a group of a step: ``panel_of(product, bases, panel)``."""
+    vector = VECTORS * target.processor.vector_bytes
+    scale_bytes = vector * target.scale_vectors
+
+    @njit(cached=False, inline=True, variant=target.name)
+    def panel_of(product, bases, panel):
+        found = _panel_at(address(bases, product.panels) + panel * _PANEL_BYTES)
+        offsets = address(bases, product.offsets) + found.offsets
+        return BytePanel(
+            address(bases, product.weights) + found.weights,
+            address(bases, product.bias) + panel * vector,
+            address(bases, product.scales) + panel * scale_bytes,
+            offsets,
+            offsets + found.words * _OFFSET_BYTES,
+            address(bases, product.finish),
+        )
+
+    return panel_of
+
+
+@functools.cache
 def make_multiply_bytes(target: IntegerTarget) -> Any:
     """Return the function that computes one panel for all pixels of an area.
 
@@ -171,21 +193,11 @@ def make_multiply_bytes(target: IntegerTarget) -> Any:
     """
     whole = make_multiply_by(target, False)
     half = whole if target.processor.halved == target.processor else make_multiply_by(target, True)
-    vector = VECTORS * target.processor.vector_bytes
-    scale_bytes = vector * target.scale_vectors
+    panel_of = make_panel_of(target)
 
     @njit(cached=False, variant=target.name)
     def multiply_bytes(product, bases, panel, source, residual, output, area):
-        found = _panel_at(address(bases, product.panels) + panel * _PANEL_BYTES)
-        offsets = address(bases, product.offsets) + found.offsets
-        byte_panel = BytePanel(
-            address(bases, product.weights) + found.weights,
-            address(bases, product.bias) + panel * vector,
-            address(bases, product.scales) + panel * scale_bytes,
-            offsets,
-            offsets + found.words * _OFFSET_BYTES,
-            address(bases, product.finish),
-        )
+        byte_panel = panel_of(product, bases, panel)
         # The channels of one vector are the first halves of a panel's two.
         if product.vectors - panel * VECTORS == 1:
             half(byte_panel, source, residual, output, area)
@@ -225,3 +237,26 @@ def make_run_pointwise(target: IntegerTarget) -> Any:
             first += stop - tile
 
     return run_pointwise
+
+
+@functools.cache
+def make_run_sums(target: IntegerTarget) -> Any:
+    """Return the function that multiplies one pixel by all weights and keeps the sums; workers share the panels.
+
+    They lie as a bias does: what is the same for all pixels of a product is multiplied once.
+    """
+    panel_of, size = make_panel_of(target), VECTORS * target.processor.vector_bytes
+
+    @integers_emitted(target.processor)
+    def sums(emit, source, panel, output):
+        for vector, total in enumerate(_multiply(emit, [source], panel)[0]):
+            emit.store(emit.builder.bitcast(total, emit.type), output, vector)
+
+    @njit(cached=False, variant=target.name)
+    def run_sums(step, bases, worker, workers):
+        source, output = address(bases, step.input.ref), address(bases, step.output.ref)
+        first, last = share(byte_panels(step.product.vectors), worker, workers)
+        for panel in range(first, last):
+            sums(source, panel_of(step.product, bases, panel), output + panel * size)
+
+    return run_sums
