@@ -9,6 +9,7 @@ of d these rows lie d apart, and d passes along them take every d-th column each
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -95,27 +96,31 @@ class _Row:
                     orders[half] += [*range(piece, piece + size), *range(count + piece, count + piece + size)]
         return [self._emit.shuffle(a, b, order) for order in orders]
 
-    def add(self, totals: list[Any], words: list[Any], column: int, row: int = 0) -> list[Any]:
-        """Add the products of a column to four vectors of sums; `row` 1 is the lower of two output rows."""
-        for part in range(self._parts):
-            first = ((part * COLUMNS + column) * OUTPUT_ROWS + row) * PANEL_VECTORS
-            factors = [
-                self._emit.load_factors(self._filters.weights, first + vector) for vector in range(PANEL_VECTORS)
-            ]
-            totals = [self._emit.dot(*operands) for operands in zip(totals, words, factors)]
-        return totals
+    def add(self, totals: list[Any], words: list[Any], column: int) -> list[Any]:
+        """Add the products of a column to four vectors of sums."""
+        return [self.add_to(total, word, column, vector) for vector, (total, word) in enumerate(zip(totals, words))]
 
-    def store(self, totals: list[Any], to: Any, upper: Any) -> None:
-        """Bring four vectors of sums back to bytes."""
+    def add_to(self, total: Any, word: Any, column: int, vector: int, row: int = 0) -> Any:
+        """Add the products of a vector of a column to sums; `row` 1 is the lower of two output rows."""
+        for part in range(self._parts):
+            index = ((part * COLUMNS + column) * OUTPUT_ROWS + row) * PANEL_VECTORS + vector
+            total = self._emit.dot(total, word, self._emit.load_factors(self._filters.weights, index))
+        return total
+
+    def bring_back(self, total: Any, vector: int) -> Any:
+        """Rescale a vector of sums."""
+        return self._rescale(total, self._rescale.load(self._filters.scales, vector))
+
+    def store(self, results: Sequence[tuple[Sequence[Any], Any]], upper: Any) -> None:
+        """Store rescaled sums as bytes: four vectors for each address."""
         emit, numbers = self._emit, self._filters.numbers
-        scales = [self._rescale.load(self._filters.scales, vector) for vector in range(PANEL_VECTORS)]
         zero, low, high = (emit.load_number(numbers, index) for index in (steps.ZERO, steps.LOW, steps.HIGH))
-        values = [self._rescale(total, scale) for total, scale in zip(totals, scales)]
 
         def store(zero: Any | None, limits: tuple[Any, ...]) -> None:
-            packed, half = emit.pack(values, zero, limits), 2 * emit.lanes
-            emit.store_raw(emit.shuffle(packed, packed, range(half, 2 * half)), emit.builder.add(to, upper))
-            emit.store_raw(emit.shuffle(packed, packed, range(half)), to)
+            for values, to in results:
+                packed, half = emit.pack(values, zero, limits), 2 * emit.lanes
+                emit.store_raw(emit.shuffle(packed, packed, range(half, 2 * half)), emit.builder.add(to, upper))
+                emit.store_raw(emit.shuffle(packed, packed, range(half)), to)
 
         emit.for_range(zero, low, high, store)
 
@@ -130,27 +135,34 @@ def make_two_rows(target: IntegerTarget, parts: int, halved: bool) -> Any:
     @integers_emitted(target.processor.halved if halved else target.processor, target.processor)
     def two_rows(emit, rows, tap, filters, output, count):
         builder, row = emit.builder, _Row(emit, target, filters, parts)
-        start = row.bias * OUTPUT_ROWS
 
-        def add(totals, words, column):
-            halves = (totals[:PANEL_VECTORS], totals[PANEL_VECTORS:])
-            return [total for i, half in enumerate(halves) for total in row.add(half, words, column, i)]
+        def add(windows, words, vector):
+            """Add a vector of a column to the sums of both rows of every window over it, of which one begins."""
+            windows = [*windows, [row.bias[vector]] * OUTPUT_ROWS]
+            return [
+                [row.add_to(total, words[vector], column, vector, i) for i, total in enumerate(window)]
+                for column, window in zip(reversed(range(len(windows))), windows)
+            ]
 
-        words = row.words(rows, INT64(0))
-        oldest = add(start, words, 0)
-        words = row.words(rows, tap)
-        middle, oldest = add(start, words, 0), add(oldest, words, 1)
+        columns = [row.words(rows, offset) for offset in (INT64(0), tap)]
+        begun = [add(add([], columns[0], vector), columns[1], vector) for vector in range(PANEL_VECTORS)]
         third = builder.mul(tap, INT64(2))
-        loop = Loop(builder, [INT64(0), third, output.first, output.second, *oldest, *middle])
+        loop = Loop(builder, [INT64(0), third, output.first, output.second, *itertools.chain(*itertools.chain(*begun))])
         x, at, first, second, *totals = loop.values
-        oldest, middle = totals[: len(start)], totals[len(start) :]
-        words = row.words(rows, at)
-        done, oldest, middle = add(oldest, words, 2), add(middle, words, 1), add(start, words, 0)
-        row.store(done[PANEL_VECTORS:], second, output.upper)
-        row.store(done[:PANEL_VECTORS], first, output.upper)
+        pairs = list(zip(totals[::OUTPUT_ROWS], totals[1::OUTPUT_ROWS]))
+        begun = [pairs[first : first + COLUMNS - 1] for first in range(0, len(pairs), COLUMNS - 1)]
+        words, values = row.words(rows, at), []
+        # Vector by vector: what is finished leaves its registers to the next one, and scales are loaded once.
+        for vector in range(PANEL_VECTORS):
+            done, *begun[vector] = add(begun[vector], words, vector)
+            values.append([row.bring_back(total, vector) for total in done])
+        upper, lower = zip(*values)
+        row.store([(lower, second), (upper, first)], output.upper)
         x, at = builder.add(x, INT64(1)), builder.add(at, tap)
         first, second = (builder.add(to, output.pixel_stride) for to in (first, second))
-        loop.repeat(builder.icmp_signed("<", x, count), [x, at, first, second, *oldest, *middle])
+        loop.repeat(
+            builder.icmp_signed("<", x, count), [x, at, first, second, *itertools.chain(*itertools.chain(*begun))]
+        )
 
     return two_rows
 
@@ -170,7 +182,8 @@ def make_one_row(target: IntegerTarget, parts: int, halved: bool) -> Any:
         x, at, to, *totals = loop.values
         totals = row.add(totals, row.words(rows[:3], at), 1)
         words = row.words(rows[:3], builder.add(at, pixel))
-        row.store(row.add(totals, words, 2), to, output.upper)
+        done = row.add(totals, words, 2)
+        row.store([([row.bring_back(total, vector) for vector, total in enumerate(done)], to)], output.upper)
         following = row.add(row.bias, words, 0)
         window = builder.mul(pixel, INT64(2))
         x, at, to = (builder.add(a, b) for a, b in ((x, INT64(1)), (at, window), (to, output.pixel_stride)))
