@@ -138,7 +138,10 @@ class PackedIntegers:
     def _pack_split(self, part: Part, found: BroadcastConcat) -> tuple[PackedBytes, PackedBytes]:
         kernel, bias = self._parameters(part)
         channels = len(self._weights[f"{found.pixel}/bias"])
-        return self.build.pack_split(self._constants, kernel, bias, self._quantization.of_layer(part), channels)
+        split: tuple[PackedBytes, PackedBytes] = self.build.pack_split(
+            self._constants, kernel, bias, self._quantization.of_layer(part), channels
+        )
+        return split
 
     def _pack_filters(self, part: Part) -> bool:
         kernel, bias = self._parameters(part)
