@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -32,6 +33,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr == "smoke" and collection_path.match("test_*.py"):
         return "pytest.mark.smoke" not in collection_path.read_text(encoding="utf-8") or None
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """A test that needs the package index skips where that is out of reach."""
+    from npmnv2 import OfflineError
+
+    try:
+        return (yield)
+    except OfflineError as error:
+        if item.get_closest_marker("network") is None:
+            raise
+        pytest.skip(f"needs the package index: {error}")
 
 
 @pytest.fixture(scope="session")

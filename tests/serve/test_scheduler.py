@@ -82,6 +82,14 @@ def test_what_finds_no_room_is_refused_as_a_whole(start, gate) -> None:
     assert (scheduler.waiting, scheduler.running) == (4, 1)
 
 
+def test_a_scheduler_that_stops_is_to_be_asked_again_in_a_second() -> None:
+    scheduler = Scheduler(lambda batch: batch.images, 4, 1)
+    scheduler.close()
+    with pytest.raises(Busy) as busy:
+        scheduler.submit("what?", [b"1"])
+    assert busy.value.retry_after == 1
+
+
 def test_the_longer_the_queue_the_later_to_retry() -> None:
     scheduler = Scheduler(lambda batch: batch.images, 1000, 2)
     scheduler._seconds_per_image = 0.1
