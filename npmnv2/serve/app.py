@@ -57,6 +57,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (415, "Not a photo"),
         (422, "A damaged photo, or an argument of the wrong type"),
         (429, "The queue is full; Retry-After says when to come back"),
+        (500, "A failure of the server"),
         (503, "The answer was not ready in time"),
     )
 }

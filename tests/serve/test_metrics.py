@@ -31,6 +31,16 @@ def test_requests_and_images_are_counted(values) -> None:
     assert values['npmnv2_request_seconds_count{path="/v1/predict"}'] == "3.0"
 
 
+def test_prometheus_can_read_it(site) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    answer = site.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = {family.name: family.type for family in text_string_to_metric_families(answer.body.decode())}
+    assert families["npmnv2_requests"] == "counter"
+    assert families["npmnv2_request_seconds"] == "histogram"
+
+
 def test_nothing_waits_runs_or_is_held_afterwards(values) -> None:
     for name in ("npmnv2_images_waiting", "npmnv2_images_running", "npmnv2_held_bytes"):
         assert values[name] == "0.0"

@@ -46,4 +46,4 @@ def test_openapi_describes_every_path(site) -> None:
         "model", "precision", "top_k", "threshold", "mask", "profile",
     }  # fmt: skip
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
-    assert {"200", "400", "401", "408", "413", "415", "422", "429", "503"} <= set(predict["responses"])
+    assert {"200", "400", "401", "408", "413", "415", "422", "429", "500", "503"} <= set(predict["responses"])
