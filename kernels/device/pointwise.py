@@ -136,7 +136,8 @@ def _multiply(
     """Add all products to the values of the sums, segment by segment and channel by channel."""
     builder = emit.builder
     stop = builder.mul(segments.length, INT64(FLOAT_BYTES))
-    join = emit.make_join(reload) if any(len(total.pixels) == 2 for total in sums) else None
+    from_memory = reload and emit.takes_words_from_memory
+    join = emit.make_join(reload and not from_memory) if any(len(total.pixels) == 2 for total in sums) else None
     outer = Loop(builder, [INT64(0), INT64(0), ahead.address, weights, *values])
     segment, offset, soon, weights, *values = outer.values
     inputs = [builder.add(address, offset) for address in inputs]
@@ -150,8 +151,13 @@ def _multiply(
     following = []
     for total, value in zip(sums, values):
         *others, last = total.pixels
+        if from_memory and not others:
+            following.append(emit.multiply_add_from(addresses[last], row[total.vector], value))
+            continue
         # LLVM would share the first vector's load, if it knew that the address is the same.
-        word = emit.broadcast(emit.hidden(addresses[last])) if reload and total.vector else words[last]
+        word = (
+            emit.broadcast(emit.hidden(addresses[last])) if reload and not from_memory and total.vector else words[last]
+        )
         if others and join:
             word = join(words[others[0]], word)
         following.append(emit.multiply_add(word, row[total.vector], value))
@@ -273,10 +279,13 @@ def make_multiply(target: Target, form: Form) -> Any:
     It is called as ``multiply(source: View, segments: Segments, product: Product, residual, output: View, area: Area,
     kind)``; `residual` is an address as for a tile, and `kind` the kind of tiles.
     """
-    by_one, by_two, by_three = (make_multiply_by(target, kind, form) for kind in (ONE, TWO, THREE))
-    by_one_and_a_half = make_multiply_by(target, ONE_AND_A_HALF, form) if target.halves else by_two
+    # The first processors with products of bfloat16 make one in a cycle, so loads have time to spare there, too.
+    short = target.map_bytes != FLOAT_BYTES
+    by_one = make_multiply_by(target, ONE, form)
+    by_two, by_three = (make_multiply_by(target, kind, form, short) for kind in (TWO, THREE))
+    by_one_and_a_half = make_multiply_by(target, ONE_AND_A_HALF, form, short) if target.halves else by_two
     by_two_anew, by_one_and_a_half_anew = by_two, by_one_and_a_half
-    if target.halves and target.map_bytes == FLOAT_BYTES:  # LLVM takes no bfloat16 from memory
+    if target.halves and not short:
         by_two_anew, by_one_and_a_half_anew = (
             make_multiply_by(target, kind, form, True) for kind in (TWO, ONE_AND_A_HALF)
         )

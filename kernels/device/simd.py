@@ -88,6 +88,15 @@ class Emitter:
         """Add the product of a word of channels and its weights to the sums."""
         return self.fma(words, weights, sums)
 
+    @property
+    def takes_words_from_memory(self) -> bool:
+        """Whether `multiply_add_from` is there: where LLVM does not choose such an operand by itself."""
+        return False
+
+    def multiply_add_from(self, address: ir.Value, weights: ir.Value, sums: ir.Value) -> ir.Value:
+        """As `multiply_add`, with the word at an address, which the instruction loads."""
+        raise NotImplementedError
+
     def hidden(self, value: ir.Value) -> ir.Value:
         """The same 64-bit integer as one that LLVM does not know: it can neither compute with it nor find it again."""
         same = ir.InlineAsm(ir.FunctionType(INT64, [INT64]), "", "=r,0")
@@ -254,6 +263,18 @@ class Bfloat16Emitter(Emitter):
         kind = ir.VectorType(_Bfloat16(), 2 * self.lanes) if _TYPED_BFLOAT16 else ir.VectorType(INT32, self.lanes)
         pairs = (self.builder.bitcast(value, kind) for value in (words, weights))
         return self._call("llvm.x86.avx512bf16.dpbf16ps.512", self.type, sums, *pairs)
+
+    @property
+    def takes_words_from_memory(self) -> bool:
+        """Whether maps are multiplied, not the image."""
+        return self.form.source != FLOAT_BYTES
+
+    def multiply_add_from(self, address: ir.Value, weights: ir.Value, sums: ir.Value) -> ir.Value:
+        """As `multiply_add`, with the word at an address, which the instruction loads."""
+        llvm.initialize_native_asmparser()
+        kind = ir.FunctionType(self.type, [INT64, self.type, self.type])
+        instruction = ir.InlineAsm(kind, "vdpbf16ps ($1){1to16}, $2, $0", "=v,r,v,0,~{memory}")
+        return self.builder.call(instruction, [address, weights, sums])
 
     def widened(self, short: ir.Value) -> ir.Value:
         """Floats of bfloat16, which are their upper halves."""
