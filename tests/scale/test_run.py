@@ -270,3 +270,46 @@ def test_the_table_may_be_in_a_store(where: str, model: Any, undisturbed: Path, 
     store = fsspec.filesystem("memory")
     for path in sorted(undisturbed.glob("part-*")):
         assert store.cat_file(f"/tables/out/{path.name}") == path.read_bytes()
+
+
+# --- one decision at a time, without a cluster ------------------------------------------------------------------------
+
+
+class Future:
+    def __init__(self, status: str) -> None:
+        self.status = status
+
+
+class Client(Future):
+    """A client of Dask's, by its status."""
+
+
+@pytest.fixture
+def bare() -> Any:
+    """A run of which nothing is done yet."""
+    made = run._Run(type("Output", (), {"done": lambda self: set()})(), None, PART_SIZE, True)
+    made._advance = lambda number: None
+    return made
+
+
+def test_what_a_scheduler_forgot_is_submitted_again(bare: Any) -> None:
+    futures = [Future(status) for status in ("pending", "lost", "cancelled")]
+    bare._running.update(zip(futures, (4, 5, 6)))
+    bare._check(Client("running"))
+    assert (sorted(bare._again), list(bare._running.values())) == ([5, 6], [4])
+    with pytest.raises(run._Lost):
+        bare._check(Client("closed"))
+
+
+def test_a_part_that_succeeds_ends_a_row_of_failures(bare: Any) -> None:
+    killed = type("KilledWorker", (Exception,), {})("a worker died of it")
+    done = Future("finished")
+    for number in (0, 1):
+        bare._retry(number, killed)
+    bare._running[done] = 2
+    bare._finished(done)
+    for number in (3, 4):
+        bare._retry(number, killed)
+    with pytest.raises(RunError, match="3 parts in a row could not be computed: KilledWorker"):
+        bare._retry(5, killed)
+    assert sorted(bare._failed) == [0, 1, 3, 4, 5]
