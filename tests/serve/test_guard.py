@@ -81,6 +81,7 @@ def test_behind_an_open_address_any_name_may_stand(guarded) -> None:
 def test_other_websites_may_not_post(site, photo) -> None:
     assert site.post("/v1/predict", photo, Sec_Fetch_Site="cross-site").status == 403
     assert site.post("/v1/predict", photo, Sec_Fetch_Site="same-origin").status == 200
+    assert site.get("/", Sec_Fetch_Site="cross-site").status == 200, "but they may link here"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from serving import form, picture, serving
+from serving import form, head, picture, serving
 
 pytest.importorskip("fastapi")
 
@@ -151,6 +151,13 @@ def test_a_body_larger_than_allowed(site, stated) -> None:
     assert answer.startswith("HTTP/1.1 413 ")
     assert "connection: close" in answer.lower()
     assert "a request may hold 2 MB, this one is larger" in answer
+
+
+def test_a_client_that_asks_first_is_not_told_to_send_too_much(site) -> None:
+    with site.connect() as client:
+        client.sendall(head("Content-Length: 2100000\r\nExpect: 100-continue"))
+        answer = client.makefile("rb").read().decode()
+    assert answer.startswith("HTTP/1.1 413 "), "not 100, which would ask for the body"
 
 
 def test_nothing_is_written_to_a_disk(site, photo, monkeypatch) -> None:
