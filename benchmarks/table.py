@@ -304,6 +304,18 @@ def million() -> str:
     )
 
 
+def names() -> str:
+    """How long many names take, and what they take of memory."""
+    measured = recorded.read(SCALE)["names"]
+    (few, base), (many, figures) = sorted(measured.items(), key=lambda item: int(item[0]))
+    return (
+        f"{int(many):,} names in folders of a thousand, of a file system in memory, were listed and recorded in "
+        f"{figures['listed_s']:.0f} s beside the work of one thread; the first part was written after "
+        f"{figures['first_part_s']:.1f} s. The process, worker included, took at most {figures['peak_mb']:.0f} MB by "
+        f"then; with {int(few):,} names it took {base['peak_mb']:.0f} MB."
+    )
+
+
 # Of the default --part-size, and of an imagined cluster.
 PART_PHOTOS, MACHINES, CPUS = 256, 100, 8
 
@@ -384,6 +396,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale": scale,
     "rate": rate,
     "million": million,
+    "names": names,
     "strides": strides,
     "footprint": footprint,
     "accuracy": accuracy,

@@ -83,6 +83,8 @@ def check_classes(labels: tuple[str, ...], counts: Mapping[int, int]) -> None:
 def _from_mapping(photos: Mapping[Any, Any], argument: str) -> LabeledPhotos:
     found: list[LabeledPhoto] = []
     labels = tuple(map(str, photos))
+    if len(set(labels)) < len(labels) or not all(labels):
+        raise ArgumentError(f"{argument} must have a name of its own for every class, got {_listed(map(repr, photos))}")
     for number, (label, images) in enumerate(zip(labels, photos.values())):
         if is_one_image(images) or not isinstance(images, Iterable):
             raise ArgumentTypeError(f"{argument}[{label!r}] must be a list of images, got {type(images).__name__}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,7 @@ _NEAR_DUPLICATE = 0.8
 
 _FEW_PHOTOS = 20
 _IMBALANCE = 5.0
+_LARGEST_SEED = 2**32 - 1  # of NumPy's generators
 
 Photos = str | os.PathLike[str] | Mapping[str, Iterable[Any]]
 
@@ -149,6 +150,8 @@ def teach(
     check_count("folds", folds)
     if folds < 2:
         raise ArgumentError(f"folds (={folds}) must be at least 2")
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed <= _LARGEST_SEED:
+        raise ArgumentError(f"seed (={seed!r}) must be an integer from 0 to {_LARGEST_SEED}")
     if errors not in ("raise", "skip"):
         raise ArgumentError(f"errors (={errors!r}) must be 'raise' or 'skip'")
     found = labeled_photos(photos, recursive)
@@ -249,6 +252,7 @@ def _learn(
 ) -> tuple[LinearClassifier, TeachingReport]:
     features, truth, labels = learned.features, learned.truth, found.labels
     groups, near = _groups(features)
+    independent = len(np.unique(groups))
     alone = [number for number in range(len(labels)) if len(np.unique(groups[truth == number])) < 2]
     for number in alone:
         # Nothing would be left to learn the class from.
@@ -259,10 +263,10 @@ def _learn(
     notes = [
         *found.notes,
         *imbalance_notes(labels, np.bincount(truth, minlength=len(labels)).tolist(), _FEW_PHOTOS, _IMBALANCE),
+        *_names_alike(labels),
         *(f"all photos of {labels[number]} are near duplicates: its figures are too good" for number in alone),
     ]
     scores = np.asarray(softmax(validation.logits / validation.temperature), np.float64)
-    independent = len(np.unique(groups))
     report = TeachingReport(
         backbone,
         Evaluation(labels, learned.names, truth, scores, independent),
@@ -276,9 +280,21 @@ def _learn(
     return head, report
 
 
+def _names_alike(labels: Sequence[str]) -> Iterator[str]:
+    """Sentences about names that differ by case only, which may be one class."""
+    by_name: dict[str, list[str]] = {}
+    for label in labels:
+        by_name.setdefault(label.casefold(), []).append(label)
+    for names in by_name.values():
+        if len(names) > 1:
+            yield f"names of different classes that differ by case only: {', '.join(names)}"
+
+
 def _groups(features: Matrix) -> tuple[Labels, list[Group]]:
     """The number of the group of near duplicates that each photo is in, and the groups of several photos."""
-    found = near_duplicates(features - features.mean(axis=0), _NEAR_DUPLICATE)
+    centered = features - features.mean(axis=0)
+    # Photos that are all the same have no direction from their mean.
+    found = near_duplicates(centered if centered.any() else features, _NEAR_DUPLICATE)
     numbers = np.arange(len(features))
     for group in found:
         numbers[list(group.others)] = group.keep

@@ -14,6 +14,7 @@ _BAR_HEIGHT, _ROW = 16, 24
 _NAME_WIDTH = 130
 _LEAST_CELL, _LARGEST_CELL = 28, 56
 _MATRIX_LEFT = 192
+_LEAST_REM = 46  # page.css: of a chart of the usual width
 _LONGEST_NAME = 22
 # Powers of ten beyond which a value stands on the edge.
 _MOST_DECADES = 40
@@ -148,5 +149,8 @@ def share_bar(share: float) -> Markup:
 
 
 def _chart(height: int, label: str, children: Sequence[Markup], width: int = _WIDTH) -> Markup:
-    chart = tag("svg", *children, viewBox=f"0 0 {width} {height}", class_="chart", role="img", aria_label=label)
+    # A wide chart scrolls, instead of making its letters smaller than those of others.
+    style = f"min-width: {_LEAST_REM * width / _WIDTH:.0f}rem" if width > _WIDTH else None
+    options = {"viewBox": f"0 0 {width} {height}", "class_": "chart", "style": style, "role": "img"}
+    chart = tag("svg", *children, **options, aria_label=label)
     return tag("div", chart, class_="scroll", tabindex=0, role="region", aria_label=label)

@@ -18,6 +18,11 @@ _Z = 1.959964
 _BINS = 10
 _NAME_WIDTH = 28
 
+# Of a plot: inches of a cell and of the rest, and points of letters, smaller for many classes.
+_CELL_INCHES, _MARGIN_INCHES = 0.25, 2.4
+_POINTS, _SMALL_POINTS = 10, 7
+_CLASSES_AT_FULL_SIZE = 12
+
 
 class LookAlike(NamedTuple):
     """Two photos of different classes that are nearly the same: their names, classes and similarity (a cosine)."""
@@ -245,21 +250,28 @@ class TeachingReport:
             from matplotlib import pyplot
         except ImportError:
             raise MissingPackageError("plot needs Matplotlib: pip install 'npmnv2[plot]'") from None
-        axes = pyplot.subplots()[1] if axes is None else axes
         counts = self.validation.confusion
+        axes = _square_axes(pyplot, len(counts)) if axes is None else axes
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        size = _POINTS if len(counts) <= _CLASSES_AT_FULL_SIZE else _SMALL_POINTS
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), number in np.ndenumerate(counts):
             if number:
                 color = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(number), ha="center", va="center", color=color)
+                axes.text(column, row, str(number), ha="center", va="center", color=color, fontsize=size)
         places = range(len(self.labels))
-        axes.set_xticks(places, self.labels, rotation=0 if max(map(len, self.labels)) < 4 else 90)
-        axes.set_yticks(places, self.labels)
+        axes.set_xticks(places, self.labels, rotation=0 if max(map(len, self.labels)) < 4 else 90, fontsize=size)
+        axes.set_yticks(places, self.labels, fontsize=size)
         axes.set_xlabel("recognized as")
         axes.set_ylabel("class")
         axes.set_title(f"{percent(self.accuracy)} of {len(self.validation.truth)} photos")
         return axes
+
+
+def _square_axes(pyplot: Any, classes: int) -> Any:
+    """Axes with room for a number in every cell, and for the names."""
+    side = max(4.8, _MARGIN_INCHES + _CELL_INCHES * classes)
+    return pyplot.subplots(figsize=(max(6.4, side), side), layout="constrained")[1]
 
 
 def accuracy_text(evaluation: Evaluation) -> str:

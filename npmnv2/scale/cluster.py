@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,7 +33,7 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     with _client(scheduler) if scheduler else _local(workers or 1) as client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE_SECONDS)
-        except TimeoutError:
+        except asyncio.TimeoutError:  # in Python 3.10 not the built-in one
             raise ClusterError(
                 f"the scheduler at {client.scheduler.address} has no worker; start some by `dask worker ADDRESS`"
             ) from None

@@ -59,7 +59,7 @@ class Job:
             raise ArgumentError(f"masks must be left out: this is about {self.task}, not segmentation")
         self.masks = masks
         self.options = options
-        self.columns = schema(self.task, self._vector_size() if features else None, masks)
+        self.columns = schema(self.task, masks)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], weights: bytes, execution: Execution) -> Job:
@@ -108,10 +108,6 @@ class Job:
         function = self.model.features if self.task == FEATURES else self.model.predict  # type: ignore[attr-defined]
         return function(iter(photos), errors="return", **self.options)
 
-    def _vector_size(self) -> int:
-        (vector,) = self.model.features([np.zeros((64, 64, 3), np.uint8)], transform=self.options.get("transform"))
-        return len(vector)
-
 
 def versions() -> dict[str, str]:
     """Versions of what rows and their bytes depend on."""
@@ -121,6 +117,7 @@ def versions() -> dict[str, str]:
     import npmnv2
     from npmnv2.scale.table import pyarrow
 
-    codecs = {name: str(features.version(name)) for name in ("jpg", "webp", "avif") if features.check(name)}
+    supported: list[str] = features.get_supported()  # asking for others is a warning
+    codecs = {name: str(features.version(name)) for name in sorted({"jpg", "webp", "avif"}.intersection(supported))}
     packages = {"npmnv2": npmnv2.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
     return {**packages, "pyarrow": pyarrow().__version__, **codecs}

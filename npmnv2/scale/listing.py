@@ -39,9 +39,10 @@ def list_photos(sources: Iterable[str], recursive: bool = False) -> Iterator[str
     """
     for source in sources:
         found = _found(absolute(source), recursive)
-        first = next(found, None)
-        if first is None:
-            raise FileNotFoundError(f"{source} matches no photo")
+        try:
+            first = next(found)
+        except (StopIteration, FileNotFoundError):
+            raise FileNotFoundError(f"{source} matches no photo") from None
         yield first
         yield from found
 
@@ -125,6 +126,7 @@ def _entries(fs: Any, folder: str, flat: bool) -> Iterator[tuple[str, bool]]:
 
 def _pages(fs: Any, folder: str, flat: bool) -> Iterator[tuple[str, bool]]:
     from fsspec.asyn import sync
+    from s3fs.errors import translate_boto_error
 
     bucket, prefix, _ = fs.split_path(folder)
     prefix = prefix and prefix.rstrip("/") + "/"
@@ -132,10 +134,13 @@ def _pages(fs: Any, folder: str, flat: bool) -> Iterator[tuple[str, bool]]:
 
     async def page() -> list[Any]:
         found = []
-        async for entry in entries:
-            found.append(entry)
-            if len(found) == _PAGE:
-                break
+        try:
+            async for entry in entries:
+                found.append(entry)
+                if len(found) == _PAGE:
+                    break
+        except Exception as error:
+            raise translate_boto_error(error) from error  # what Python calls a missing bucket, no permission, ...
         return found
 
     while found := sync(fs.loop, page):

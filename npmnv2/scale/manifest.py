@@ -48,6 +48,11 @@ class Output:
             self._write("model.h5", weights)
             self._write("run.json", content)
         elif earlier != content:
+            if (begun := json.loads(earlier).get("format")) != FORMAT:
+                raise ArgumentError(
+                    f"{self.url} holds a table of a different version of npmnv2 (format {begun}, not {FORMAT}); use "
+                    "that version, or choose a new output"
+                )
             # A fingerprint follows from everything else, and says something where nothing else does.
             old, new = ({**json.loads(each), "fingerprint": ""} for each in (earlier, content))
             differences = _differences(old, new)

@@ -76,6 +76,8 @@ def _fetch(fs: Any, path: str) -> bytes | Exception:
     try:
         with fs.open(path, "rb") as file:
             return bytes(file.read(MAX_FILE_BYTES + 1))
+    except KeyError:  # of archives, as fsspec leaves it
+        return FileNotFoundError(f"no {path} in the archive")
     except Exception as error:  # raised where the photo's turn comes
         return error
 

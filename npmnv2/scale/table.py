@@ -31,14 +31,12 @@ def pyarrow() -> Any:
     return pyarrow
 
 
-def schema(task: str, size: int | None = None, masks: bool = False) -> Any:
+def schema(task: str, masks: bool = False) -> Any:
     """Columns of a table.
 
     Parameters
     ----------
     task : {"classification", "segmentation", "detection", "features"}
-    size : int, optional
-        Length of the vectors, of features.
     masks : bool
         Add a column of PNG files, for segmentation.
 
@@ -58,7 +56,8 @@ def schema(task: str, size: int | None = None, masks: bool = False) -> Any:
             "height": integer,
             "legend": {"index": integer, "label": text, "color": text, "pixels": pixels, "share": double},
         },
-        FEATURES: {FEATURES: pa.list_(single, size or -1)},
+        # Not of a fixed size: PyArrow 19 cannot read such beside a null.
+        FEATURES: {FEATURES: pa.list_(single)},
     }
     if task not in columns:
         raise ArgumentError(f"task (={task!r}) must be one of {', '.join(columns)}")

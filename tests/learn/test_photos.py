@@ -69,6 +69,12 @@ def test_what_is_wrong_is_said(tree) -> None:
         labeled_photos(["1.png"])
 
 
+@pytest.mark.parametrize("names", [(1, "1"), ("", "a")])
+def test_every_class_has_a_name_of_its_own(names) -> None:
+    with pytest.raises(ArgumentError, match="photos must have a name of its own for every class, got "):
+        labeled_photos({name: ["1.png"] for name in names})
+
+
 def test_two_classes_of_two_photos_are_the_least() -> None:
     check_classes(("a", "b"), {0: 2, 1: 2})
     with pytest.raises(ArgumentError, match=r"at least two classes, got 1 \(a\)"):

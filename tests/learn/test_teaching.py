@@ -161,6 +161,20 @@ def test_a_class_of_near_duplicates_only(network, digits) -> None:
     report = teach({"0": digits["0"][:6], "4": [one, one, one]}, model=network).report
     assert "all photos of 4 are near duplicates: its figures are too good" in report.notes
     assert report.folds == 3
+    # Copies are in different folds, for want of others, but count once.
+    assert report.validation.independent == 7
+
+
+def test_photos_that_are_all_the_same(network, digits) -> None:
+    one = digits["4"][0]
+    report = teach({"a": [one] * 3, "b": [one] * 3}, model=network).report
+    assert (report.accuracy, report.validation.independent) == (0.5, 1)
+    assert {(pair.first_label, pair.second_label) for pair in report.look_alikes} == {("a", "b")}
+
+
+def test_names_that_differ_by_case_are_noted(network, digits) -> None:
+    report = teach({"Cat": digits["0"][:3], "cat": digits["4"][:3], "dog": digits["7"][:3]}, model=network).report
+    assert "names of different classes that differ by case only: Cat, cat" in report.notes
 
 
 def test_test_photos_that_were_learned_are_reported(network, digits) -> None:
@@ -175,7 +189,15 @@ def test_test_classes_must_be_known(network, digits) -> None:
         teach(digits, test={"9": digits["0"]}, model=network)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"folds": 1}, "at least 2"), ({"errors": "return"}, "'raise' or")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1}, "at least 2"),
+        ({"errors": "return"}, "'raise' or"),
+        ({"seed": -1}, "seed .=-1. must be an integer from 0"),
+        ({"seed": 1.5}, "seed .=1.5. must be an integer"),
+    ],
+)
 def test_impossible_options(options, message, digits) -> None:
     with pytest.raises(ArgumentError, match=message):
         teach(digits, **options)

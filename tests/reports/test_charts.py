@@ -68,3 +68,11 @@ def test_a_matrix_has_a_cell_for_every_count_but_zero() -> None:
     assert [cell.find("title").text.rpartition(": ")[2] for cell in cells] == ["8", "2", "5"]
     assert [cell.find("rect").get("opacity") for cell in cells] == ["0.800", "0.200", "1.000"]
     assert "a name that is far to…" in chart
+    assert "min-width" not in chart
+
+
+def test_a_matrix_of_many_classes_scrolls() -> None:
+    chart = ElementTree.fromstring(matrix_chart([[1] * 100] * 100, ["name"] * 100, "matrix")).find("svg")
+    width = float(chart.get("viewBox").split()[2])
+    assert chart.get("style") == f"min-width: {46 * width / 960:.0f}rem"
+    assert width > 100 * 28

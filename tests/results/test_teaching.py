@@ -80,6 +80,20 @@ def test_json_and_html() -> None:
     assert ">66.7%</td>" in REPORT._repr_html_()
 
 
+@pytest.mark.parametrize("classes", [2, 30])
+def test_a_plot_has_room_for_every_cell_and_name(classes: int) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    labels, truth = tuple(f"a long name {number}" for number in range(classes)), np.arange(classes)
+    found = Evaluation(labels, labels, truth, np.eye(classes), classes)
+    axes = TeachingReport("net", found, 2, 1.0, 1.0).plot()
+    axes.figure.draw_without_rendering()
+    side = axes.get_window_extent().height / classes
+    assert all(text.get_window_extent().height < side for text in axes.texts)
+    names = [label.get_window_extent() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+    assert min(min(box.x0, box.y0) for box in names) >= 0
+    pyplot.close("all")
+
+
 def test_the_matrix_as_a_plot() -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
     axes = REPORT.plot(pyplot.figure().subplots())

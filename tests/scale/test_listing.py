@@ -64,6 +64,8 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_pattern_without_a_match_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none/\*\.jpg matches no photo"):
+        list(list_photos([f"{tmp_path}/none/*.jpg"]))
     with pytest.raises(FileNotFoundError, match=r"\*\.jpg matches no photo"):
         list(list_photos([f"{tmp_path}/*.jpg"]))
 

@@ -42,6 +42,15 @@ def test_only_where_nothing_else_differs_the_bits_are_named(tmp_path: Path) -> N
         output.begin({**SETTINGS, "fingerprint": "b", "top_k": 3}, b"")
 
 
+def test_a_table_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    output = Output(str(tmp_path))
+    output.begin(SETTINGS, b"")
+    path = tmp_path / "_manifest" / "run.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(ArgumentError, match=r"a different version of npmnv2 \(format 2, not 1\); use that version, or"):
+        output.begin({**SETTINGS, "top_k": 3}, b"")
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").touch()
     with pytest.raises(ArgumentError, match=r"must be new.*thesis\.docx"):
