@@ -16,6 +16,11 @@ _TEMPORARY = re.compile(r"\..+\.npmnv2-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0
 _ABANDONED_AFTER_SECONDS = 24 * 3600
 
 
+def printable(text: str) -> str:
+    """The text, with backslashes for what is not valid UTF-8, as names of files may have it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to; when all went well, what was written there becomes the content of `path`.

@@ -16,9 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from npmnv2.files import check_target, sha256, write_atomically, write_directory
+from npmnv2.files import check_target, printable, sha256, write_atomically, write_directory
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX file systems")
+
+
+def test_names_that_are_not_utf8_have_backslashes() -> None:
+    assert printable("é\udcff\n") == "é\\udcff\n"
 
 
 def write(path: Path, content: bytes = b"new") -> None:

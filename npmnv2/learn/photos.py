@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from npmnv2.errors import ArgumentError, ArgumentTypeError
+from npmnv2.files import printable
 from npmnv2.images.folders import SUFFIXES, photos_in
 from npmnv2.images.streams import is_one_image
 
@@ -82,14 +83,14 @@ def check_classes(labels: tuple[str, ...], counts: Mapping[int, int]) -> None:
 
 def _from_mapping(photos: Mapping[Any, Any], argument: str) -> LabeledPhotos:
     found: list[LabeledPhoto] = []
-    labels = tuple(map(str, photos))
+    labels = tuple(printable(str(label)) for label in photos)
     if len(set(labels)) < len(labels) or not all(labels):
         raise ArgumentError(f"{argument} must have a name of its own for every class, got {_listed(map(repr, photos))}")
     for number, (label, images) in enumerate(zip(labels, photos.values())):
         if is_one_image(images) or not isinstance(images, Iterable):
             raise ArgumentTypeError(f"{argument}[{label!r}] must be a list of images, got {type(images).__name__}")
         for at, image in enumerate(images):
-            name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"{label}[{at}]"
+            name = printable(str(image)) if isinstance(image, (str, os.PathLike)) else f"{label}[{at}]"
             found.append(LabeledPhoto(name, image, number))
     return LabeledPhotos(labels, found)
 
@@ -104,11 +105,12 @@ def _from_folder(folder: Path, recursive: bool, argument: str) -> LabeledPhotos:
             f"{folder / 'cat' / '1.jpg'}, got no folders"
         )
     found = [
-        LabeledPhoto(str(path), str(path), number)
+        LabeledPhoto(printable(str(path)), str(path), number)
         for number, path_of_class in enumerate(classes)
         for path in photos_in(path_of_class, recursive)
     ]
-    return LabeledPhotos(tuple(path.name for path in classes), found, tuple(_left_out(folder, classes, recursive)))
+    labels = tuple(printable(path.name) for path in classes)
+    return LabeledPhotos(labels, found, tuple(_left_out(folder, classes, recursive)))
 
 
 def _left_out(folder: Path, classes: list[Path], recursive: bool) -> Iterator[str]:

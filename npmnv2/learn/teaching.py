@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from npmnv2.errors import ArgumentError, WeightsError
+from npmnv2.files import printable
 from npmnv2.hub import PACKAGED
 from npmnv2.images.streams import check_count
 from npmnv2.kernels import softmax
@@ -234,7 +235,8 @@ def _embed(
         if isinstance(vector, Exception):
             if errors == "raise":
                 raise vector
-            skipped.append(str(vector) if photo.name in str(vector) else f"{photo.name}: {vector}")
+            reason = printable(str(vector))
+            skipped.append(reason if photo.name in reason else f"{photo.name}: {reason}")
         else:
             rows.append(vector)
             used.append(photo)

@@ -16,6 +16,7 @@ from npmnv2.scale.storage import absolute, is_local, locate
 
 _ARCHIVES = {".zip": "zip", ".tar": "tar", ".tar.gz": "tar", ".tgz": "tar", ".tar.bz2": "tar", ".tar.xz": "tar"}
 _MAGIC = re.compile(r"[*?[]")
+_HIDDEN = re.compile(r"/\.(?!/)")  # but not the "./" of archives that were made by `tar cf photos.tar .`
 # Names that are fetched at once, where a store is asked page by page.
 _PAGE = 1000
 
@@ -90,7 +91,7 @@ def _is_photo(path: str) -> bool:
 
 def _visible(fs: Any, folder: str, depth: int | None) -> Iterator[str]:
     """Paths of files, but for those that are hidden or in hidden folders."""
-    return (path for path in _files(fs, folder, depth) if "/." not in f"/{path[len(folder) :].lstrip('/')}")
+    return (path for path in _files(fs, folder, depth) if not _HIDDEN.search(f"/{path[len(folder) :].lstrip('/')}"))
 
 
 def _files(fs: Any, folder: str, depth: int | None) -> Iterator[str]:

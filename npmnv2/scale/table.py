@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from npmnv2.errors import ArgumentError, MissingPackageError
+from npmnv2.files import printable
 
 SOURCE, ERROR, FEATURES, MASK = "source", "error", "features", "mask"
 # Python names objects by their place in memory, which is another one in each run.
@@ -69,9 +70,9 @@ def schema(task: str, masks: bool = False) -> Any:
 
 def row(name: str, result: Any, masks: bool = False) -> dict[str, Any]:
     """Values of one photo: of a result, of a vector of features, or of the exception in its place."""
-    source = name.encode("utf-8", "backslashreplace").decode()  # a name that is not valid UTF-8 is not a string there
+    source = printable(name)
     if isinstance(result, Exception):
-        message = f"{type(result).__name__}: {result}".encode("utf-8", "backslashreplace").decode()
+        message = printable(f"{type(result).__name__}: {result}")
         return {SOURCE: source, ERROR: _ADDRESS.sub("", message)}
     if not hasattr(result, "to_dict"):
         return {SOURCE: source, FEATURES: result}

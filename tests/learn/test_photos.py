@@ -42,6 +42,19 @@ def test_folders_inside_the_classes(tree) -> None:
     assert not any("--recursive" in note for note in found.notes)
 
 
+def test_names_that_are_not_utf8(tmp_path) -> None:
+    path = tmp_path / "x\udcff" / "1\udcff.png"
+    try:
+        path.parent.mkdir()
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    path.touch()
+    found = labeled_photos(tmp_path)
+    assert found.labels == ("x\\udcff",)
+    assert found.photos[0].name.endswith("1\\udcff.png")
+    assert found.photos[0].image == str(path)
+
+
 def test_a_dictionary() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
     found = labeled_photos({"dog": [image, "a.png"], "cat": (image,)})

@@ -106,6 +106,18 @@ def test_an_archive_is_a_folder(tmp_path: Path, suffix: str) -> None:
     assert list(list_photos([f"{kind}://in/*.png::{path}"])) == members[2:3]
 
 
+def test_an_archive_of_the_current_folder(tmp_path: Path) -> None:
+    made(tmp_path / "inside", *NAMES)
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        archive.add(tmp_path / "inside", ".")
+    names = list(list_photos([str(tmp_path / "photos.tar")]))
+    assert [name.partition("::")[0] for name in names] == [
+        f"tar://./{name}" for name in ("a.JPG", "b.jpg", "in/c.png", "in/deep/d.webp")
+    ]
+    with fsspec.open(names[0]) as file:
+        assert file.read() == b""
+
+
 def test_a_list_has_a_name_in_each_line(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"{tmp_path}/a.jpg\n\ns3://bucket/ä.jpg\n", encoding="utf-8")
     assert list(list_photos([str(tmp_path / "list.txt")])) == [f"{tmp_path}/a.jpg", "s3://bucket/ä.jpg"]
