@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,10 +38,18 @@ train_config: < batch_size: 24; fine_tune_checkpoint: 'a/model.ckpt' note: "} \\
 """
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """The folder of a checkpoint."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    write_bundle(folder / "model.ckpt", slim_variables(random_checkpoint("detection")))
+    return folder
+
+
 @pytest.fixture
-def beside(tmp_path: Path):
+def beside(tmp_path: Path, checkpoint: Path):
     """A checkpoint, read beside a file of such a text."""
-    prefix = write_bundle(tmp_path / "model.ckpt", slim_variables(random_checkpoint("detection")))
+    prefix = shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True) / "model.ckpt"
 
     def read_beside(text: str):
         (tmp_path / "pipeline.config").write_text(text, encoding="utf-8")
