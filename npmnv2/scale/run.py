@@ -19,6 +19,7 @@ from npmnv2.images.streams import check_count
 from npmnv2.loading import Backend, load
 from npmnv2.models.base import MobileNetV2PreTrainedModel
 from npmnv2.scale.cluster import connect
+from npmnv2.scale.interrupts import deferred_interrupts
 from npmnv2.scale.job import Execution, Job, versions
 from npmnv2.scale.listing import list_photos
 from npmnv2.scale.manifest import Output
@@ -185,7 +186,7 @@ class _Run:
     def __init__(self, output: Output, task: Task, part_size: int, quiet: bool) -> None:
         self._output, self._task, self._part_size, self._quiet = output, task, part_size, quiet
         self._done = output.done()
-        # Futures that finished, and None when there is news of the listing.
+        # Futures that finished, and None when there is news of the listing, or Ctrl-C.
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._next = self._parts = self._photos = 0
         self._listing: bool | Exception = True
@@ -254,7 +255,8 @@ class _Run:
         while self._is_open():
             with connection() as client, suppress(_Lost):
                 try:
-                    self._drain(client)
+                    with deferred_interrupts(partial(self._events.put, None)) as check_interrupts:
+                        self._drain(client, check_interrupts)
                 finally:
                     self._abandon(client)
 
@@ -268,12 +270,13 @@ class _Run:
             self._next += 1
         return listing or self._next < self._parts or bool(self._again or self._running)
 
-    def _drain(self, client: Any) -> None:
+    def _drain(self, client: Any, check_interrupts: Callable[[], None]) -> None:
         window, looked = _window(client), time.monotonic()
         while self._is_open():
             self._submit(client, window)
             with suppress(queue.Empty):
                 self._finished(self._events.get(timeout=_TICK_SECONDS))
+            check_interrupts()
             if time.monotonic() - looked > _TICK_SECONDS:
                 self._check(client)
                 window, looked = _window(client) or window, time.monotonic()

@@ -160,7 +160,7 @@ def test_workers_of_this_machine_are_interrupted_and_go_on(
     first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     with after_parts(tmp_path / "out", 3, lambda: os.killpg(first.pid, signal.SIGINT)):
         _, messages = first.communicate(timeout=120)
-    assert first.returncode == 130
+    assert first.returncode == 130, messages
     assert messages.splitlines()[-1].startswith("npmnv2: stopped; the same command goes on")
     assert "Traceback" not in messages
     assert 3 <= len(parts_of(tmp_path / "out")) < 60
