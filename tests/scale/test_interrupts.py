@@ -1,67 +1,92 @@
-"""Ctrl-C while a run's main thread is in the code of others."""
+"""Ctrl-C while a run's main thread is in the code of others; in processes of their own, which signals cannot harm."""
 
 from __future__ import annotations
 
-import queue
-import signal
-import threading
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
+_BEGIN = """
+import signal, threading
 from npmnv2.scale.interrupts import deferred_interrupts
 
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
 
-class Interrupted:
-    """An object during whose destruction Ctrl-C arrives, as during that of Dask's futures."""
-
-    def __del__(self) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_an_interrupt_in_a_destructor_is_raised_at_the_next_check() -> None:
-    events: queue.SimpleQueue[None] = queue.SimpleQueue()
-    with deferred_interrupts(lambda: events.put(None)) as check:
-        check()
-        Interrupted()
-        assert events.get(timeout=0) is None
-        with pytest.raises(KeyboardInterrupt):
-            check()
-
-
-def test_the_second_one_is_raised_at_once() -> None:
-    with deferred_interrupts(lambda: None):
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
-def test_afterwards_all_is_as_before() -> None:
-    with deferred_interrupts(lambda: None):
-        signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_a_handler_of_the_program_stays() -> None:
-    calls = []
-    before = signal.signal(signal.SIGINT, lambda *_: calls.append(1))
+def interrupted(call):
     try:
-        with deferred_interrupts(lambda: None) as check:
-            signal.raise_signal(signal.SIGINT)
-            check()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert calls == [1]
+        call()
+    except KeyboardInterrupt:
+        return True
+    return False
+"""
 
 
-def test_other_threads_change_nothing() -> None:
-    handlers = []
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(
+            """
+            class Future:
+                def __del__(self):
+                    interrupt()
 
-    def work() -> None:
-        with deferred_interrupts(lambda: None):
-            handlers.append(signal.getsignal(signal.SIGINT))
+            calls = []
+            with deferred_interrupts(lambda: calls.append(1)) as check:
+                assert not interrupted(check)
+                Future()
+                assert calls == [1]
+                assert interrupted(check)
+            """,
+            id="in a destructor, raised at the next check",
+        ),
+        pytest.param(
+            """
+            with deferred_interrupts(lambda: None):
+                assert not interrupted(interrupt)
+                assert interrupted(interrupt)
+            """,
+            id="the second one at once",
+        ),
+        pytest.param(
+            """
+            with deferred_interrupts(lambda: None):
+                assert not interrupted(interrupt)
+            assert interrupted(interrupt)
+            """,
+            id="afterwards as before",
+        ),
+        pytest.param(
+            """
+            calls = []
+            signal.signal(signal.SIGINT, lambda *_: calls.append(1))
+            with deferred_interrupts(lambda: None) as check:
+                interrupt()
+                assert not interrupted(check)
+            assert calls == [1]
+            """,
+            id="a handler of the program stays",
+        ),
+        pytest.param(
+            """
+            def work():
+                with deferred_interrupts(lambda: None):
+                    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                    finished.append(1)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert handlers == [signal.default_int_handler]
+            finished = []
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            assert finished == [1]
+            """,
+            id="other threads change nothing",
+        ),
+    ],
+)
+def test_an_interrupt(code: str) -> None:
+    command = [sys.executable, "-c", _BEGIN + textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
