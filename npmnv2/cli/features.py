@@ -16,7 +16,7 @@ from npmnv2.cli.arguments import add_command, add_photos
 from npmnv2.cli.console import log_stderr
 from npmnv2.cli.photos import exit_code, find_photos, images_of, load_model, run_options, usable_results
 from npmnv2.errors import ArgumentError, MissingPackageError
-from npmnv2.files import check_target, write_atomically
+from npmnv2.files import check_target, printable, write_atomically
 from npmnv2.kernels import Array
 
 _EXAMPLES = (
@@ -120,7 +120,7 @@ def _write_parquet(path: Path, names: Sequence[str], arrays: dict[str, Array]) -
     pyarrow = _pyarrow()
     vectors = arrays[_FEATURES]
     # A name that is not valid UTF-8 has no place in a column of strings.
-    sources = [name.encode("utf-8", "backslashreplace").decode() for name in names]
+    sources = [printable(name) for name in names]
     columns = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), vectors.shape[1])
     with write_atomically(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.table({"source": sources, _FEATURES: columns}), str(temporary))

@@ -8,6 +8,8 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from npmnv2.files import printable
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -50,7 +52,7 @@ def _escaped(child: Child | Iterable[Child]) -> str:
 
 def _text(value: str | int | float) -> str:
     # What is no valid Unicode, as some names of files, could not be written.
-    return html.escape(str(value)).encode("utf-8", "backslashreplace").decode()
+    return printable(html.escape(str(value)))
 
 
 def data_uri(picture: Image.Image, kind: str = "PNG") -> str:
